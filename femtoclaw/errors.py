@@ -1,0 +1,145 @@
+"""The runtime's own errors, in the ten canonical categories of the error model.
+
+The three governing documents name the categories differently; ``docs/glossary.md`` holds the alias table. An error
+says what happened, where, what was expected and found, what to do next, and which exit code it ends a command with
+(0 done, 1 the answer is no, 2 usage or configuration, 3 integrity, 4 unavailable, 5 outcome unknown, 70 a defect).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Category(str, Enum):
+    """Exactly one per error (ERROR-3.1)."""
+
+    CONFIGURATION = "CONFIGURATION"
+    PROTOCOL = "PROTOCOL"
+    AUTHORIZATION = "AUTHORIZATION"
+    CAPABILITY = "CAPABILITY"
+    MEMORY = "MEMORY"
+    STATE_MACHINE = "STATE_MACHINE"
+    SECURITY = "SECURITY"
+    OBSERVABILITY = "OBSERVABILITY"
+    RUNTIME = "RUNTIME"
+    SYSTEM = "SYSTEM"
+
+
+class Severity(str, Enum):
+    """Decides the handling: record, record and alert, ERROR state, shutdown (ERROR-4.1)."""
+
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+
+
+class FemtoClawError(Exception):
+    """Base of the runtime's errors. ``what`` is one sentence without a trailing dot; never holds a secret (I12)."""
+
+    category = Category.RUNTIME
+    severity = Severity.ERROR
+    code = "RUNTIME_ERROR"
+    exit_code = 70
+    default_remedy = "report this as a defect, with the output of `femtoclaw status --json`"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        expected: object = None,
+        found: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy if remedy is not None else self.default_remedy
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.where:
+            parts.append(f"at {self.where}")
+        if self.expected is not None or self.found is not None:
+            parts.append(f"expected {self.expected}, found {self.found}")
+        return "; ".join(parts)
+
+
+class ConfigurationError(FemtoClawError):
+    """The operator's files or flags are wrong; nothing was started."""
+
+    category = Category.CONFIGURATION
+    code = "CONFIGURATION_ERROR"
+    exit_code = 2
+    default_remedy = "correct the file or flag named above and run the command again"
+
+
+class UsageError(ConfigurationError):
+    """The command line itself is wrong."""
+
+    default_remedy = "see `femtoclaw COMMAND --help`"
+
+
+class PolicyError(ConfigurationError):
+    """A policy that does not parse, or does not fit the schema of the registered claws."""
+
+    code = "POLICY_INVALID"
+    default_remedy = "correct the policy file; the one in force has not changed"
+
+
+class BrainError(FemtoClawError):
+    """The brain did not answer, or not within its bounds. Nothing was executed."""
+
+    category = Category.SYSTEM
+    code = "BRAIN_UNAVAILABLE"
+    exit_code = 4
+    default_remedy = "check the brain's address and its service, then run again; nothing was executed"
+
+
+class CapabilityError(FemtoClawError):
+    """A claw could not be run at all (not: ran and failed, which is a result)."""
+
+    category = Category.CAPABILITY
+    code = "CAPABILITY_ERROR"
+    exit_code = 4
+    default_remedy = "see `femtoclaw show EXECUTION_ID` for what the claw reported"
+
+
+class StateMachineError(FemtoClawError):
+    """An illegal transition was asked for (STATE-3.1)."""
+
+    category = Category.STATE_MACHINE
+    severity = Severity.CRITICAL
+    code = "STATE_MACHINE_ERROR"
+
+
+class SecurityError(FemtoClawError):
+    """Tampering, a forged or reused token, or a breach of isolation."""
+
+    category = Category.SECURITY
+    severity = Severity.CRITICAL
+    code = "SECURITY_ERROR"
+    exit_code = 3
+    default_remedy = "stop the node and keep the home directory as evidence"
+
+
+class ReplayDivergenceError(FemtoClawError):
+    """Replay derived something else than what was recorded."""
+
+    category = Category.SECURITY
+    severity = Severity.CRITICAL
+    code = "REPLAY_DIVERGENCE"
+    exit_code = 3
+    default_remedy = "the record, a policy or this program was changed; compare versions with `femtoclaw status`"
+
+
+class UnavailableError(FemtoClawError):
+    """The authority cannot accept work now (stopping, full, failed)."""
+
+    category = Category.SYSTEM
+    code = "UNAVAILABLE"
+    exit_code = 4
+    default_remedy = "see `femtoclaw status`; nothing was executed"
