@@ -1,0 +1,45 @@
+"""Every bound of the log, with its unit (I11). Relations between bounds are checked on import."""
+
+from __future__ import annotations
+
+PAYLOAD_BYTES_MAX = 1024 * 1024
+"""One record's payload. Larger outputs go to a blob, its hash in the record."""
+
+BATCH_RECORDS_MAX = 1024
+"""Records in one append call; all of them become durable together."""
+
+GROUP_RECORDS_MAX = 4096
+"""Records in one group commit (several callers' batches in one LMDB transaction)."""
+
+GROUP_BYTES_MAX = 16 * 1024 * 1024
+"""Payload bytes in one group commit, unless a single batch is larger."""
+
+QUEUE_TICKETS_MAX = 65_536
+"""Appends waiting for the writer; one more is refused as BoundError."""
+
+SEGMENT_RECORDS = 4096
+"""Records in a sealed segment: a power of two, so that a segment's root is a node of the RFC 6962 tree."""
+
+SEGMENTS_MAX = 16_384
+"""Sealed segments of one log (67 million records); start a new log before."""
+
+BLOB_BYTES_MAX = 64 * 1024 * 1024
+"""One content-addressed blob."""
+
+FILE_BYTES_MAX = 256 * 1024 * 1024
+"""Any one file beside the records (segment, snapshot, manifest): refused before it is read into memory."""
+
+MAP_BYTES_DEFAULT = 64 * 1024 * 1024 * 1024
+"""Address space reserved for the LMDB map (sparse: it costs no disk)."""
+
+DISK_RESERVE_BYTES = 16 * 1024 * 1024
+"""Free space below which appends are refused, so that recovery and reads always have room."""
+
+READ_CHUNK_RECORDS = 1024
+"""Records read in one LMDB transaction: long readers would pin old pages (pitfall 10)."""
+
+ORIGIN_BYTES_MAX = 128
+"""Length of a log's origin line."""
+
+assert SEGMENT_RECORDS & (SEGMENT_RECORDS - 1) == 0
+assert BATCH_RECORDS_MAX <= GROUP_RECORDS_MAX

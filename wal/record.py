@@ -1,0 +1,103 @@
+"""THE BYTE FORMAT of a record, complete in this file; ``docs/log-format.md`` is its prose.
+
+A frame is a 68-byte header, the payload, and a 32-byte link::
+
+    magic "FCR1" | version u8 | kind u8 | flags u16 | length u32 | index u64 | epoch u64 | time u64 | prev 32
+    payload (length bytes)
+    link 32 = BLAKE3(every byte before it)
+
+All integers are big-endian. ``prev`` is the link of the record before (32 zero bytes for index 1), so one digest is
+both the record's checksum and its place in the chain: a frame proves itself without its neighbours, which is what a
+salvage scan of a damaged file needs, and names its predecessor, which is what ordering the finds needs.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from wal.errors import BoundError, CorruptRecordError, UnknownFormatError
+from wal.limits import PAYLOAD_BYTES_MAX
+
+MAGIC = b"FCR1"
+VERSION = 1
+HEADER = struct.Struct(">4sBBHIQQQ32s")
+HEADER_BYTES = HEADER.size
+LINK_BYTES = 32
+FRAME_OVERHEAD_BYTES = HEADER_BYTES + LINK_BYTES
+NO_LINK = bytes(LINK_BYTES)
+
+# Kinds 1 to 15 belong to the log itself; a layer above uses 16 and up.
+KIND_GENESIS = 1
+KIND_RECOVERED = 2
+KIND_EPOCH = 3
+KIND_EVENT = 16
+
+_pack = HEADER.pack
+_unpack = HEADER.unpack_from
+
+
+class Record(NamedTuple):
+    """A record whose own checksum holds. Only ``decode`` and the writer make one (I10)."""
+
+    index: int
+    epoch: int
+    time_ns: int
+    kind: int
+    payload: bytes
+    prev: bytes
+    link: bytes
+
+
+class Head(NamedTuple):
+    """The end of a chain: last index (0 when empty) and its link."""
+
+    index: int
+    link: bytes
+
+
+EMPTY = Head(0, NO_LINK)
+
+
+def encode(index: int, epoch: int, time_ns: int, kind: int, payload: bytes, prev: bytes) -> tuple[bytes, bytes]:
+    """Return (frame, link). Raises BoundError when the payload is over ``PAYLOAD_BYTES_MAX``."""
+    if len(payload) > PAYLOAD_BYTES_MAX:
+        raise BoundError(
+            "record payload is too large", where=f"index {index}", expected=f"<= {PAYLOAD_BYTES_MAX} bytes",
+            found=len(payload),
+        )
+    body = _pack(MAGIC, VERSION, kind, 0, len(payload), index, epoch, time_ns, prev) + payload
+    link = blake3(body).digest()
+    return body + link, link
+
+
+def decode(raw: bytes, where: str = "") -> Record:
+    """Check one frame completely and return it.
+
+    Raises CorruptRecordError (framing, checksum) or UnknownFormatError (a newer version, whose checksum holds:
+    a flipped version byte must read as damage and not as news from the future).
+    """
+    size = len(raw)
+    if size < FRAME_OVERHEAD_BYTES:
+        raise CorruptRecordError(
+            "record is cut short", where=where, expected=f">= {FRAME_OVERHEAD_BYTES} bytes", found=size
+        )
+    magic, version, kind, flags, length, index, epoch, time_ns, prev = _unpack(raw)
+    if magic != MAGIC:
+        raise CorruptRecordError("record magic is wrong", where=where, expected=MAGIC.hex(), found=magic.hex())
+    if length != size - FRAME_OVERHEAD_BYTES:
+        raise CorruptRecordError(
+            "record length is wrong", where=where, expected=size - FRAME_OVERHEAD_BYTES, found=length
+        )
+    link = raw[-LINK_BYTES:]
+    computed = blake3(raw[:-LINK_BYTES]).digest()
+    if computed != link:
+        raise CorruptRecordError("record checksum is wrong", where=where, expected=link.hex(), found=computed.hex())
+    if version != VERSION or flags:
+        raise UnknownFormatError(
+            "record format is newer than this program", where=where, expected=f"version {VERSION}, flags 0",
+            found=f"version {version}, flags {flags}",
+        )
+    return Record(index, epoch, time_ns, kind, raw[HEADER_BYTES:-LINK_BYTES], prev, link)
