@@ -35,6 +35,9 @@ KIND_RECOVERED = 2
 KIND_EPOCH = 3
 KIND_EVENT = 16
 
+FLAG_CLOCK_CLAMPED = 1
+"""The wall clock ran backwards; the record carries its predecessor's time instead. Order comes from the index."""
+
 _pack = HEADER.pack
 _unpack = HEADER.unpack_from
 
@@ -49,6 +52,7 @@ class Record(NamedTuple):
     payload: bytes
     prev: bytes
     link: bytes
+    flags: int = 0
 
 
 class Head(NamedTuple):
@@ -61,14 +65,16 @@ class Head(NamedTuple):
 EMPTY = Head(0, NO_LINK)
 
 
-def encode(index: int, epoch: int, time_ns: int, kind: int, payload: bytes, prev: bytes) -> tuple[bytes, bytes]:
+def encode(
+    index: int, epoch: int, time_ns: int, kind: int, payload: bytes, prev: bytes, flags: int = 0
+) -> tuple[bytes, bytes]:
     """Return (frame, link). Raises BoundError when the payload is over ``PAYLOAD_BYTES_MAX``."""
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise BoundError(
             "record payload is too large", where=f"index {index}", expected=f"<= {PAYLOAD_BYTES_MAX} bytes",
             found=len(payload),
         )
-    body = _pack(MAGIC, VERSION, kind, 0, len(payload), index, epoch, time_ns, prev) + payload
+    body = _pack(MAGIC, VERSION, kind, flags, len(payload), index, epoch, time_ns, prev) + payload
     link = blake3(body).digest()
     return body + link, link
 
@@ -95,9 +101,9 @@ def decode(raw: bytes, where: str = "") -> Record:
     computed = blake3(raw[:-LINK_BYTES]).digest()
     if computed != link:
         raise CorruptRecordError("record checksum is wrong", where=where, expected=link.hex(), found=computed.hex())
-    if version != VERSION or flags:
+    if version != VERSION or flags & ~FLAG_CLOCK_CLAMPED:
         raise UnknownFormatError(
-            "record format is newer than this program", where=where, expected=f"version {VERSION}, flags 0",
+            "record format is newer than this program", where=where, expected=f"version {VERSION}, flags 0 or 1",
             found=f"version {version}, flags {flags}",
         )
-    return Record(index, epoch, time_ns, kind, raw[HEADER_BYTES:-LINK_BYTES], prev, link)
+    return Record(index, epoch, time_ns, kind, raw[HEADER_BYTES:-LINK_BYTES], prev, link, flags)

@@ -3,8 +3,9 @@
 Two implementations pass one contract suite (``tests/contract/test_storage.py``): ``LmdbStorage`` on disk and
 ``MemoryStorage`` for tests and simulation. Every method that changes something is durable when it returns and atomic
 (after a crash all of it is there or nothing). When one raises ``OSError`` or a ``LogError`` other than LogFullError,
-its outcome is unknown and the caller must never write again through this object (I4). Writers are serialized by the
-caller; readers may call ``get``, ``scan``, ``get_file`` and ``list_files`` from any thread at any time.
+its outcome is unknown and the caller must never write again through this object (I4). ``append``, ``cut`` and
+``write_slot`` are serialized by the caller; ``put_file`` may run beside them; readers may call ``get``, ``scan``,
+``get_file`` and ``list_files`` from any thread at any time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ class Storage(Protocol):
         """Where this is, for error texts."""
 
     def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
-        """Store frames at consecutive new indexes, all or none. An index that exists is a ``KeyOrderError``.
+        """Store frames at consecutive new indexes, all or none.
+
+        An index that is not the next one is a CorruptRecordError, and then nothing was written.
 
         Raises LogFullError when there is no room; then nothing was written and the storage stays usable.
         """

@@ -1,0 +1,222 @@
+"""Looking at a suspect store from outside: LMDB can fault or abort on damaged pages, so a child process reads it.
+
+The parent half (``inspect``, ``probe``) never opens the store; a child that dies becomes a finding. The child half is
+``python -m wal.inspection COMMAND PATH``: probe, verify, range, dump, salvage; it prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from wal.errors import LogError
+from wal.limits import SEGMENT_RECORDS
+from wal.lmdb_storage import LmdbStorage
+from wal.opening import examine
+from wal.reader import LogReader
+from wal.record import FRAME_OVERHEAD_BYTES, HEADER, MAGIC, decode
+from wal.verification import (
+    ChainReport,
+    Finding,
+    RangeReport,
+    check_blobs,
+    check_promises,
+    check_range,
+    check_segments,
+    join_ranges,
+)
+
+INSPECTION_SECONDS_MAX = 3600
+PARALLEL_RECORDS_MIN = 50_000
+"""Below this many records a second process costs more than it saves."""
+
+STRUCTURE_BYTES_MAX = 256 * 1024 * 1024
+"""The page-by-page check of data.mdb is pure Python: larger files get it only with ``deep``."""
+
+
+def inspect(command: str, path: str, *arguments: str) -> tuple[dict[str, Any] | None, Finding | None]:
+    """Run one inspection in a child. Returns (its JSON answer, None), or (None, finding) when the child died."""
+    import signal
+    import subprocess
+
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = f"import sys; sys.path.insert(0, {root!r}); from wal.inspection import main; main(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, command, path, *arguments],
+        capture_output=True, check=False, timeout=INSPECTION_SECONDS_MAX, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if done.returncode == 0:
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer, None
+    if done.returncode < 0:
+        how = f"the inspecting process died by {signal.Signals(-done.returncode).name}"
+    else:
+        how = f"the inspecting process failed: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}"
+    return None, Finding("STORE_UNREADABLE", path, "a readable store", how)
+
+
+def probe(path: str) -> Callable[[], str | None]:
+    """A ``wal.opening.Probe`` that reads what opening will read, in a child process."""
+
+    def run() -> str | None:
+        _, fault = inspect("probe", path)
+        return None if fault is None else fault.found
+
+    return run
+
+
+def verify_directory(path: str, *, deep: bool = False) -> dict[str, Any]:
+    """Check a whole log directory. Returns {"ok", "size", "root", "link", "findings": [{code, where, ...}]}."""
+    answer, fault = inspect("verify", path, *(["deep"] if deep else []))
+    if answer is None:
+        assert fault is not None
+        return {"ok": False, "size": 0, "root": "", "link": "", "findings": [fault._asdict()]}
+    return answer
+
+
+def main(arguments: list[str]) -> None:
+    """The child half. Exit 0 with JSON on stdout; anything else is a fault of the store."""
+    command, path, *rest = arguments
+    commands: dict[str, Callable[..., Any]] = {
+        "probe": _probe, "verify": _verify, "range": _range, "dump": _dump, "salvage": _salvage,
+    }  # fmt: skip
+    answer = commands[command](path, *rest)
+    if answer is not None:
+        print(json.dumps(answer))
+
+
+def _probe(path: str) -> dict[str, Any]:
+    try:
+        storage = LmdbStorage(path, writable=False)
+        return {"verdict": examine(storage).case.verdict.value}
+    except LogError as error:
+        # An orderly refusal: the opener will meet the same one, with its full text.
+        return {"verdict": type(error).__name__}
+
+
+def _verify(path: str, deep: str = "") -> dict[str, Any]:
+    findings: list[Finding] = []
+    chain: ChainReport | None = None
+    try:
+        findings.extend(_structure(path, bool(deep)))
+        storage = LmdbStorage(path, writable=False)
+        reader = LogReader(storage)
+        chain = _check_chain(storage, path)
+        findings.extend(chain.findings)
+        findings.extend(check_promises(storage, chain))
+        findings.extend(check_segments(storage, reader.key, chain.segment_roots))
+        findings.extend(check_blobs(storage))
+    except LogError as error:
+        findings.append(Finding(type(error).__name__, error.where, str(error.expected), f"{error.what}: {error.found}"))
+    except Exception as error:  # lmdb raises many types on damaged pages; each is a finding, none is our defect
+        findings.append(Finding("STORE_UNREADABLE", path, "a readable store", f"{type(error).__name__}: {error}"))
+    return {
+        "ok": not findings,
+        "size": chain.head.index if chain is not None else 0,
+        "root": chain.root.hex() if chain is not None else "",
+        "link": chain.head.link.hex() if chain is not None else "",
+        "findings": [finding._asdict() for finding in findings],
+    }
+
+
+def _structure(path: str, deep: bool) -> Iterator[Finding]:
+    """LMDB's own pages, walked in pure Python without mapping the file."""
+    data = os.path.join(path, "data", "data.mdb")
+    if not deep and os.path.getsize(data) > STRUCTURE_BYTES_MAX:
+        return
+    from lmdb.verify import VerifyError, verify
+
+    try:
+        problems = verify(data)
+    except VerifyError as error:
+        problems = [str(error)]
+    for problem in problems:
+        yield Finding("PAGE_DAMAGED", data, "a sound LMDB page", str(problem))
+
+
+def _check_chain(storage: LmdbStorage, path: str) -> ChainReport:
+    stop = storage.last_index() + 1
+    if stop - 1 < PARALLEL_RECORDS_MIN:
+        return join_ranges([check_range(storage.scan(1, stop), 1, stop)])
+    middle = (stop - 1) // 2 // SEGMENT_RECORDS * SEGMENT_RECORDS + 1
+    return join_ranges(_check_halves(storage, path, middle, stop))
+
+
+def _check_halves(storage: LmdbStorage, path: str, middle: int, stop: int) -> list[RangeReport]:
+    """The first half in another process while this one checks the second."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(inspect, "range", path, "1", str(middle))
+        second = check_range(storage.scan(middle, stop), middle, stop)
+        answer, fault = first.result()
+    if answer is None:
+        assert fault is not None
+        return [RangeReport(1, middle - 1, b"", second.prev, (), (), (fault,)), second]
+    return [_range_from_json(answer), second]
+
+
+def _range(path: str, first: str, stop: str) -> dict[str, Any]:
+    report = check_range(LmdbStorage(path, writable=False).scan(int(first), int(stop)), int(first), int(stop))
+    return report._asdict() | {
+        "prev": report.prev.hex(), "link": report.link.hex(), "roots": [root.hex() for root in report.roots],
+        "tail": [leaf.hex() for leaf in report.tail],
+    }  # fmt: skip
+
+
+def _range_from_json(answer: dict[str, Any]) -> RangeReport:
+    return RangeReport(
+        answer["first"], answer["last"], bytes.fromhex(answer["prev"]), bytes.fromhex(answer["link"]),
+        tuple(map(bytes.fromhex, answer["roots"])), tuple(map(bytes.fromhex, answer["tail"])),
+        tuple(Finding(*finding) for finding in answer["findings"]),
+    )  # fmt: skip
+
+
+def _dump(path: str, output: str) -> dict[str, Any]:
+    """Write every frame that LMDB can still reach and that verifies, one after the other, into ``output``."""
+    storage = LmdbStorage(path, writable=False)
+    written = 0
+    with open(output, "wb") as file:
+        for index, raw in storage.scan(1, 1 << 63):
+            try:
+                decode(raw, f"index {index}")
+            except LogError:
+                continue
+            file.write(raw)
+            file.flush()  # a later page may kill this process: what was read so far must survive it
+            written += 1
+    return {"frames": written}
+
+
+def _salvage(path: str, output: str) -> dict[str, Any]:
+    """The same without LMDB: find frames in the raw bytes of data.mdb by magic and checksum."""
+    with open(os.path.join(path, "data", "data.mdb"), "rb") as file:
+        raw = file.read()
+    written = 0
+    with open(output, "wb") as file:
+        for frame in find_frames(raw):
+            file.write(frame)
+            written += 1
+    return {"frames": written}
+
+
+def find_frames(raw: bytes) -> Iterator[bytes]:
+    """Every byte run in ``raw`` that is a whole record frame with a right checksum."""
+    position = raw.find(MAGIC)
+    while position >= 0:
+        if position + HEADER.size <= len(raw):
+            length = HEADER.unpack_from(raw, position)[4]
+            frame = raw[position : position + FRAME_OVERHEAD_BYTES + length]
+            try:
+                decode(frame)
+                yield frame
+            except LogError:
+                pass  # chance magic, or a frame cut by damage: neither is a record
+        position = raw.find(MAGIC, position + 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,378 @@
+"""Storage on disk: the only importer of lmdb.
+
+Layout of a log's directory::
+
+    LOCK            flock for the writer's life; holds its pid
+    HEAD            two HEAD slots at 0 and 4096
+    data/           one LMDB environment: key = index as 8 bytes big-endian, value = frame; no named databases
+    segments/ blobs/ snapshots/ checkpoints/ evidence/   plain files, each replaced atomically
+
+LMDB runs with full sync and metasync, without writemap: the other modes lose acknowledged commits or turn a full disk
+into SIGBUS (ADR 0003). lmdb.mdb_env's own lock is not relied on: after `rm lock.mdb` a second writer can commit over
+the first, so this class holds its own flock and checks the inodes of LOCK, HEAD and both LMDB files at every append.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+
+import lmdb
+
+from wal import head
+from wal.errors import (
+    BoundError,
+    CorruptFileError,
+    CorruptRecordError,
+    LogError,
+    LogFailedError,
+    LogFullError,
+    LogLockedError,
+    LogMissingError,
+    LogUnavailableError,
+)
+from wal.limits import DISK_RESERVE_BYTES, FILE_BYTES_MAX, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
+
+_DIRECTORY_MODE = 0o700
+_FILE_MODE = 0o600
+_LMDB_DATA_FORMAT = 0
+"""py-lmdb's name for the LMDB 0.9 file format: passed explicitly, so that an environment variable cannot change it."""
+
+_KEY_BYTES = 8
+_Identity = tuple[int, int]
+
+
+class LmdbStorage:
+    """A ``Storage`` in the directory ``path``; with ``writable`` it owns the writer's lock until ``close``."""
+
+    def __init__(self, path: str, *, writable: bool, map_bytes: int = MAP_BYTES_DEFAULT) -> None:
+        """Open an existing directory made by ``create_directory``.
+
+        Raises LogMissingError, LogLockedError, LogUnavailableError (permissions, read-only file system) or
+        CorruptFileError (LMDB refuses its own file, or the file is shorter than its meta page says).
+        """
+        self._path = path
+        self._pid = os.getpid()
+        self._lock_fd = -1
+        self._head_fd = -1
+        self._env: lmdb.Environment | None = None
+        data = os.path.join(path, "data", "data.mdb")
+        if not os.path.exists(data):
+            raise LogMissingError("there is no log in this directory", where=path, expected=data, found="nothing")
+        try:
+            if writable:
+                self._lock()
+            self._env = _open_environment(os.path.join(path, "data"), writable=writable, map_bytes=map_bytes)
+            self._check_length(data)
+            self._guarded = self._identities() if writable else {}
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        return self._path
+
+    @property
+    def writable(self) -> bool:
+        """True when this object holds the writer's lock."""
+        return self._lock_fd >= 0
+
+    def _lock(self) -> None:
+        path = os.path.join(self._path, "LOCK")
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        except OSError as error:
+            raise LogUnavailableError("the log cannot be locked for writing", where=path, found=error) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise LogLockedError(
+                "the log is open for writing in another process", where=path, found=f"process {owner or 'unknown'}"
+            ) from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{self._pid}\n".encode(), 0)
+        self._lock_fd = fd
+
+    def _check_length(self, data: str) -> None:
+        assert self._env is not None
+        pages = self._env.info()["last_pgno"] + 1
+        needed = pages * self._env.stat()["psize"]
+        found = os.stat(data).st_size
+        if found < needed:
+            raise CorruptFileError("LMDB file is shorter than its meta page says", where=data, expected=needed, found=found)
+
+    def _identities(self) -> dict[str, _Identity]:
+        """Device and inode of each file whose replacement would let a second writer in."""
+        found: dict[str, _Identity] = {}
+        for name in ("LOCK", "data/data.mdb", "data/lock.mdb", "HEAD"):
+            path = os.path.join(self._path, name)
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue
+            found[path] = (status.st_dev, status.st_ino)
+        return found
+
+    def _guard(self) -> None:
+        """Refuse to write after a fork, or when a guarded file was removed or replaced under us."""
+        if self._env is None or self._lock_fd < 0:
+            raise LogFailedError("this storage is not open for writing", where=self._path)
+        if os.getpid() != self._pid:
+            raise LogFailedError("this storage was opened by another process", where=self._path)
+        for path, identity in self._guarded.items():
+            try:
+                status = os.stat(path)
+                found: _Identity | None = (status.st_dev, status.st_ino)
+            except FileNotFoundError:
+                found = None
+            if found != identity:
+                raise LogFailedError(
+                    "a file of the log was removed or replaced while it was open", where=path,
+                    expected=f"inode {identity[1]}", found=f"inode {found[1]}" if found else "nothing",
+                )
+
+    def _reserve(self) -> None:
+        room = os.fstatvfs(self._lock_fd)
+        free = room.f_bavail * room.f_frsize
+        if free < DISK_RESERVE_BYTES:
+            raise LogFullError(
+                "the disk's reserve is used up", where=self._path, expected=f">= {DISK_RESERVE_BYTES} bytes free", found=free
+            )
+
+    def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
+        self._guard()
+        self._reserve()
+        assert self._env is not None
+        entries = [(index.to_bytes(_KEY_BYTES, "big"), raw) for index, raw in frames]
+        try:
+            with self._env.begin(write=True) as txn:
+                cursor = txn.cursor()
+                # append=True refuses a key that is not above the last one: an assertion that costs nothing.
+                _, added = cursor.putmulti(entries, append=True)
+                if added != len(entries):
+                    raise CorruptRecordError("append is out of order", where=self._path, found=frames[0][0])
+        except lmdb.MapFullError as error:
+            raise LogFullError("the LMDB map is full", where=self._path, found=error) from error
+        except lmdb.KeyExistsError as error:
+            raise CorruptRecordError("append is out of order", where=self._path, found=frames[0][0]) from error
+        except lmdb.Error as error:
+            raise LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error) from error
+
+    def get(self, index: int) -> bytes | None:
+        with _Reading(self._environment()) as txn:
+            raw: bytes | None = txn.get(index.to_bytes(_KEY_BYTES, "big"))
+            return raw
+
+    def last_index(self) -> int:
+        with _Reading(self._environment()) as txn:
+            cursor = txn.cursor()
+            return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
+
+    def scan(self, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        while first < stop:
+            chunk = self._chunk(first, min(stop - first, READ_CHUNK_RECORDS))
+            for key, raw in chunk:
+                index = int.from_bytes(key, "big")
+                if index >= stop:
+                    return
+                yield index, raw
+            if not chunk:
+                return
+            first = int.from_bytes(chunk[-1][0], "big") + 1
+
+    def _chunk(self, first: int, count: int) -> list[tuple[bytes, bytes]]:
+        with _Reading(self._environment()) as txn:
+            cursor = txn.cursor()
+            if not cursor.set_range(first.to_bytes(_KEY_BYTES, "big")):
+                return []
+            return [entry for entry, _ in zip(cursor.iternext(), range(count), strict=False)]
+
+    def cut(self, after: int) -> int:
+        self._guard()
+        assert self._env is not None
+        removed = 0
+        try:
+            with self._env.begin(write=True) as txn:
+                cursor = txn.cursor()
+                while cursor.last() and int.from_bytes(cursor.key(), "big") > after:
+                    cursor.delete()
+                    removed += 1
+        except lmdb.Error as error:
+            raise LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error) from error
+        return removed
+
+    def write_slot(self, slot: int, raw: bytes) -> None:
+        if self._head_fd < 0:
+            self._open_head()
+        try:
+            written = os.pwrite(self._head_fd, raw, slot * head.SLOT_STRIDE)
+            os.fdatasync(self._head_fd)
+        except OSError as error:
+            raise LogFailedError("HEAD cannot be written; outcome unknown", where=self._path, found=error) from error
+        if written != len(raw):
+            raise LogFailedError("HEAD was written short", where=self._path, expected=len(raw), found=written)
+
+    def _open_head(self) -> None:
+        path = os.path.join(self._path, "HEAD")
+        try:
+            self._head_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            if os.fstat(self._head_fd).st_size < 2 * head.SLOT_STRIDE:
+                os.ftruncate(self._head_fd, 2 * head.SLOT_STRIDE)
+                os.fsync(self._head_fd)
+                _sync_directory(self._path)
+        except OSError as error:
+            raise LogFailedError("HEAD cannot be opened", where=path, found=error) from error
+        self._guarded = self._identities()
+
+    def read_slots(self) -> tuple[bytes, bytes]:
+        try:
+            with open(os.path.join(self._path, "HEAD"), "rb") as file:
+                raw = file.read(2 * head.SLOT_STRIDE)
+        except FileNotFoundError:
+            return b"", b""
+        return raw[: head.SLOT_BYTES], raw[head.SLOT_STRIDE : head.SLOT_STRIDE + head.SLOT_BYTES]
+
+    def put_file(self, name: str, raw: bytes) -> None:
+        self._guard()
+        write_file(os.path.join(self._path, name), raw)
+
+    def get_file(self, name: str) -> bytes | None:
+        return read_file(os.path.join(self._path, name))
+
+    def list_files(self, folder: str) -> list[str]:
+        try:
+            names = os.listdir(os.path.join(self._path, folder))
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+    def check_readers(self) -> int:
+        """Free the slots of readers that died (pitfall 8). Returns how many."""
+        cleared: int = self._environment().reader_check()
+        return cleared
+
+    def _environment(self) -> lmdb.Environment:
+        if self._env is None:
+            raise LogFailedError("this storage is closed", where=self._path)
+        return self._env
+
+    def close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+        for fd in (self._head_fd, self._lock_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._head_fd = self._lock_fd = -1
+
+
+class _Reading:
+    """A read transaction that gives its reader slot back at once (pitfall 9: the slot lives as long as the object)."""
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        self._txn: lmdb.Transaction | None = env.begin()
+
+    def __enter__(self) -> lmdb.Transaction:
+        assert self._txn is not None
+        return self._txn
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._txn is not None
+        self._txn.abort()
+        self._txn = None
+
+
+def _open_environment(path: str, *, writable: bool, map_bytes: int) -> lmdb.Environment:
+    # Another user's reader may lack the right to write lock.mdb; a reader of a store nobody writes needs no lock.
+    lock = writable or os.access(os.path.join(path, "lock.mdb"), os.W_OK)
+    try:
+        return lmdb.open(
+            path, map_size=map_bytes, subdir=True, readonly=not writable, lock=lock, sync=True, metasync=True,
+            writemap=False, map_async=False, max_dbs=0, mode=_FILE_MODE, lib_version=_LMDB_DATA_FORMAT,
+        )  # fmt: skip
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+        raise CorruptFileError("LMDB refuses its own file", where=path, found=error) from error
+    except (lmdb.Error, OSError) as error:
+        raise LogUnavailableError("the LMDB environment cannot be opened", where=path, found=error) from error
+
+
+def create_directory(path: str, *, map_bytes: int = MAP_BYTES_DEFAULT) -> None:
+    """Make an empty log directory (0700) with a synced, empty LMDB environment. Raises LogUnavailableError."""
+    try:
+        os.mkdir(path, _DIRECTORY_MODE)
+        os.mkdir(os.path.join(path, "data"), _DIRECTORY_MODE)
+    except OSError as error:
+        raise LogUnavailableError("the log's directory cannot be made", where=path, found=error) from error
+    env = _open_environment(os.path.join(path, "data"), writable=True, map_bytes=map_bytes)
+    env.sync(True)
+    env.close()
+    fd = os.open(os.path.join(path, "LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    os.close(fd)
+    _sync_directory(os.path.join(path, "data"))
+    _sync_directory(path)
+
+
+def install_directory(new: str, path: str) -> None:
+    """Rename a finished directory into place and sync its parent: the moment from which it exists."""
+    _sync_directory(new)
+    os.rename(new, path)
+    _sync_directory(os.path.dirname(os.path.abspath(path)))
+
+
+def write_file(path: str, raw: bytes) -> None:
+    """Create or atomically replace a file: temporary name, fsync, rename, fsync of the directory."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".new-{name}")
+    try:
+        _make_folder(folder)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+        try:
+            view = memoryview(raw)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+        _sync_directory(folder)
+    except OSError as error:
+        raise _refused(error, path) from error
+
+
+def _refused(error: OSError, path: str) -> LogError:
+    return LogFailedError("a file could not be written durably; outcome unknown", where=path, found=error)
+
+
+def read_file(path: str) -> bytes | None:
+    """The bytes of a file, None when it does not exist. Raises BoundError over ``FILE_BYTES_MAX``."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > FILE_BYTES_MAX:
+                raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=size)
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LogUnavailableError("a file of the log cannot be read", where=path, found=error) from error
+
+
+def _make_folder(folder: str) -> None:
+    if os.path.isdir(folder):
+        return
+    _make_folder(os.path.dirname(folder))
+    os.mkdir(folder, _DIRECTORY_MODE)
+    _sync_directory(os.path.dirname(folder))
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,232 @@
+"""The log: append, seal, checkpoint, close. Writing goes through ``wal.writer``, reading through ``wal.reader``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from wal.blob import blob_file, blob_name
+from wal.chain import verify_run
+from wal.checkpoint import Checkpoint, sign_checkpoint
+from wal.errors import BoundError, CorruptRecordError, LogError
+from wal.genesis import Genesis
+from wal.head import CommitPoint, Slot, encode_slot
+from wal.limits import BLOB_BYTES_MAX, SEGMENT_RECORDS
+from wal.manifest import FILE_NAME as MANIFEST_FILE
+from wal.manifest import encode_manifest
+from wal.merkle import Frontier, leaf_hash
+from wal.note import Signer
+from wal.reader import CHECKPOINT_FILE, LogReader
+from wal.record import KIND_EVENT, KIND_GENESIS, NO_LINK, Head, encode
+from wal.segment import encode_segment
+from wal.storage import Storage
+from wal.tree import LogTree
+from wal.writer import GroupWriter, Receipt, Ticket
+
+Clock = Callable[[], int]
+"""Wall time in nanoseconds since 1970-01-01 UTC."""
+
+EPOCH_FIRST = 1
+
+
+class Log(LogReader):
+    """A log open for writing. Made by ``create_log`` or ``wal.opening.open_log``, never directly."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        head: Head,
+        slot: Slot,
+        time_ns: int,
+        signer: Signer,
+        clock: Clock,
+        threaded: bool = True,
+    ) -> None:
+        super().__init__(storage)
+        self._signer = signer
+        self._threaded = threaded
+        self._manifest = self.manifest()
+        self._sealing = threading.Lock()
+        self._sealer: threading.Thread | None = None
+        self._frontier: Frontier | None = None
+        self._opened_at = head.index
+        self._pending: list[bytes] = []
+        self._checkpointed = -1
+        self._closed = False
+        self._writer = GroupWriter(
+            storage,
+            head=head,
+            epoch=max(slot.point.epoch, EPOCH_FIRST),
+            time_ns=time_ns,
+            sequence=slot.sequence,
+            log_id=self.log_id,
+            clock=clock,
+            on_commit=self._committed,
+            threaded=threaded,
+        )
+
+    @property
+    def head(self) -> Head:
+        """The durable head, from memory."""
+        return self._writer.head
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number stamped into records."""
+        return self._writer.epoch
+
+    @property
+    def failure(self) -> LogError | None:
+        """Why the log stopped, or None while it accepts appends."""
+        return self._writer.failure
+
+    def append(self, payloads: Sequence[bytes], kind: int = KIND_EVENT) -> Receipt:
+        """Append records atomically and return when they are durable.
+
+        Raises BoundError or LogFullError (nothing was written), LogFailedError (outcome unknown; the log has stopped)
+        or LogClosedError.
+        """
+        return self._writer.append(payloads, kind)
+
+    def submit(self, payloads: Sequence[bytes], kind: int = KIND_EVENT) -> Ticket:
+        """Append without waiting; log order is the order of the calls."""
+        return self._writer.submit(payloads, kind)
+
+    def put_blob(self, raw: bytes) -> str:
+        """Store bytes durably under their hash and return its 64 hex digits; call before the record that names it."""
+        if len(raw) > BLOB_BYTES_MAX:
+            raise BoundError("blob is too large", expected=f"<= {BLOB_BYTES_MAX} bytes", found=len(raw))
+        digest = blob_name(raw)
+        if self.storage.get_file(blob_file(digest)) is None:
+            self._durable(blob_file(digest), raw)
+        return digest
+
+    def put_file(self, name: str, raw: bytes) -> None:
+        """Store a file beside the records (snapshots); a failure stops the log (I4)."""
+        self._durable(name, raw)
+
+    def _durable(self, name: str, raw: bytes) -> None:
+        try:
+            self.storage.put_file(name, raw)
+        except Exception as cause:
+            self._writer.fail(cause)
+            raise
+
+    def _committed(self, links: list[bytes]) -> None:
+        self._pending.extend(links)
+        if self.head.index - self._manifest.head.index < SEGMENT_RECORDS:
+            return
+        if not self._threaded:
+            self.seal()
+        elif self._sealer is None or not self._sealer.is_alive():
+            self._sealer = threading.Thread(target=self._seal_in_background, name="wal-sealer", daemon=True)
+            self._sealer.start()
+
+    def _seal_in_background(self) -> None:
+        try:
+            self.seal()
+        except Exception as cause:  # whatever it is, the log must not go on as if its segments were safe
+            self._writer.fail(cause)
+
+    def seal(self) -> int:
+        """Seal every full run of records and return how many segments were written.
+
+        Each is read back from the storage and verified record by record before it is signed: a flipped bit must not
+        get under a signature.
+        """
+        written = 0
+        with self._sealing:
+            while self.head.index - self._manifest.head.index >= SEGMENT_RECORDS:
+                self._seal_one()
+                written += 1
+            if written:
+                self._advance()
+        return written
+
+    def _seal_one(self) -> None:
+        start = self._manifest.head
+        stop = start.index + SEGMENT_RECORDS + 1
+        run = verify_run(start, self.storage.scan(start.index + 1, stop))
+        if len(run.records) != SEGMENT_RECORDS:
+            raise CorruptRecordError("a promised record is missing", where=f"index {run.head.index + 1}")
+        seal, raw = encode_segment(self.origin, run, self._signer)
+        manifest = self._manifest.extended(seal)
+        self._durable(f"segments/{seal.file_name}", raw)
+        self._durable(MANIFEST_FILE, encode_manifest(manifest))
+        self._manifest = manifest
+
+    def _advance(self) -> Frontier:
+        """Bring the tree's frontier to what is committed; ``_pending`` always starts right behind it."""
+        if self._frontier is None:
+            self._frontier = LogTree(self.scan, self._manifest).frontier(self._opened_at)
+        count = len(self._pending)
+        self._frontier.extend([leaf_hash(link) for link in self._pending[:count]])
+        del self._pending[:count]
+        return self._frontier
+
+    def frontier(self) -> Frontier:
+        """The tree's frontier over every record committed so far."""
+        with self._sealing:
+            return self._advance().copy()
+
+    def checkpoint(self) -> bytes:
+        """Sign the tree's size and root, store the note durably and return it. Idempotent at one size."""
+        frontier = self.frontier()
+        if frontier.size == self._checkpointed:
+            note = self.checkpoint_note()
+            assert note is not None
+            return note
+        note = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), [self._signer])
+        self._durable(CHECKPOINT_FILE, note)
+        self._checkpointed = frontier.size
+        return note
+
+    def confirm(self) -> None:
+        """Move the commit point up to records that a crash left durable but unpromised."""
+        self._writer.confirm()
+
+    def close(self) -> None:
+        """Commit what is queued, seal, checkpoint, leave a clean HEAD slot, release. Idempotent.
+
+        After a failure nothing more is written: the next opening decides from what is on disk.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._writer.failure is None:
+                self._writer.flush()
+            if self._sealer is not None:
+                self._sealer.join()
+            if self._writer.failure is None:
+                self.seal()
+                self.checkpoint()
+        finally:
+            self._writer.close(clean=True)
+            super().close()
+
+    def abandon(self) -> None:
+        """Release without writing anything more: what a crash would leave."""
+        self._closed = True
+        self._writer.fail(LogError("abandoned"))
+        self._writer.close(clean=False)
+        super().close()
+
+
+def create_log(
+    storage: Storage, genesis: Genesis, *, signer: Signer, clock: Clock, threaded: bool = True
+) -> Log:
+    """Write the genesis record, the first HEAD slot and the first checkpoint into an empty storage."""
+    if storage.last_index() or any(any(raw) for raw in storage.read_slots()):
+        raise LogError("storage is not empty", where=storage.name)
+    now = clock()
+    frame, link = encode(1, EPOCH_FIRST, now, KIND_GENESIS, genesis.payload(), NO_LINK)
+    storage.append([(1, frame)])
+    slot = Slot(1, 0, CommitPoint(EPOCH_FIRST, 1, link), link, now)
+    storage.write_slot(1, encode_slot(slot))
+    log = Log(
+        storage, head=Head(1, link), slot=slot, time_ns=now, signer=signer, clock=clock, threaded=threaded
+    )
+    log.checkpoint()
+    return log

@@ -1,0 +1,289 @@
+"""Opening a log for writing: gather the evidence, decide by the table, act on the verdict.
+
+Order: the caller already holds LOCK. HEAD slots, then genesis and key, then the records above the last sealed segment
+(in a probe process when the stop was not clean: reading a damaged LMDB file can fault), then the newest checkpoint.
+Acting writes only on OPEN and CUT_TAIL, and a second opening finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgpack
+from blake3 import blake3
+
+from wal.chain import follow
+from wal.checkpoint import Checkpoint, parse_checkpoint
+from wal.errors import (
+    CorruptFileError,
+    CorruptRecordError,
+    ForeignLogError,
+    LogError,
+    LogMissingError,
+    RollbackError,
+    UnknownFormatError,
+)
+from wal.genesis import decode_genesis
+from wal.head import HeadReading, Slot, read_slots
+from wal.log import Clock, Log
+from wal.manifest import FILE_NAME as MANIFEST_FILE
+from wal.manifest import Manifest, decode_manifest
+from wal.note import Signer
+from wal.reader import CHECKPOINT_FILE
+from wal.record import EMPTY, KIND_RECOVERED, Head, decode
+from wal.recovery import Case, Evidence, Verdict, decide
+from wal.storage import Storage
+from wal.tree import LogTree
+
+
+class Examination(NamedTuple):
+    """What was found on opening: the table's row, the commit point, where damage starts, and each finding as text."""
+
+    case: Case
+    evidence: Evidence
+    slots: HeadReading
+    last: int
+    checked_from: int
+    broken_at: int | None
+    checkpoint: Checkpoint | None
+    findings: tuple[str, ...]
+
+    @property
+    def committed(self) -> int:
+        """Size of the commit point by the HEAD slots, 0 when unknown."""
+        return self.slots.newest.point.size if self.slots.newest is not None else 0
+
+
+Probe = Callable[[], str | None]
+"""Read what opening will read, in another process: None when that process survived, else how it died."""
+
+
+def examine(storage: Storage, *, key_text: str | None = None, probe: Probe | None = None) -> Examination:
+    """Gather evidence without changing anything, and decide. ``key_text`` is the vkey that the opener holds."""
+    return _Examiner(storage, key_text, probe).run()
+
+
+class _Examiner:
+    """Collects the nine facts; every question that an earlier answer makes moot is answered with True."""
+
+    def __init__(self, storage: Storage, key_text: str | None, probe: Probe | None) -> None:
+        self.storage = storage
+        self.key_text = key_text
+        self.probe = probe
+        self.findings: list[str] = []
+        self.slots = read_slots(storage.read_slots())
+        self.last = 0
+        self.promised = 0
+        self.checkpoint: Checkpoint | None = None
+        self.checked_from = 0
+        self.broken_at: int | None = None
+        self.facts = dict.fromkeys(Evidence._fields, True)
+
+    def run(self) -> Examination:
+        try:
+            self._gather()
+        except UnknownFormatError as error:
+            self.facts["known_format"] = False
+            self.findings.append(str(error))
+        evidence = Evidence(**self.facts)
+        return Examination(
+            decide(evidence), evidence, self.slots, self.last, self.checked_from, self.broken_at, self.checkpoint,
+            tuple(self.findings),
+        )
+
+    def _gather(self) -> None:
+        facts = self.facts
+        if self.probe is not None and not self.slots.clean:
+            fault = self.probe()
+            if fault is not None:
+                facts["readable"] = False
+                self.findings.append(fault)
+                return
+        self.last = self.storage.last_index()
+        note = self.storage.get_file(CHECKPOINT_FILE)
+        manifest_raw = self.storage.get_file(MANIFEST_FILE)
+        touched = self.slots.newest is not None or self.slots.damaged or note or manifest_raw
+        if not self.last and not touched:
+            facts["exists"] = False
+            return
+        if self.slots.damaged:
+            self.findings.append(f"{self.slots.damaged} of 2 HEAD slots damaged")
+        slot = self.slots.newest
+        facts["head_known"] = slot is not None
+        manifest = self._identity(note, manifest_raw)
+        committed = slot.point.size if slot is not None else 0
+        signed = self.checkpoint.size if self.checkpoint is not None else 0
+        self.promised = max(committed, signed, manifest.head.index)
+        facts["reaches"] = self.last >= self.promised
+        if not facts["reaches"]:
+            self.findings.append(f"store ends at index {self.last}, but {self.promised} records were promised")
+        if self._stopped_clean(slot):
+            return
+        if slot is not None and facts["same_log"]:
+            self._walk(manifest, committed, slot)
+
+    def _identity(self, note: bytes | None, manifest_raw: bytes | None) -> Manifest:
+        """Read genesis, checkpoint and manifest; fill same_log and known_format."""
+        facts = self.facts
+        raw = self.storage.get(1)
+        if raw is None:
+            return Manifest()  # nothing to compare with: `reaches` tells the story
+        try:
+            first = decode(raw, "index 1")
+            genesis = decode_genesis(first)
+        except CorruptRecordError as error:
+            facts["sound_below"] = False
+            self.broken_at = 1
+            self.findings.append(str(error))
+            return Manifest()
+        slot = self.slots.newest
+        if slot is not None and slot.log_id != first.link:
+            facts["same_log"] = False
+            self.findings.append("HEAD belongs to another log")
+        if self.key_text is not None and self.key_text != genesis.key.vkey():
+            facts["same_log"] = False
+            self.findings.append(f"the node's key is {self.key_text}, the log's key is {genesis.key.vkey()}")
+        self._read_checkpoint(note, genesis.origin)
+        if manifest_raw is None:
+            return Manifest()
+        try:
+            return decode_manifest(manifest_raw, genesis.origin)
+        except CorruptFileError as error:
+            self.findings.append(str(error))  # a damaged manifest only costs speed here: check from index 1
+            return Manifest()
+
+    def _read_checkpoint(self, note: bytes | None, origin: str) -> None:
+        if note is None:
+            return
+        try:
+            text = note.decode().split("\n\n")[0] + "\n"
+            checkpoint = parse_checkpoint(text)
+        except (LogError, UnicodeDecodeError) as error:
+            self.findings.append(f"newest checkpoint is unreadable: {error}")
+            return
+        if checkpoint.origin != origin:
+            self.facts["same_log"] = False
+            self.findings.append(f"checkpoint belongs to {checkpoint.origin}, the log is {origin}")
+            return
+        self.checkpoint = checkpoint
+
+    def _stopped_clean(self, slot: Slot | None) -> bool:
+        """True when an orderly close left HEAD, the last record and the checkpoint in agreement."""
+        if slot is None or not self.slots.clean or slot.point.size != self.last:
+            return False
+        raw = self.storage.get(self.last)
+        try:
+            return raw is not None and decode(raw, f"index {self.last}").link == slot.point.link
+        except CorruptRecordError:
+            return False
+
+    def _walk(self, manifest: Manifest, committed: int, slot: Slot) -> None:
+        """Verify from the last sealed segment at or below the commit point to the end of the store."""
+        facts = self.facts
+        start = EMPTY
+        for seal in manifest:
+            if seal.head.index <= committed:
+                start = seal.head
+        self.checked_from = start.index + 1
+        reached = start
+        links = {start.index: start.link}
+        try:
+            for record in follow(start, self.storage.scan(start.index + 1, self.last + 1)):
+                reached = Head(record.index, record.link)
+                if record.index == committed:
+                    links[committed] = record.link
+        except CorruptRecordError as error:
+            self.findings.append(str(error))
+        if reached.index < self.last:
+            self.broken_at = reached.index + 1
+            facts["sound_above" if self.broken_at > self.promised else "sound_below"] = False
+        if committed in links and links[committed] != slot.point.link:
+            facts["matches"] = False
+            self.findings.append(
+                f"record {committed} links to {links[committed].hex()}, HEAD promised {slot.point.link.hex()}"
+            )
+        self._match_checkpoint(manifest, reached)
+
+    def _match_checkpoint(self, manifest: Manifest, reached: Head) -> None:
+        checkpoint = self.checkpoint
+        if checkpoint is None or checkpoint.size > reached.index:
+            return
+        usable = Manifest(seal for seal in manifest if seal.head.index <= checkpoint.size)
+
+        def scan(first: int, stop: int):  # type: ignore[no-untyped-def]
+            return (decode(raw) for _, raw in self.storage.scan(first, stop))
+
+        if LogTree(scan, usable).root(checkpoint.size) != checkpoint.root:
+            self.facts["matches"] = False
+            self.findings.append(f"root at size {checkpoint.size} is not the one in the newest checkpoint")
+
+
+def refuse(examination: Examination, where: str) -> LogError:
+    """The error that a halting verdict ends in."""
+    verdict, what = examination.case.verdict, examination.case.reason
+    found = "; ".join(examination.findings) or None
+    if verdict is Verdict.CREATE:
+        return LogMissingError("there is no log here", where=where)
+    if verdict is Verdict.REFUSE_FORMAT:
+        return UnknownFormatError(f"cannot open the log: {what}", where=where, found=found)
+    if verdict is Verdict.HALT_FOREIGN:
+        return ForeignLogError(f"cannot open the log: {what}", where=where, found=found)
+    if verdict in (Verdict.HALT_ROLLED_BACK, Verdict.HALT_FORKED):
+        return RollbackError(f"cannot open the log: {what}", where=where, found=found)
+    if verdict is Verdict.HALT_DAMAGED:
+        return CorruptRecordError(f"cannot open the log: {what}", where=where, found=found)
+    if verdict is Verdict.HALT_HEAD_MISSING:
+        return CorruptFileError(
+            f"cannot open the log: {what}", where=f"{where}/HEAD", expected="at least one whole slot", found=found,
+            remedy="restore HEAD, or run `femtoclaw recover` to rebuild it from the signed checkpoint",
+        )
+    return CorruptFileError(f"cannot open the log: {what}", where=where, found=found)
+
+
+def open_log(
+    storage: Storage, *, signer: Signer, clock: Clock, probe: Probe | None = None, threaded: bool = True
+) -> tuple[Log, Examination]:
+    """Examine, then open for writing, or cut an unpromised damaged tail first, or raise the halting error."""
+    examination = examine(storage, key_text=signer.public.vkey(), probe=probe)
+    verdict = examination.case.verdict
+    if verdict not in (Verdict.OPEN, Verdict.CUT_TAIL):
+        raise refuse(examination, storage.name)
+    if verdict is Verdict.CUT_TAIL:
+        _cut_tail(storage, examination)
+    slot = examination.slots.newest
+    assert slot is not None
+    last = storage.last_index()
+    raw = storage.get(last)
+    assert raw is not None
+    record = decode(raw, f"index {last}")
+    log = Log(
+        storage, head=Head(last, record.link), slot=slot, time_ns=record.time_ns, signer=signer, clock=clock,
+        threaded=threaded,
+    )
+    if not examination.slots.clean:
+        log.confirm()
+    for payload in _unrecorded_cuts(storage, last):
+        log.append([payload], KIND_RECOVERED)
+    return log, examination
+
+
+def _cut_tail(storage: Storage, examination: Examination) -> None:
+    """Preserve the frames from the damage on as evidence, then remove them."""
+    assert examination.broken_at is not None
+    assert examination.broken_at > examination.committed
+    first, last = examination.broken_at, examination.last
+    frames = b"".join(raw for _, raw in storage.scan(first, last + 1))
+    storage.put_file(f"evidence/cut-{first}-{last}-{blake3(frames).hexdigest()}.frames", frames)
+    storage.cut(first - 1)
+
+
+def _unrecorded_cuts(storage: Storage, last: int) -> list[bytes]:
+    """Payloads for cuts that no record tells of yet: the record of a cut is always the first one after it."""
+    payloads: list[bytes] = []
+    for name in storage.list_files("evidence"):
+        kind, *numbers = name.removesuffix(".frames").split("-")
+        if kind == "cut" and len(numbers) == 3 and int(numbers[0]) == last + 1:
+            packed: bytes = msgpack.packb(["cut", int(numbers[0]), int(numbers[1]), numbers[2]])
+            payloads.append(packed)
+    return payloads

@@ -1,0 +1,122 @@
+"""Reading a log: every record that leaves this class has had its checksum and its place in the chain checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wal.chain import follow
+from wal.errors import CorruptFileError, CorruptRecordError, LogMissingError, RangeError
+from wal.genesis import Genesis, decode_genesis
+from wal.head import read_slots
+from wal.manifest import FILE_NAME as MANIFEST_FILE
+from wal.manifest import Manifest, decode_manifest
+from wal.note import PublicKey
+from wal.record import EMPTY, Head, Record, decode
+from wal.segment import Segment, Seal, decode_segment
+from wal.storage import Storage
+from wal.tree import LogTree
+
+CHECKPOINT_FILE = "checkpoints/latest"
+
+
+class LogReader:
+    """A log as far as it has been promised (the newest HEAD slot); safe beside a running writer."""
+
+    def __init__(self, storage: Storage) -> None:
+        """Raises LogMissingError, CorruptRecordError, UnknownFormatError or CorruptFileError (no readable HEAD)."""
+        self.storage = storage
+        raw = storage.get(1)
+        if raw is None:
+            raise LogMissingError("the log has no first record", where=storage.name)
+        first = decode(raw, "index 1")
+        self.log_id: bytes = first.link
+        self.created_ns: int = first.time_ns
+        self.genesis: Genesis = decode_genesis(first)
+
+    @property
+    def origin(self) -> str:
+        """The checkpoint origin of this log."""
+        return self.genesis.origin
+
+    @property
+    def key(self) -> PublicKey:
+        """The key that checkpoints and seals are verified with."""
+        return self.genesis.key
+
+    @property
+    def head(self) -> Head:
+        """The commit point on disk. Raises CorruptFileError when no HEAD slot is whole."""
+        slot = read_slots(self.storage.read_slots()).newest
+        if slot is None:
+            raise CorruptFileError(
+                "no HEAD slot is readable", where=f"{self.storage.name}/HEAD", expected="at least one whole slot",
+                remedy="run `femtoclaw recover` to rebuild HEAD from a signed checkpoint",
+            )
+        return slot.point.head
+
+    @property
+    def size(self) -> int:
+        """Number of promised records."""
+        return self.head.index
+
+    def read(self, index: int) -> Record:
+        """One record, its checksum verified. Raises RangeError or CorruptRecordError."""
+        raw = self.storage.get(index) if index >= 1 else None
+        if raw is None:
+            size = self.size
+            if 1 <= index <= size:
+                raise CorruptRecordError("a promised record is missing", where=f"index {index}")
+            raise RangeError("no such record", where=self.storage.name, expected=f"1 to {size}", found=index)
+        record = decode(raw, f"index {index}")
+        if record.index != index:
+            raise CorruptRecordError("record is at the wrong place", where=f"index {index}", found=record.index)
+        return record
+
+    def scan(self, first: int = 1, stop: int | None = None) -> Iterator[Record]:
+        """Records first <= index < stop (default: to the head), chain verified from the record before ``first``."""
+        stop = self.size + 1 if stop is None else stop
+        start = EMPTY if first <= 1 else self.head_at(first - 1)
+        reached = start.index
+        for record in follow(start, self.storage.scan(start.index + 1, stop)):
+            reached = record.index
+            yield record
+        if reached < stop - 1:
+            raise CorruptRecordError(
+                "a promised record is missing", where=f"index {reached + 1}", expected=f"records up to {stop - 1}",
+                found=f"records up to {reached}",
+            )
+
+    def head_at(self, index: int) -> Head:
+        """The chain head after ``index`` records."""
+        return EMPTY if index == 0 else Head(index, self.read(index).link)
+
+    def manifest(self) -> Manifest:
+        """The sealed segments. Raises CorruptFileError."""
+        raw = self.storage.get_file(MANIFEST_FILE)
+        return Manifest() if raw is None else decode_manifest(raw, self.origin)
+
+    def read_segment(self, seal: Seal) -> Segment:
+        """A sealed segment, its digest checked against the manifest. Raises CorruptFileError."""
+        name = f"segments/{seal.file_name}"
+        raw = self.storage.get_file(name)
+        if raw is None:
+            raise CorruptFileError("a sealed segment is missing", where=name, expected=seal.digest.hex(), found="nothing")
+        segment = decode_segment(raw, name)
+        if segment.digest != seal.digest:
+            raise CorruptFileError(
+                "segment is not the one in the manifest", where=name, expected=seal.digest.hex(),
+                found=segment.digest.hex(),
+            )
+        return segment
+
+    def tree(self) -> LogTree:
+        """Roots and proofs over the records as they stand."""
+        return LogTree(self.scan, self.manifest())
+
+    def checkpoint_note(self) -> bytes | None:
+        """The newest signed checkpoint, unverified, or None."""
+        return self.storage.get_file(CHECKPOINT_FILE)
+
+    def close(self) -> None:
+        """Release the storage."""
+        self.storage.close()

@@ -1,0 +1,209 @@
+"""Check everything a log holds, reporting all findings instead of stopping at the first. Reads only.
+
+``check_range`` looks at a range of records; ranges can be checked in different processes and joined by
+``join_ranges``. Nothing here maps a suspect file into the caller: ``wal.inspection`` runs it in child processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from wal.blob import blob_name
+from wal.checkpoint import open_checkpoint
+from wal.errors import CorruptFileError, LogError, UnknownFormatError
+from wal.head import CLEAN, read_slots
+from wal.limits import SEGMENT_RECORDS
+from wal.merkle import Frontier, leaf_hash
+from wal.note import PublicKey
+from wal.reader import CHECKPOINT_FILE, LogReader
+from wal.record import EMPTY, KIND_GENESIS, Head, decode
+from wal.segment import decode_segment, open_seal
+from wal.storage import Storage
+
+FINDINGS_MAX = 1000
+"""Findings reported for one range; one more finding says how many were left out."""
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong: a stable code, where, expected, found."""
+
+    code: str
+    where: str
+    expected: str
+    found: str
+
+
+class RangeReport(NamedTuple):
+    """Records first..last of a log: the link before and after, roots of its full segment-sized runs, leaf hashes of the
+    run after them, what is wrong."""
+
+    first: int
+    last: int
+    prev: bytes
+    link: bytes
+    roots: tuple[bytes, ...]
+    tail: tuple[bytes, ...]
+    findings: tuple[Finding, ...]
+
+
+def check_range(frames: Iterable[tuple[int, bytes]], first: int, stop: int) -> RangeReport:
+    """Check records first <= index < stop; ``first - 1`` is a multiple of the segment size."""
+    assert (first - 1) % SEGMENT_RECORDS == 0
+    findings: list[Finding] = []
+    roots: list[bytes] = []
+    leaves: list[bytes] = []
+    prev: bytes | None = None
+    link, time_ns, epoch, expected = b"", 0, 0, first
+    for key, raw in frames:
+        where = f"index {key}"
+        if key != expected:
+            findings.append(Finding("RECORD_MISSING", f"index {expected}", f"index {expected}", where))
+        try:
+            record = decode(raw, where)
+        except LogError as error:
+            code = "FORMAT_UNKNOWN" if isinstance(error, UnknownFormatError) else "RECORD_DAMAGED"
+            findings.append(Finding(code, where, str(error.expected), f"{error.what}: {error.found}"))
+            link, expected = raw[-32:], key + 1
+            leaves.append(leaf_hash(link))
+            continue
+        if prev is None:
+            prev = record.prev
+        elif record.prev != link:
+            findings.append(Finding("CHAIN_BROKEN", where, link.hex(), record.prev.hex()))
+        if record.index != key:
+            findings.append(Finding("RECORD_MISPLACED", where, str(key), str(record.index)))
+        if record.time_ns < time_ns or record.epoch < epoch:
+            findings.append(Finding("ORDER_BACKWARDS", where, f"{epoch}/{time_ns}", f"{record.epoch}/{record.time_ns}"))
+        if (record.kind == KIND_GENESIS) != (key == 1):
+            findings.append(Finding("GENESIS_MISPLACED", where, "only index 1", f"kind {record.kind}"))
+        link, time_ns, epoch, expected = record.link, record.time_ns, record.epoch, key + 1
+        leaves.append(leaf_hash(link))
+        if len(leaves) == SEGMENT_RECORDS:
+            roots.append(_root(leaves))
+            leaves = []
+        if len(findings) > FINDINGS_MAX:
+            break
+    if expected < stop and len(findings) <= FINDINGS_MAX:
+        findings.append(Finding("RECORD_MISSING", f"index {expected}", f"records up to {stop - 1}", str(expected - 1)))
+    return RangeReport(
+        first, expected - 1, prev or b"", link, tuple(roots), tuple(leaves), tuple(findings[:FINDINGS_MAX])
+    )
+
+
+def _root(leaves: list[bytes]) -> bytes:
+    frontier = Frontier()
+    frontier.extend(leaves)
+    return frontier.root()
+
+
+class ChainReport(NamedTuple):
+    """The whole chain: head, tree root, roots of each full segment-sized run, findings."""
+
+    head: Head
+    root: bytes
+    segment_roots: tuple[bytes, ...]
+    findings: tuple[Finding, ...]
+
+    def frontier(self, size: int, tail: Sequence[bytes]) -> Frontier:
+        """The tree's frontier at ``size``, given the leaf hashes behind the last full run."""
+        frontier = Frontier()
+        for root in self.segment_roots[: size // SEGMENT_RECORDS]:
+            frontier.append_subtree(root, SEGMENT_RECORDS.bit_length() - 1)
+        frontier.extend(list(tail))
+        return frontier
+
+
+def join_ranges(ranges: Sequence[RangeReport]) -> ChainReport:
+    """Join reports of adjacent ranges: their borders must link, and their roots make the tree's root."""
+    findings: list[Finding] = []
+    head = EMPTY
+    roots: list[bytes] = []
+    for part in ranges:
+        findings.extend(part.findings)
+        if part.prev and part.prev != head.link:
+            findings.append(Finding("CHAIN_BROKEN", f"index {part.first}", head.link.hex(), part.prev.hex()))
+        if part.last >= part.first:
+            head = Head(part.last, part.link)
+        roots.extend(part.roots)
+    chain = ChainReport(head, b"", tuple(roots), tuple(findings))
+    tail = ranges[-1].tail if ranges else ()
+    return chain._replace(root=chain.frontier(len(roots) * SEGMENT_RECORDS, tail).root())
+
+
+def check_promises(storage: Storage, chain: ChainReport) -> Iterator[Finding]:
+    """HEAD slots and the newest checkpoint against the checked chain."""
+    reader = LogReader(storage)
+    reading = read_slots(storage.read_slots())
+    if reading.damaged:
+        yield Finding("HEAD_DAMAGED", "HEAD", "2 whole slots", f"{reading.damaged} damaged")
+    slot = reading.newest
+    if slot is None:
+        yield Finding("HEAD_MISSING", "HEAD", "at least one whole slot", "none")
+    else:
+        if slot.log_id != reader.log_id:
+            yield Finding("HEAD_FOREIGN", "HEAD", reader.log_id.hex(), slot.log_id.hex())
+        if slot.point.size > chain.head.index:
+            yield Finding("ROLLED_BACK", "HEAD", f">= {slot.point.size} records", str(chain.head.index))
+        elif reader.read(slot.point.size).link != slot.point.link:
+            yield Finding("FORKED", f"index {slot.point.size}", slot.point.link.hex(), "another link")
+        if slot.flags & CLEAN and slot.point.size != chain.head.index:
+            yield Finding("HEAD_STALE", "HEAD", f"{slot.point.size} records after a clean close", str(chain.head.index))
+    note = storage.get_file(CHECKPOINT_FILE)
+    if note is None:
+        yield Finding("CHECKPOINT_MISSING", CHECKPOINT_FILE, "a signed checkpoint", "nothing")
+        return
+    try:
+        checkpoint = open_checkpoint(note, [reader.key], reader.origin).checkpoint
+    except LogError as error:
+        yield Finding("CHECKPOINT_INVALID", CHECKPOINT_FILE, str(error.expected), str(error))
+        return
+    if checkpoint.size > chain.head.index:
+        yield Finding("ROLLED_BACK", CHECKPOINT_FILE, f">= {checkpoint.size} records", str(chain.head.index))
+        return
+    first = checkpoint.size // SEGMENT_RECORDS * SEGMENT_RECORDS + 1
+    tail = [leaf_hash(raw[-32:]) for _, raw in storage.scan(first, checkpoint.size + 1)]
+    root = chain.frontier(checkpoint.size, tail).root()
+    if root != checkpoint.root:
+        yield Finding("ROOT_MISMATCH", CHECKPOINT_FILE, checkpoint.root.hex(), root.hex())
+
+
+def check_segments(storage: Storage, key: PublicKey, segment_roots: Sequence[bytes]) -> Iterator[Finding]:
+    """Each sealed segment: present, digest, signature, and the same root as the records. Unlisted files too."""
+    reader = LogReader(storage)
+    try:
+        manifest = reader.manifest()
+    except CorruptFileError as error:
+        yield Finding("MANIFEST_DAMAGED", error.where, str(error.expected), error.what)
+        return
+    listed = {"MANIFEST"}
+    for number, seal in enumerate(manifest):
+        where = f"segments/{seal.file_name}"
+        listed.add(seal.file_name)
+        raw = storage.get_file(where)
+        if raw is None:
+            yield Finding("SEGMENT_MISSING", where, seal.digest.hex(), "nothing")
+            continue
+        try:
+            segment = decode_segment(raw, where)
+            signed = open_seal(segment, [key], where)
+        except LogError as error:
+            yield Finding("SEGMENT_DAMAGED", where, str(error.expected), str(error))
+            continue
+        if signed != seal:
+            yield Finding("SEGMENT_FOREIGN", where, seal.text(), signed.text())
+        elif number >= len(segment_roots) or segment_roots[number] != seal.root:
+            yield Finding("SEGMENT_MISMATCH", where, seal.root.hex(), "other records in the store")
+    for name in storage.list_files("segments"):
+        if name not in listed:
+            yield Finding("SEGMENT_UNLISTED", f"segments/{name}", "only files in the manifest", name)
+
+
+def check_blobs(storage: Storage) -> Iterator[Finding]:
+    """Every stored blob hashes to its name."""
+    for number in range(256):
+        folder = f"blobs/{number:02x}"
+        for name in storage.list_files(folder):
+            raw = storage.get_file(f"{folder}/{name}")
+            if raw is not None and blob_name(raw) != name:
+                yield Finding("BLOB_DAMAGED", f"{folder}/{name}", name, blob_name(raw))

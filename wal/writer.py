@@ -1,0 +1,270 @@
+"""Group commit: one writer at a time turns waiting appends into one LMDB commit and one HEAD slot.
+
+A caller who finds the writer idle lends it its own thread: the commit then costs no handover. As soon as appends queue
+up behind a running commit, the dedicated writer thread takes over and commits everything that has arrived: the group
+is formed by arrival, never by a timer. A ticket is resolved only after the commit and the slot are durable (I2). After
+the first failed write or sync nothing is ever written again through this object (I4).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from wal.errors import BoundError, LogClosedError, LogError, LogFailedError, LogFullError
+from wal.head import CLEAN, CommitPoint, Slot, encode_slot
+from wal.limits import (
+    BATCH_RECORDS_MAX,
+    GROUP_BYTES_MAX,
+    GROUP_RECORDS_MAX,
+    PAYLOAD_BYTES_MAX,
+    QUEUE_TICKETS_MAX,
+)
+from wal.record import FLAG_CLOCK_CLAMPED, Head, encode
+from wal.storage import Storage
+
+
+class Receipt(NamedTuple):
+    """Proof of an append: the records first..last are durable in the named mode, and the chain then ended in link."""
+
+    first: int
+    last: int
+    link: bytes
+    epoch: int
+    time_ns: int
+    mode: str = "local"
+
+
+class Ticket:
+    """An append on its way. ``wait`` returns its Receipt or raises what became of it."""
+
+    __slots__ = ("_done", "error", "kind", "payloads", "receipt")
+
+    def __init__(self, payloads: Sequence[bytes], kind: int) -> None:
+        self.payloads = payloads
+        self.kind = kind
+        self.receipt: Receipt | None = None
+        self.error: LogError | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def resolve(self, receipt: Receipt | None, error: LogError | None = None) -> None:
+        """Called once, by the writer."""
+        self.receipt, self.error = receipt, error
+        self._done.release()
+
+    @property
+    def resolved(self) -> bool:
+        """True once the outcome is known."""
+        return self.receipt is not None or self.error is not None
+
+    def wait(self, timeout: float = -1) -> Receipt:
+        """Block until durable. Raises LogFullError (nothing written) or LogFailedError (outcome unknown)."""
+        if not self.resolved and not self._done.acquire(timeout=timeout):
+            raise LogFailedError("append was not confirmed in time; its outcome is unknown", expected=f"{timeout} s")
+        if self.receipt is not None:
+            return self.receipt
+        assert self.error is not None
+        raise self.error
+
+
+class GroupWriter:
+    """The only caller of ``Storage.append`` and ``Storage.write_slot`` while a log is open."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        head: Head,
+        epoch: int,
+        time_ns: int,
+        sequence: int,
+        log_id: bytes,
+        clock: Callable[[], int],
+        on_commit: Callable[[list[bytes]], None],
+        threaded: bool = True,
+    ) -> None:
+        self.head = head
+        self.epoch = epoch
+        self._storage = storage
+        self._time_ns = time_ns
+        self._sequence = sequence
+        self._log_id = log_id
+        self._clock = clock
+        self._on_commit = on_commit
+        self._threaded = threaded
+        self._queue: deque[Ticket] = deque()
+        self._turn = threading.Lock()
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._thread: threading.Thread | None = None
+        self._failure: LogError | None = None
+        self._closed = False
+
+    @property
+    def failure(self) -> LogError | None:
+        """Why this writer will never write again, or None."""
+        return self._failure
+
+    def append(self, payloads: Sequence[bytes], kind: int) -> Receipt:
+        """Append a batch and wait until it is durable; raises as ``Ticket.wait`` does."""
+        ticket = self._enqueue(payloads, kind)
+        if self._turn.acquire(blocking=False):
+            try:
+                while not ticket.resolved:
+                    self._commit_group()
+            finally:
+                self._turn.release()
+            # Whoever enqueued while we held the turn saw it taken and now waits: pass the work on.
+            if self._queue:
+                self._hand_over()
+        return ticket.wait()
+
+    def submit(self, payloads: Sequence[bytes], kind: int) -> Ticket:
+        """Append a batch without waiting. Tickets become durable in the order in which they were submitted."""
+        ticket = self._enqueue(payloads, kind)
+        if self._threaded:
+            self._hand_over()
+        else:
+            self.flush()
+        return ticket
+
+    def flush(self) -> None:
+        """Commit everything that is queued, on this thread."""
+        with self._turn:
+            while self._queue:
+                self._commit_group()
+
+    def confirm(self) -> None:
+        """Write a HEAD slot for the head as it stands: after a crash, records above the old slot become promised."""
+        with self._turn:
+            self._write_slot(0)
+
+    def fail(self, cause: BaseException) -> None:
+        """Fail-stop: every waiting and later append is refused (I4)."""
+        if self._failure is None:
+            self._failure = LogFailedError(
+                "the log stopped after a failed write; outcome of the last appends unknown",
+                where=self._storage.name,
+                found=cause,
+            )
+
+    def close(self, *, clean: bool) -> None:
+        """Commit what is queued, stop the thread, and with ``clean`` leave a CLEAN slot. Idempotent."""
+        if self._closed:
+            return
+        self.flush()
+        self._closed = True
+        if self._thread is not None:
+            self._signal()
+            self._thread.join()
+        if clean and self._failure is None:
+            self._write_slot(CLEAN)
+
+    def _enqueue(self, payloads: Sequence[bytes], kind: int) -> Ticket:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise LogClosedError("the log is closed", where=self._storage.name)
+        if not 0 < len(payloads) <= BATCH_RECORDS_MAX:
+            raise BoundError("batch size", expected=f"1 to {BATCH_RECORDS_MAX} records", found=len(payloads))
+        for payload in payloads:
+            if len(payload) > PAYLOAD_BYTES_MAX:
+                raise BoundError("record payload is too large", expected=PAYLOAD_BYTES_MAX, found=len(payload))
+        if len(self._queue) >= QUEUE_TICKETS_MAX:
+            raise BoundError(
+                "too many appends are waiting", expected=f"<= {QUEUE_TICKETS_MAX}", found=len(self._queue),
+                remedy="wait for earlier appends before submitting more",
+            )
+        ticket = Ticket(payloads, kind)
+        self._queue.append(ticket)
+        return ticket
+
+    def _hand_over(self) -> None:
+        if not self._threaded:
+            self.flush()
+            return
+        if self._thread is None:
+            with self._turn:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="wal-writer", daemon=True)
+                    self._thread.start()
+        self._signal()
+
+    def _signal(self) -> None:
+        with contextlib.suppress(RuntimeError):  # already signalled: one wake serves every ticket in the queue
+            self._wake.release()
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.acquire()
+            while self._queue:
+                self.flush()
+
+    def _take_group(self) -> list[Ticket]:
+        group: list[Ticket] = []
+        records = size = 0
+        while self._queue:
+            ticket = self._queue[0]
+            records += len(ticket.payloads)
+            size += sum(map(len, ticket.payloads))
+            if group and (records > GROUP_RECORDS_MAX or size > GROUP_BYTES_MAX):
+                break
+            group.append(self._queue.popleft())
+        return group
+
+    def _commit_group(self) -> None:
+        group = self._take_group()
+        if not group:
+            return
+        error = self._failure
+        receipts: list[Receipt] = []
+        if error is None:
+            try:
+                receipts = self._write(group)
+            except LogFullError as full:
+                error = full
+            except Exception as cause:  # any failed write or sync, of whatever type, is fail-stop
+                self.fail(cause)
+                error = self._failure
+        if error is not None:
+            for ticket in group:
+                ticket.resolve(None, error)
+            return
+        for ticket, receipt in zip(group, receipts, strict=True):
+            ticket.resolve(receipt)
+
+    def _write(self, group: list[Ticket]) -> list[Receipt]:
+        now, flags = self._clock(), 0
+        if now < self._time_ns:
+            now, flags = self._time_ns, FLAG_CLOCK_CLAMPED
+        index, link = self.head
+        epoch = self.epoch
+        frames: list[tuple[int, bytes]] = []
+        links: list[bytes] = []
+        receipts: list[Receipt] = []
+        for ticket in group:
+            first = index + 1
+            kind = ticket.kind
+            for payload in ticket.payloads:
+                index += 1
+                frame, link = encode(index, epoch, now, kind, payload, link, flags)
+                frames.append((index, frame))
+                links.append(link)
+            receipts.append(Receipt(first, index, link, epoch, now))
+        self._storage.append(frames)
+        self.head = Head(index, link)
+        self._time_ns = now
+        self._write_slot(0)
+        # COMMIT POINT: from here on the records are promised; nothing below may lose them.
+        self._on_commit(links)
+        return receipts
+
+    def _write_slot(self, flags: int) -> None:
+        self._sequence += 1
+        point = CommitPoint(self.epoch, self.head.index, self.head.link)
+        slot = Slot(self._sequence, flags, point, self._log_id, self._time_ns)
+        self._storage.write_slot(self._sequence & 1, encode_slot(slot))
