@@ -1,0 +1,99 @@
+"""The gate's decision: lookup, enabled, argument limits, policy, in this order; deny by default. Pure.
+
+Same inputs, same decision (I6): the inputs are the call, the registry entry, the policy text, the configuration and
+the run's context, and their digest is recorded with the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from femtoclaw.facts import ArgumentInvalid, facts
+from femtoclaw.manifest import Manifest
+from femtoclaw.policy import PolicyEngine, PolicyRequest
+from femtoclaw.state import Claw
+
+
+class Decision(str, Enum):
+    """The only possible decisions (POLICY-8.1)."""
+
+    AUTHORIZED = "AUTHORIZED"
+    DENIED_CAPABILITY_NOT_FOUND = "DENIED_CAPABILITY_NOT_FOUND"
+    DENIED_CAPABILITY_DISABLED = "DENIED_CAPABILITY_DISABLED"
+    DENIED_POLICY_VIOLATION = "DENIED_POLICY_VIOLATION"
+    DENIED_ARGUMENT_INVALID = "DENIED_ARGUMENT_INVALID"
+
+
+class CallContext(NamedTuple):
+    """Where a call comes from: what policy may look at besides the call."""
+
+    agent: str
+    source: str
+    brain: str
+    step: int
+    environment: str
+
+
+class Verdict(NamedTuple):
+    """A decision with a reason (a stable code, or the codes of failing policies) and the policies that determined it."""
+
+    decision: Decision
+    reason: str
+    determining: tuple[str, ...] = ()
+
+
+def authorize(
+    tool: str,
+    args: dict[str, Any],
+    context: CallContext,
+    *,
+    registry: Mapping[str, Claw],
+    manifests: Mapping[str, Manifest],
+    settings: Mapping[str, Mapping[str, Any]],
+    engine: PolicyEngine | None,
+) -> Verdict:
+    """Decide one call. Never raises: a failure inside deciding is a denial (EXEC-9.1)."""
+    try:
+        return _decide(tool, args, context, registry, manifests, settings, engine)
+    except Exception as error:  # fail closed, whatever a library does
+        return Verdict(Decision.DENIED_POLICY_VIOLATION, f"GATE_FAILURE:{type(error).__name__}")
+
+
+def _decide(
+    tool: str,
+    args: dict[str, Any],
+    context: CallContext,
+    registry: Mapping[str, Claw],
+    manifests: Mapping[str, Manifest],
+    settings: Mapping[str, Mapping[str, Any]],
+    engine: PolicyEngine | None,
+) -> Verdict:
+    claw = registry.get(tool)
+    if claw is None:
+        return Verdict(Decision.DENIED_CAPABILITY_NOT_FOUND, "NOT_REGISTERED")
+    if not claw.enabled:
+        return Verdict(Decision.DENIED_CAPABILITY_DISABLED, "DISABLED")
+    found = facts(manifests[tool], args, settings.get(tool, {}))
+    if isinstance(found, ArgumentInvalid):
+        return Verdict(Decision.DENIED_ARGUMENT_INVALID, found.code)
+    if engine is None:
+        return Verdict(Decision.DENIED_POLICY_VIOLATION, "NO_POLICY")
+    run = {"source": context.source, "brain": context.brain, "step": context.step, "environment": context.environment}
+    answer = engine.evaluate(PolicyRequest(context.agent, tool, args, found.attributes, run))
+    if answer.allowed:
+        return Verdict(Decision.AUTHORIZED, "PERMITTED", answer.determining)
+    if answer.errors:
+        return Verdict(Decision.DENIED_POLICY_VIOLATION, "POLICY_ERROR", answer.determining)
+    reason = "FORBIDDEN" if answer.determining else "NO_PERMIT"
+    return Verdict(Decision.DENIED_POLICY_VIOLATION, reason, answer.determining)
+
+
+def inputs_digest(call_digest: str, manifest_digest: str, policy_digest: str, configuration_digest: str, context: CallContext) -> str:
+    """BLAKE3 over everything a decision depends on, domain-tagged, 64 hex digits (EXEC-6.1)."""
+    parts = (call_digest, manifest_digest, policy_digest, configuration_digest, *map(str, context))
+    body = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
+    return blake3(b"femtoclaw decision inputs v1\x00" + body).hexdigest()

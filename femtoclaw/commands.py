@@ -1,0 +1,147 @@
+"""What may be asked of the authority. A command carries every outside input that deciding needs: ids, raw bytes,
+results. Replay rebuilds commands from the log, so nothing a decision depends on may come from anywhere else. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+
+class Provision(NamedTuple):
+    """Give a new log its identity."""
+
+    runtime_id: str
+    version: str
+    operator: str
+
+
+class RegisterClaw(NamedTuple):
+    """Make a claw known by its manifest's canonical bytes; a changed manifest disables it again."""
+
+    manifest: bytes
+
+
+class AdoptConfiguration(NamedTuple):
+    """Put a configuration in force: canonical JSON."""
+
+    content: bytes
+    operator: str
+
+
+class AdoptPolicy(NamedTuple):
+    """Put a policy in force. ``engine`` is the version of the engine that will evaluate it."""
+
+    text: str
+    engine: str
+    operator: str
+
+
+class StartRuntime(NamedTuple):
+    """A process takes over the log."""
+
+    boot_id: str
+    version: str
+    python: str
+    verdict: str
+
+
+class StopRuntime(NamedTuple):
+    """An orderly stop."""
+
+    reason: str
+
+
+class StartRun(NamedTuple):
+    """Begin an agent run with a user's text."""
+
+    run_id: str
+    execution_id: str
+    brain: str
+    source: str
+    agent: str
+    content: bytes
+
+
+class SubmitIntent(NamedTuple):
+    """Gate one raw protocol message, without a brain."""
+
+    execution_id: str
+    raw: bytes
+
+
+class RecordInference(NamedTuple):
+    """What the brain answered. ``next_id`` names the following execution, should there be one."""
+
+    execution_id: str
+    raw: bytes
+    context_digest: str
+    provenance: tuple[str, ...]
+    next_id: str
+
+
+class FailInference(NamedTuple):
+    """The brain gave no answer."""
+
+    execution_id: str
+    code: str
+    detail: str
+
+
+class RecordOutcome(NamedTuple):
+    """What the claw did (fields as in ``events.ExecutionFinished``)."""
+
+    execution_id: str
+    status: str
+    result: bytes
+    blob: str
+    error_class: str
+    error_message: str
+    exit_status: int
+    duration_ns: int
+    original_bytes: int
+    kept_bytes: int
+    output_digest: str
+    next_id: str
+
+
+class ResolveInterrupted(NamedTuple):
+    """Close an execution that a crash cut, by the crash rules."""
+
+    execution_id: str
+
+
+class EndRun(NamedTuple):
+    """Close a run that a crash cut, or that its caller gives up."""
+
+    run_id: str
+    outcome: str
+    detail: str
+
+
+class RecordError(NamedTuple):
+    """An error outside of any execution."""
+
+    error_id: str
+    category: str
+    severity: str
+    code: str
+    subsystem: str
+    detail: str
+
+
+Command: TypeAlias = (
+    Provision
+    | RegisterClaw
+    | AdoptConfiguration
+    | AdoptPolicy
+    | StartRuntime
+    | StopRuntime
+    | StartRun
+    | SubmitIntent
+    | RecordInference
+    | FailInference
+    | RecordOutcome
+    | ResolveInterrupted
+    | EndRun
+    | RecordError
+)

@@ -1,0 +1,52 @@
+"""THE CRASH RULES: what happens to work that a crash cut in the middle. Pure.
+
+CR-1  A started execution without a result is OUTCOME_UNKNOWN: its effect may or may not have happened. It is closed,
+      reported, and never re-run by itself (I7).
+CR-2  An execution that had not started had no effect: it is closed as interrupted.
+CR-3  A run whose process is gone is closed as interrupted: its brain's context died with it. The operator starts a
+      new one, which the validator and the gate judge afresh.
+CR-4  Nothing is inferred from the outside world: no file, process or clock is asked whether the effect happened.
+"""
+
+from __future__ import annotations
+
+from femtoclaw import events
+from femtoclaw.errors import Category, Severity
+from femtoclaw.events import Event
+from femtoclaw.state import Execution, State
+
+UNKNOWN_REASON = "the process ended after the execution started and before its result was recorded"
+INTERRUPTED_REASON = "the process ended before the execution started; nothing was executed"
+
+
+def interrupted(state: State) -> tuple[list[str], list[str]]:
+    """Ids of the executions and runs that were in flight, sorted: what a new process must close before it works."""
+    return sorted(state.live.executions), sorted(state.live.runs)
+
+
+def close_interrupted(execution_id: str, execution: Execution) -> list[Event]:
+    """The events that close one cut execution (CR-1, CR-2)."""
+    if execution.started:
+        return [
+            events.OutcomeUnknown(execution_id, UNKNOWN_REASON),
+            events.ExecutionFailed(
+                execution_id,
+                execution.state.value,
+                "outcome_unknown",
+                Category.RUNTIME.value,
+                Severity.WARNING.value,
+                "OUTCOME_UNKNOWN",
+                UNKNOWN_REASON,
+            ),
+        ]
+    return [
+        events.ExecutionFailed(
+            execution_id,
+            execution.state.value,
+            "interrupted",
+            Category.RUNTIME.value,
+            Severity.WARNING.value,
+            "INTERRUPTED",
+            INTERRUPTED_REASON,
+        )
+    ]

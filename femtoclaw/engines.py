@@ -1,0 +1,93 @@
+"""The validator and the policy engine that a state calls for. Pure: built from what the log holds, cached by digest.
+
+Building is the slow part (schemas compiled, policy parsed once a version); a cache can only save time, never change an
+answer, because its key is the content itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from femtoclaw.authorization import CallContext, Verdict, authorize
+from femtoclaw.manifest import Manifest, manifest_from_canonical
+from femtoclaw.policy import PolicyEngine
+from femtoclaw.protocol import ArgumentSchemas, Message, Rejected, ToolCall, validate
+from femtoclaw.state import Claw, Node
+
+CACHE_MAX = 16
+
+
+class Engines(NamedTuple):
+    """Everything that judging a message needs, fixed for one configuration, policy and registry."""
+
+    registry: Mapping[str, Claw]
+    manifests: Mapping[str, Manifest]
+    schemas: ArgumentSchemas
+    settings: Mapping[str, Mapping[str, Any]]
+    policy: PolicyEngine | None
+    steps_max: int
+    environment: str
+
+    def validate(self, raw: bytes) -> Message | ToolCall | Rejected:
+        """Step two of the loop: is this one valid intent?"""
+        return validate(raw, self.schemas)
+
+    def authorize(self, tool: str, args: dict[str, Any], context: CallContext) -> Verdict:
+        """Step three: may it run?"""
+        return authorize(
+            tool,
+            args,
+            context,
+            registry=self.registry,
+            manifests=self.manifests,
+            settings=self.settings,
+            engine=self.policy,
+        )
+
+
+class EngineCache:
+    """Engines by content. One for a process; replay with another policy uses one of its own."""
+
+    def __init__(self, policy_override: str | None = None) -> None:
+        """``policy_override``: judge by this policy text instead of the recorded one (counterfactual replay)."""
+        self._override = policy_override
+        self._made: dict[tuple[str, str, tuple[tuple[str, str, bool], ...]], Engines] = {}
+        self._last: tuple[Node, Engines] | None = None
+
+    def engines(self, node: Node) -> Engines:
+        """The engines for a node state. Raises PolicyError when its policy cannot be loaded."""
+        if self._last is not None and self._last[0] is node:
+            return self._last[1]
+        registry = tuple(sorted((claw.name, claw.digest, claw.enabled) for claw in node.registry.values()))
+        key = (node.policy.digest, node.configuration.digest, registry)
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= CACHE_MAX:
+                self._made.clear()
+            made = self._made[key] = _build(node, self._override)
+        self._last = (node, made)
+        return made
+
+
+def load_policy(text: str, node: Node) -> PolicyEngine:
+    """Parse and validate a policy against the claws registered in ``node``. Raises PolicyError."""
+    return PolicyEngine.load(text, [manifest_from_canonical(claw.manifest) for claw in node.registry.values()])
+
+
+def _build(node: Node, override: str | None) -> Engines:
+    manifests = {name: manifest_from_canonical(claw.manifest) for name, claw in node.registry.items()}
+    configuration = json.loads(node.configuration.content)
+    runtime = configuration.get("runtime", {})
+    text = node.policy.text if override is None else override
+    capabilities = configuration.get("capabilities", {})
+    return Engines(
+        registry=node.registry,
+        manifests=manifests,
+        schemas=ArgumentSchemas(manifests.values()),
+        settings={name: entry["settings"] for name, entry in capabilities.items()},
+        policy=PolicyEngine.load(text, list(manifests.values())) if text else None,
+        steps_max=runtime.get("steps_max", 1),
+        environment=runtime.get("environment", ""),
+    )

@@ -1,0 +1,117 @@
+"""Events to bytes and back: a msgpack array of type code, version and the fields in order. Pure.
+
+Codes and versions never change their meaning. An old version is brought up to the newest by the upcasters here, in
+memory; the bytes in the log stay what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+from femtoclaw import events
+from femtoclaw.errors import Category, FemtoClawError, Severity
+from femtoclaw.events import Event
+
+CODES: dict[int, type[Event]] = {
+    1: events.NodeProvisioned,
+    2: events.ConfigurationAdopted,
+    3: events.PolicyAdopted,
+    4: events.ClawRegistered,
+    5: events.ClawEnabled,
+    6: events.ClawDisabled,
+    7: events.RuntimeStarted,
+    8: events.RuntimeStopped,
+    20: events.RunStarted,
+    21: events.InputReceived,
+    22: events.InferenceReceived,
+    23: events.InferenceFailed,
+    24: events.ProtocolValidated,
+    25: events.ProtocolRejected,
+    26: events.AuthorizationDecided,
+    27: events.ExecutionStarted,
+    28: events.ExecutionFinished,
+    29: events.OutcomeUnknown,
+    30: events.ResponseRecorded,
+    31: events.ExecutionCompleted,
+    32: events.ExecutionFailed,
+    33: events.RunEnded,
+    40: events.ErrorRecorded,
+}
+"""Type code to event type. Codes are never reused."""
+
+VERSIONS: dict[int, int] = dict.fromkeys(CODES, 1)
+"""Newest version of each type."""
+
+Upcaster = Callable[[tuple[Any, ...]], tuple[Any, ...]]
+UPCASTERS: dict[tuple[int, int], Upcaster] = {}
+"""(code, version) to the function that turns that version's fields into the next version's."""
+
+_CODE_OF = {kind: code for code, kind in CODES.items()}
+_MAKE: dict[tuple[int, int], Callable[[Any], Event]] = {
+    (code, VERSIONS[code]): kind._make for code, kind in CODES.items()
+}
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_unpackb = msgpack.unpackb
+
+
+class EventFormatError(FemtoClawError):
+    """A record's payload is not an event that this program understands."""
+
+    category = Category.MEMORY
+    severity = Severity.CRITICAL
+    code = "EVENT_FORMAT"
+    exit_code = 3
+    default_remedy = "upgrade this program if a newer one wrote the log; otherwise run `femtoclaw verify`"
+
+
+def encode(event: Event) -> bytes:
+    """Deterministic bytes of an event."""
+    code = _CODE_OF[type(event)]
+    raw: bytes = _packb((code, VERSIONS[code], *event))
+    return raw
+
+
+def decode(raw: bytes) -> Event:
+    """The event in a verified record's payload.
+
+    Raises EventFormatError for bytes that are no event, an unknown code, or a version newer than this program's.
+    """
+    try:
+        fields = _unpackb(raw, use_list=False, max_ext_len=0)
+        code, version = fields[0], fields[1]
+        make = _MAKE.get((code, version))
+        if make is not None:
+            return make(fields[2:])
+        return _upcast(code, version, fields[2:])
+    except (ValueError, TypeError, IndexError, KeyError, msgpack.UnpackException) as error:
+        raise EventFormatError("record payload is not an event", found=f"{type(error).__name__}: {error}") from error
+
+
+def _upcast(code: int, version: int, fields: tuple[Any, ...]) -> Event:
+    kind = CODES.get(code)
+    if kind is None or version > VERSIONS[code]:
+        raise EventFormatError(
+            "event is newer than this program",
+            expected=f"type {code} up to version {VERSIONS.get(code, 0)}",
+            found=f"version {version}",
+        )
+    while version < VERSIONS[code]:
+        fields = UPCASTERS[code, version](fields)
+        version += 1
+    return kind._make(fields)
+
+
+def check_types(event: Event) -> str | None:
+    """None when every field has its declared type, else the name of the first that has not (used by verification)."""
+    for name, declared in type(event).__annotations__.items():
+        value = getattr(event, name)
+        if declared == "tuple[str, ...]":
+            good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        else:
+            good = type(value).__name__ == declared
+        if not good:
+            return name
+    return None

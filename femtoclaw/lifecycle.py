@@ -1,0 +1,137 @@
+"""The published state machines as tables. Pure.
+
+``RuntimeState`` is the runtime machine of the state-machine specification (eleven states, eighteen legal pairs), used
+once for the process and once for every execution. ``Marker`` is the phase marker of the execution-lifecycle
+specification; the table below maps each to the runtime state it is reached in.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from femtoclaw import events
+from femtoclaw.errors import StateMachineError
+from femtoclaw.events import Event
+
+
+class RuntimeState(str, Enum):
+    """States of the process machine and of each execution's machine (STATE-3.1)."""
+
+    INITIALIZING = "INITIALIZING"
+    IDLE = "IDLE"
+    INPUT_RECEIVED = "INPUT_RECEIVED"
+    PROTOCOL_VALIDATING = "PROTOCOL_VALIDATING"
+    AUTHORIZATION_EVALUATING = "AUTHORIZATION_EVALUATING"
+    CAPABILITY_EXECUTING = "CAPABILITY_EXECUTING"
+    MEMORY_COMMITTING = "MEMORY_COMMITTING"
+    COMPLETED = "COMPLETED"
+    ERROR = "ERROR"
+    SHUTDOWN = "SHUTDOWN"
+    TERMINATED = "TERMINATED"
+
+
+_S = RuntimeState
+LEGAL: dict[RuntimeState, frozenset[RuntimeState]] = {
+    _S.INITIALIZING: frozenset({_S.IDLE, _S.ERROR}),
+    _S.IDLE: frozenset({_S.INPUT_RECEIVED, _S.SHUTDOWN}),
+    _S.INPUT_RECEIVED: frozenset({_S.PROTOCOL_VALIDATING, _S.ERROR}),
+    _S.PROTOCOL_VALIDATING: frozenset({_S.AUTHORIZATION_EVALUATING, _S.ERROR}),
+    _S.AUTHORIZATION_EVALUATING: frozenset({_S.CAPABILITY_EXECUTING, _S.ERROR}),
+    _S.CAPABILITY_EXECUTING: frozenset({_S.MEMORY_COMMITTING, _S.ERROR}),
+    _S.MEMORY_COMMITTING: frozenset({_S.COMPLETED, _S.ERROR}),
+    _S.COMPLETED: frozenset({_S.IDLE}),
+    _S.ERROR: frozenset({_S.IDLE, _S.SHUTDOWN}),
+    _S.SHUTDOWN: frozenset({_S.TERMINATED}),
+    _S.TERMINATED: frozenset(),
+}
+
+
+def step(state: RuntimeState, to: RuntimeState) -> RuntimeState:
+    """The next state. Raises StateMachineError for a pair that is not in ``LEGAL``."""
+    if to not in LEGAL[state]:
+        raise StateMachineError("illegal transition", expected=sorted(LEGAL[state]), found=f"{state.value} to {to.value}")
+    return to
+
+
+class Marker(str, Enum):
+    """Phase markers, strictly successive (EXEC-5.1)."""
+
+    IDLE = "IDLE"
+    INPUT_RECEIVED = "INPUT_RECEIVED"
+    CONTEXT_READY = "CONTEXT_READY"
+    INFERENCE_COMPLETE = "INFERENCE_COMPLETE"
+    VALIDATION_COMPLETE = "VALIDATION_COMPLETE"
+    AUTHORIZATION_COMPLETE = "AUTHORIZATION_COMPLETE"
+    EXECUTION_COMPLETE = "EXECUTION_COMPLETE"
+    MEMORY_PERSISTED = "MEMORY_PERSISTED"
+    OBSERVABILITY_COMPLETE = "OBSERVABILITY_COMPLETE"
+    COMPLETE = "COMPLETE"
+
+
+_MARKERS = tuple(Marker)
+
+
+def step_marker(marker: Marker, to: Marker) -> Marker:
+    """The next marker: the successive one, or COMPLETE back to IDLE. Raises StateMachineError for any other pair."""
+    expected = _MARKERS[(_MARKERS.index(marker) + 1) % len(_MARKERS)]
+    if to is not expected:
+        raise StateMachineError("phase skipped or repeated", expected=expected.value, found=to.value)
+    return to
+
+
+MARKER_STATE: dict[Marker, RuntimeState] = {
+    Marker.IDLE: _S.IDLE,
+    Marker.INPUT_RECEIVED: _S.INPUT_RECEIVED,
+    Marker.CONTEXT_READY: _S.INPUT_RECEIVED,
+    Marker.INFERENCE_COMPLETE: _S.PROTOCOL_VALIDATING,
+    Marker.VALIDATION_COMPLETE: _S.AUTHORIZATION_EVALUATING,
+    Marker.AUTHORIZATION_COMPLETE: _S.CAPABILITY_EXECUTING,
+    Marker.EXECUTION_COMPLETE: _S.MEMORY_COMMITTING,
+    Marker.MEMORY_PERSISTED: _S.COMPLETED,
+    Marker.OBSERVABILITY_COMPLETE: _S.COMPLETED,
+    Marker.COMPLETE: _S.COMPLETED,
+}
+"""The runtime state in which each marker is reached."""
+
+AUTHORIZED = "AUTHORIZED"
+CONTAINED = frozenset({"success", "error"})
+"""Claw statuses that are results (MEMORY_COMMITTING); the others are failures of the capability (ERROR)."""
+
+Path = tuple[RuntimeState, ...]
+_INPUT: Path = (_S.INPUT_RECEIVED,)
+_INTENT: Path = (_S.INPUT_RECEIVED, _S.PROTOCOL_VALIDATING)
+_VALIDATE: Path = (_S.PROTOCOL_VALIDATING,)
+_AUTHORIZE: Path = (_S.AUTHORIZATION_EVALUATING,)
+_EXECUTE: Path = (_S.CAPABILITY_EXECUTING,)
+_COMMIT: Path = (_S.MEMORY_COMMITTING,)
+_COMPLETE: Path = (_S.COMPLETED, _S.IDLE)
+_ERROR: Path = (_S.ERROR,)
+_END: Path = (_S.IDLE,)
+_ERROR_END: Path = (_S.ERROR, _S.IDLE)
+_NONE: Path = ()
+
+_FIXED: dict[type[Event], Path] = {
+    events.InferenceReceived: _VALIDATE,
+    events.InferenceFailed: _ERROR,
+    events.ProtocolValidated: _AUTHORIZE,
+    events.ProtocolRejected: _ERROR,
+    events.OutcomeUnknown: _ERROR,
+    events.ResponseRecorded: _COMMIT,
+    events.ExecutionCompleted: _COMPLETE,
+}
+
+
+def path(event: Event, current: RuntimeState) -> Path:
+    """The runtime states that an execution in ``current`` passes through because of ``event``; empty for none."""
+    fixed = _FIXED.get(type(event))
+    if fixed is not None:
+        return fixed
+    if isinstance(event, events.InputReceived):
+        return _INTENT if event.role == "intent" else _INPUT
+    if isinstance(event, events.AuthorizationDecided):
+        return _EXECUTE if event.decision == AUTHORIZED else _ERROR
+    if isinstance(event, events.ExecutionFinished):
+        return _COMMIT if event.status in CONTAINED else _ERROR
+    if isinstance(event, events.ExecutionFailed):
+        return _END if current is _S.ERROR else _ERROR_END
+    return _NONE
