@@ -158,16 +158,17 @@ def _judge(
             ),
             *_continue(run, fixed.steps_max, next_id, feedback.of_rejection(message.kind, message.code, message.pointer)),
         ]
-    context = _context(run, fixed.environment)
+    context = call_context(run[1] if run is not None else None, fixed.environment)
     if isinstance(message, Message):
         return _answer(state, execution_id, message, run, context)
     return _call(state, execution_id, message, run, context, engines, next_id)
 
 
-def _context(run: NamedRun | None, environment: str) -> CallContext:
+def call_context(run: Run | None, environment: str) -> CallContext:
+    """What policy may know about where a call comes from: a run's brain, or an operator's raw intent."""
     if run is None:
         return CallContext("operator", "intent", "", 0, environment)
-    return CallContext(run[1].agent, run[1].source, run[1].brain, run[1].step, environment)
+    return CallContext(run.agent, run.source, run.brain, run.step, environment)
 
 
 def _answer(

@@ -93,6 +93,15 @@ class Log(LogReader):
         """Append without waiting; log order is the order of the calls."""
         return self._writer.submit(payloads, kind)
 
+    def enqueue(self, payloads: Sequence[bytes], kind: int = KIND_EVENT) -> Ticket:
+        """Fix a batch's place in the log; it becomes durable with ``settle``. For callers who must order appends
+        under a lock of their own but wait outside of it."""
+        return self._writer.enqueue(payloads, kind)
+
+    def settle(self, ticket: Ticket) -> Receipt:
+        """Wait until a queued batch is durable; raises as ``append`` does."""
+        return self._writer.settle(ticket)
+
     def put_blob(self, raw: bytes) -> str:
         """Store bytes durably under their hash and return its 64 hex digits; call before the record that names it."""
         if len(raw) > BLOB_BYTES_MAX:

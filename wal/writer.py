@@ -111,7 +111,10 @@ class GroupWriter:
 
     def append(self, payloads: Sequence[bytes], kind: int) -> Receipt:
         """Append a batch and wait until it is durable; raises as ``Ticket.wait`` does."""
-        ticket = self._enqueue(payloads, kind)
+        return self.settle(self.enqueue(payloads, kind))
+
+    def settle(self, ticket: Ticket) -> Receipt:
+        """Wait for a queued ticket, writing on this thread when no one else is writing."""
         if self._turn.acquire(blocking=False):
             try:
                 while not ticket.resolved:
@@ -125,7 +128,7 @@ class GroupWriter:
 
     def submit(self, payloads: Sequence[bytes], kind: int) -> Ticket:
         """Append a batch without waiting. Tickets become durable in the order in which they were submitted."""
-        ticket = self._enqueue(payloads, kind)
+        ticket = self.enqueue(payloads, kind)
         if self._threaded:
             self._hand_over()
         else:
@@ -164,7 +167,11 @@ class GroupWriter:
         if clean and self._failure is None:
             self._write_slot(CLEAN)
 
-    def _enqueue(self, payloads: Sequence[bytes], kind: int) -> Ticket:
+    def enqueue(self, payloads: Sequence[bytes], kind: int) -> Ticket:
+        """Put a batch in the queue; ``settle`` or ``submit`` makes it durable. Queue order is log order.
+
+        Raises BoundError, LogClosedError, or the failure that stopped this writer.
+        """
         if self._failure is not None:
             raise self._failure
         if self._closed:

@@ -1,0 +1,82 @@
+"""The authority: the one place where a command becomes recorded events and a new state.
+
+Deciding and queueing happen under one lock, so the order of the log is the order of the decisions; waiting for the
+disk happens outside of it, so commits are shared. The state runs ahead of the disk by what is queued; nothing of it is
+shown or acted on before ``perform`` returns, and after a failed commit the authority never answers again (I2, I4).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from femtoclaw.apply import fold
+from femtoclaw.commands import Command
+from femtoclaw.decide import decide
+from femtoclaw.engines import EngineCache
+from femtoclaw.errors import UnavailableError
+from femtoclaw.event_codec import encode
+from femtoclaw.events import Event
+from femtoclaw.state import State
+from wal import Log, LogError, Receipt
+
+
+class Recorded(NamedTuple):
+    """Durable events of one command, where they stand in the log, and the state right after them."""
+
+    events: tuple[Event, ...]
+    receipt: Receipt
+    state: State
+
+
+Observer = Callable[[Recorded], None]
+
+
+class Authority:
+    """Serializes commands over one log. Thread-safe."""
+
+    def __init__(self, log: Log, state: State, observer: Observer | None = None) -> None:
+        self._log = log
+        self._state = state
+        self._engines = EngineCache()
+        self._lock = threading.Lock()
+        self._refusal: str | None = None
+        self._observer = observer
+
+    @property
+    def state(self) -> State:
+        """The state after every command so far."""
+        return self._state
+
+    @property
+    def engines(self) -> EngineCache:
+        """The engines that decisions are made with."""
+        return self._engines
+
+    def contain(self, reason: str) -> None:
+        """Refuse every command from now on."""
+        self._refusal = reason
+
+    def perform(self, command: Command) -> Recorded:
+        """Decide, record durably, and return.
+
+        Raises UnavailableError (stopped or failed before; nothing recorded), the errors of ``decide`` (nothing
+        recorded), LogFullError (nothing recorded; the authority stops) or LogFailedError (outcome unknown; it stops).
+        """
+        with self._lock:
+            if self._refusal is not None:
+                raise UnavailableError("the authority has stopped", found=self._refusal)
+            happened = decide(self._state, command, self._engines)
+            state = fold(self._state, happened)
+            ticket = self._log.enqueue([encode(event) for event in happened])
+            self._state = state
+        try:
+            receipt = self._log.settle(ticket)
+        except LogError as error:
+            self._refusal = str(error)
+            raise
+        recorded = Recorded(tuple(happened), receipt, state)
+        if self._observer is not None:
+            self._observer(recorded)
+        return recorded

@@ -1,0 +1,168 @@
+"""Start and stop of a node's process: open the log, fold the state, adopt changed files, close what a crash cut.
+
+The order is the runbook's: permissions and configuration are checked before the log is opened for writing; every step
+after that is an event in the log, every failure before it a line in the boot journal.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import NamedTuple
+
+from femtoclaw import commands, config
+from femtoclaw.authority import Authority, Recorded
+from femtoclaw.claws import SHIPPED
+from femtoclaw.crash_rules import interrupted
+from femtoclaw.errors import FemtoClawError
+from femtoclaw.home import (
+    Home,
+    check_permissions,
+    claw_names,
+    effective_configuration,
+    journal,
+    policy_text,
+    require,
+)
+from femtoclaw.keys import load_signer
+from femtoclaw.lifecycle import RuntimeState
+from femtoclaw.policy import engine_version
+from femtoclaw.replay import fold_records
+from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
+from femtoclaw.snapshot import decode_snapshot, encode_snapshot
+from femtoclaw.sources import Sources
+from femtoclaw.state import EMPTY, State
+from femtoclaw.version import VERSION
+from wal import Examination, Log, LogError, LogReader, open_log_directory
+
+SNAPSHOT_RECORDS = 65_536
+"""A snapshot is written at every orderly stop and after this many records."""
+
+
+class Started(NamedTuple):
+    """An open node: its authority, what recovery found, and which executions a crash had cut."""
+
+    home: Home
+    log: Log
+    authority: Authority
+    examination: Examination
+    unknown: tuple[str, ...]
+    interrupted: tuple[str, ...]
+    adopted: tuple[str, ...]
+
+
+def load_state(reader: LogReader) -> State:
+    """The state at the reader's head: newest usable snapshot plus the records after it.
+
+    Raises CorruptRecordError or EventFormatError naming the index.
+    """
+    size = reader.size
+    found = decode_snapshot(reader.storage.get_file(SNAPSHOT_FILE))
+    if found is not None:
+        state, head = found
+        if head.index <= size and reader.head_at(head.index) == head:
+            return fold_records(state, reader.scan(head.index + 1, size + 1))
+    return fold_records(EMPTY, reader.scan(1, size + 1))
+
+
+def start(home: Home, sources: Sources) -> Started:
+    """Open a node for work. Raises the errors of each step; each is also a line in the boot journal."""
+    require(home)
+    boot_id = sources.new_id()
+    try:
+        check_permissions(home)
+        effective = effective_configuration(home, claw_names(SHIPPED))
+        signer = load_signer(home)
+        log, examination = open_log_directory(
+            home.log, signer=signer, clock=sources.wall_ns, map_bytes=effective["memory"]["map_bytes"]
+        )
+    except (FemtoClawError, LogError) as error:
+        journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
+        raise
+    try:
+        authority = Authority(log, load_state(log), _Snapshots(log))
+        authority.perform(
+            commands.StartRuntime(boot_id, VERSION, platform.python_version(), examination.case.verdict.value)
+        )
+        unknown, cut = _close_interrupted(authority)
+        adopted = _adopt(home, authority, effective)
+    except BaseException:
+        log.abandon()
+        raise
+    journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
+    return Started(home, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted))
+
+
+def stop(started: Started, reason: str) -> None:
+    """Record the stop, write a snapshot, close the log in order. Skips what a failed log can no longer do."""
+    log, authority = started.log, started.authority
+    if log.failure is not None:
+        log.close()
+        return
+    if authority.state.node.process is RuntimeState.IDLE:
+        authority.perform(commands.StopRuntime(reason))
+    authority.contain("stopped")
+    log.put_file(SNAPSHOT_FILE, encode_snapshot(authority.state, log.head))
+    log.close()
+
+
+class _Snapshots:
+    """Writes a snapshot after every ``SNAPSHOT_RECORDS`` records, when the state and the head agree."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._next = log.size + SNAPSHOT_RECORDS
+
+    def __call__(self, recorded: Recorded) -> None:
+        if recorded.receipt.last < self._next:
+            return
+        self._next = recorded.receipt.last + SNAPSHOT_RECORDS
+        head = self._log.head_at(recorded.receipt.last)
+        self._log.put_file(SNAPSHOT_FILE, encode_snapshot(recorded.state, head))
+
+
+def _close_interrupted(authority: Authority) -> tuple[list[str], list[str]]:
+    """Apply the crash rules to what the last process left in flight."""
+    executions, runs = interrupted(authority.state)
+    unknown: list[str] = []
+    cut: list[str] = []
+    for execution_id in executions:
+        recorded = authority.perform(commands.ResolveInterrupted(execution_id))
+        (unknown if len(recorded.events) > 1 else cut).append(execution_id)
+    for run_id in runs:
+        authority.perform(commands.EndRun(run_id, "interrupted", "the process ended"))
+    return unknown, cut
+
+
+def _adopt(home: Home, authority: Authority, effective: dict[str, object]) -> list[str]:
+    """Put changed claw manifests, configuration and policy in force; each change is an event with the operator."""
+    operator = operator_name()
+    adopted: list[str] = []
+    node = authority.state.node
+    for claw in SHIPPED:
+        known = node.registry.get(claw.name)
+        if known is None or known.digest != claw.digest():
+            authority.perform(commands.RegisterClaw(claw.canonical()))
+            adopted.append(f"claw {claw.name}")
+    content = config.canonical(effective)
+    stale = any(claw.enabled != (name in config.enabled(content)) for name, claw in authority.state.node.registry.items())
+    if config.digest(content) != node.configuration.digest or stale:
+        authority.perform(commands.AdoptConfiguration(content, operator))
+        adopted.append(f"configuration version {authority.state.node.configuration.version}")
+    text = policy_text(home, effective)
+    if text != node.policy.text or adopted and adopted[0].startswith("claw"):
+        authority.perform(commands.AdoptPolicy(text, engine_version(), operator))
+        adopted.append(f"policy version {authority.state.node.policy.version}")
+    return adopted
+
+
+def operator_name() -> str:
+    """Who is at the command line: the login name, for the record."""
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (KeyError, ImportError):
+        return f"uid {os.getuid()}"
+
+

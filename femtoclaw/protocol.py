@@ -1,0 +1,290 @@
+"""The strict validator: raw bytes and a registry snapshot to one intent, or one rejection with a stable code. Pure.
+
+Six steps in fixed order (PROTO-10.1): parse, top level, form, capability id, arguments, verdict. The earliest fault is
+the one reported. Nothing is repaired, folded or trimmed, and no text here repeats the value of an argument (I12).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from blake3 import blake3
+
+from femtoclaw.errors import ConfigurationError
+from femtoclaw.manifest import Manifest
+from femtoclaw.strict_json import PRINTABLE_CHARS_MAX, StrictJSONError, parse, pointer_to, printable
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Draft202012Validator, ValidationError
+
+CONTENT_BYTES_MAX = 64 * 1024
+"""UTF-8 bytes of a message's content."""
+
+SCHEMAS_CACHED_MAX = 256
+"""Compiled schemas that a process keeps."""
+
+INVALID_JSON = "INVALID_JSON"
+MALFORMED_STRUCTURE = "MALFORMED_STRUCTURE"
+UNKNOWN_CAPABILITY = "UNKNOWN_CAPABILITY"
+INVALID_ARGUMENTS = "INVALID_ARGUMENTS"
+AMBIGUOUS = "AMBIGUOUS"
+
+KINDS: dict[str, str] = {
+    "TOO_LARGE": INVALID_JSON,
+    "BYTE_ORDER_MARK": AMBIGUOUS,
+    "NOT_UTF8": INVALID_JSON,
+    "TOO_MANY_VALUES": INVALID_JSON,
+    "TOO_DEEP": INVALID_JSON,
+    "EMPTY": INVALID_JSON,
+    "SYNTAX": INVALID_JSON,
+    "NON_FINITE_NUMBER": INVALID_JSON,
+    "NUMBER_OUT_OF_RANGE": INVALID_JSON,
+    "DUPLICATE_KEY": AMBIGUOUS,
+    "TRAILING_BYTES": AMBIGUOUS,
+    "LONE_SURROGATE": INVALID_JSON,
+    "NOT_AN_OBJECT": MALFORMED_STRUCTURE,
+    "BOTH_FORMS": AMBIGUOUS,
+    "UNKNOWN_KEY": MALFORMED_STRUCTURE,
+    "NO_FORM": MALFORMED_STRUCTURE,
+    "MISSING_KEY": MALFORMED_STRUCTURE,
+    "WRONG_TYPE": MALFORMED_STRUCTURE,
+    "EMPTY_TOOL": MALFORMED_STRUCTURE,
+    "CONTENT_TOO_LARGE": MALFORMED_STRUCTURE,
+    "CAPABILITY_NAME_MALFORMED": UNKNOWN_CAPABILITY,
+    "CAPABILITY_NOT_REGISTERED": UNKNOWN_CAPABILITY,
+    "ARGUMENT_MISSING": INVALID_ARGUMENTS,
+    "ARGUMENT_UNKNOWN": INVALID_ARGUMENTS,
+    "ARGUMENT_TYPE": INVALID_ARGUMENTS,
+    "ARGUMENT_CONSTRAINT": INVALID_ARGUMENTS,
+    "SCHEMA_UNUSABLE": INVALID_ARGUMENTS,
+}
+"""Every rejection code, with the failure kind it belongs to (PROTO-12.1). Codes are never renamed or reused."""
+
+_ARGUMENT_CODES = {
+    "required": "ARGUMENT_MISSING",
+    "dependentRequired": "ARGUMENT_MISSING",
+    "additionalProperties": "ARGUMENT_UNKNOWN",
+    "unevaluatedProperties": "ARGUMENT_UNKNOWN",
+    "falseSchema": "ARGUMENT_UNKNOWN",
+    "type": "ARGUMENT_TYPE",
+}
+_STATED = frozenset(
+    ("type", "enum", "const", "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum",
+     "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+)  # fmt: skip
+_FORMS = ("message", "tool_call")
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+class Message(NamedTuple):
+    """The message form: text for a person; never executes anything (PROTO-5.1)."""
+
+    content: str
+
+
+class ToolCall(NamedTuple):
+    """The tool-call form: ``tool`` is registered and ``args`` satisfies its schema. Not yet authorized."""
+
+    tool: str
+    args: dict[str, Any]
+
+
+class Rejected(NamedTuple):
+    """Not an intent. ``code`` is a key of ``KINDS`` and ``kind`` its value; ``step`` is 1 to 5.
+
+    ``detail`` and ``pointer`` are bounded printable ASCII without any argument's value; the pointer is from the root
+    of the document.
+    """
+
+    kind: str
+    code: str
+    step: int
+    detail: str
+    pointer: str
+
+
+class ArgumentSchemas:
+    """A registry snapshot: the registered claws' names and argument schemas, compiled when first needed.
+
+    Schemas are judged offline (a reference to another document is refused) and with a linear-time regex engine
+    (look-around and back-references are refused), so that no claw can make judging slow. ``format`` is not checked.
+    """
+
+    def __init__(self, manifests: Iterable[Manifest]) -> None:
+        """Raises ConfigurationError when two manifests have one name."""
+        self._schemas: dict[str, str] = {}
+        self._ready: dict[str, Draft202012Validator] = {}
+        digests: list[bytes] = []
+        for manifest in sorted(manifests, key=lambda each: each.name):
+            if manifest.name in self._schemas:
+                raise ConfigurationError("two manifests have the same name", where=manifest.name)
+            self._schemas[manifest.name] = _encode(dict(manifest.arguments))
+            digests += (manifest.name.encode(), manifest.digest().encode())
+        self.registry_digest = _digest(b"femtoclaw registry v1\x00", digests)
+        """BLAKE3 over names and manifest digests, domain-tagged, 64 hex digits: names what a verdict depended on."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._schemas
+
+    def validator(self, name: str) -> Draft202012Validator:
+        """The compiled schema of a registered claw.
+
+        Raises KeyError when there is no such claw, and ConfigurationError when its schema cannot be used.
+        """
+        ready = self._ready.get(name)
+        if ready is None:
+            try:
+                ready = self._ready[name] = _compiled(self._schemas[name])
+            except ValueError as error:
+                raise ConfigurationError(
+                    "a claw's argument schema cannot be used",
+                    where=f"manifest {name}",
+                    expected="JSON Schema 2020-12, no outside references, no look-around or back-references",
+                    found=str(error).partition("\n")[0],
+                ) from error
+        return ready
+
+    def compile(self) -> ArgumentSchemas:
+        """Compile every schema now, for registration and start. Raises ConfigurationError for one that is unusable."""
+        for name in self._schemas:
+            self.validator(name)
+        return self
+
+
+def validate(raw: bytes, schemas: ArgumentSchemas) -> Message | ToolCall | Rejected:
+    """Judge one raw message of the brain or an operator. Never raises for any bytes; same inputs, same verdict."""
+    try:
+        document = parse(raw)
+    except StrictJSONError as error:
+        step = 2 if error.code == "NOT_AN_OBJECT" else 1
+        return _reject(step, error.code, error.detail, error.pointer)
+    form = _top_level(document)
+    if isinstance(form, Rejected):
+        return form
+    body = document[form]
+    if form == "message":
+        return _message(body)
+    call = _tool_call(body)
+    if isinstance(call, Rejected):
+        return call
+    return _unknown(call, schemas) or _bad_arguments(call, schemas) or call
+
+
+def canonical_args(args: dict[str, Any]) -> bytes:
+    """Canonical JSON of arguments: sorted keys, no white space, UTF-8. Parsing it gives the same bytes again.
+
+    Raises ValueError (UnicodeEncodeError included) for what ``validate`` would not have let through.
+    """
+    return _encode(args).encode()
+
+
+def call_digest(tool: str, args: dict[str, Any], manifest_digest: str) -> str:
+    """BLAKE3 of the exact call under one manifest, domain-tagged, 64 hex digits: what decisions and grants bind to."""
+    return _digest(b"femtoclaw call v1\x00", (tool.encode(), canonical_args(args), manifest_digest.encode()))
+
+
+def _digest(domain: bytes, parts: Iterable[bytes]) -> str:
+    return blake3(domain + b"".join(len(part).to_bytes(4, "big") + part for part in parts)).hexdigest()
+
+
+def _reject(step: int, code: str, detail: str, pointer: str = "") -> Rejected:
+    return Rejected(KINDS[code], code, step, detail, pointer)
+
+
+def _top_level(document: dict[str, Any]) -> str | Rejected:
+    if "message" in document and "tool_call" in document:
+        return _reject(2, "BOTH_FORMS", "both message and tool_call")
+    for key in document:
+        if key not in _FORMS:
+            return _reject(2, "UNKNOWN_KEY", f"key {printable(key)} is not allowed here", pointer_to(key))
+    for key in document:
+        return key
+    return _reject(2, "NO_FORM", "neither message nor tool_call")
+
+
+def _members(body: Any, form: str, wanted: tuple[str, ...]) -> Rejected | None:
+    """Step three, common part: an object with exactly the wanted keys."""
+    if type(body) is not dict:
+        return _reject(3, "WRONG_TYPE", f"{form} is not an object", pointer_to(form))
+    for key in body:
+        if key not in wanted:
+            return _reject(3, "UNKNOWN_KEY", f"key {printable(key)} is not allowed here", pointer_to(form, key))
+    for key in wanted:
+        if key not in body:
+            return _reject(3, "MISSING_KEY", f"{key} is required", pointer_to(form, key))
+    return None
+
+
+def _message(body: Any) -> Message | Rejected:
+    wrong = _members(body, "message", ("content",))
+    if wrong is not None:
+        return wrong
+    content = body["content"]
+    if type(content) is not str:
+        return _reject(3, "WRONG_TYPE", "content is not a string", "/message/content")
+    if 4 * len(content) > CONTENT_BYTES_MAX and len(content.encode()) > CONTENT_BYTES_MAX:
+        return _reject(3, "CONTENT_TOO_LARGE", f"content over {CONTENT_BYTES_MAX} bytes", "/message/content")
+    return Message(content)
+
+
+def _tool_call(body: Any) -> ToolCall | Rejected:
+    wrong = _members(body, "tool_call", ("tool", "args"))
+    if wrong is not None:
+        return wrong
+    tool, args = body["tool"], body["args"]
+    if type(tool) is not str:
+        return _reject(3, "WRONG_TYPE", "tool is not a string", "/tool_call/tool")
+    if not tool:
+        return _reject(3, "EMPTY_TOOL", "tool is empty", "/tool_call/tool")
+    if type(args) is not dict:
+        return _reject(3, "WRONG_TYPE", "args is not an object", "/tool_call/args")
+    return ToolCall(tool, args)
+
+
+def _unknown(call: ToolCall, schemas: ArgumentSchemas) -> Rejected | None:
+    """Step four: exact, case-sensitive match. A name with blanks, controls or look-alikes gets a code of its own."""
+    if call.tool in schemas:
+        return None
+    plain = len(call.tool) <= PRINTABLE_CHARS_MAX and all("!" <= char <= "~" for char in call.tool)
+    code = "CAPABILITY_NOT_REGISTERED" if plain else "CAPABILITY_NAME_MALFORMED"
+    return _reject(4, code, f"no claw is registered as {printable(call.tool)}", "/tool_call/tool")
+
+
+def _bad_arguments(call: ToolCall, schemas: ArgumentSchemas) -> Rejected | None:
+    """Step five. Of several faults the first by pointer, code and text: the library's order is not promised."""
+    try:
+        validator = schemas.validator(call.tool)
+    except ConfigurationError:
+        # Registration compiles every schema; should one get past it, its claw takes no calls.
+        return _reject(5, "SCHEMA_UNUSABLE", "the claw's argument schema cannot be used", "/tool_call/args")
+    if validator.is_valid(call.args):
+        return None
+    return min(map(_fault, validator.iter_errors(call.args)), key=lambda fault: (fault.pointer, fault.code, fault.detail))
+
+
+def _fault(error: ValidationError) -> Rejected:
+    """A rejection built from the failing keyword and what the schema says, never from the instance."""
+    keyword = str(error.kind.name)
+    code = _ARGUMENT_CODES.get(keyword, "ARGUMENT_CONSTRAINT")
+    path: list[str | int] = ["tool_call", "args", *error.instance_path]
+    detail = f"violates {keyword}"
+    if keyword == "required":
+        path.append(str(error.kind.value))
+        detail = "required, but missing"
+    elif keyword in ("additionalProperties", "unevaluatedProperties"):
+        path.append(min(error.kind.value))
+        detail = "not an argument of this claw"
+    elif keyword in _STATED:
+        detail = f"violates {keyword} {printable(_encode(error.kind.value))[1:-1]}"
+    return _reject(5, code, detail, pointer_to(*path))
+
+
+@lru_cache(maxsize=SCHEMAS_CACHED_MAX)
+def _compiled(schema: str) -> Draft202012Validator:
+    """The only importer of the schema library: a process that judges no call does not pay for loading it."""
+    from jsonschema_rs import Draft202012Validator, RegexOptions
+
+    return Draft202012Validator(json.loads(schema), offline=True, validate_formats=False, pattern_options=RegexOptions())

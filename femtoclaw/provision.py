@@ -1,0 +1,179 @@
+"""``init``: make a node's home whole or not at all. Built beside the target and renamed into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from typing import Any
+
+from blake3 import blake3
+
+from femtoclaw import commands, config
+from femtoclaw.authority import Authority
+from femtoclaw.claws import SHIPPED
+from femtoclaw.errors import ConfigurationError, UnavailableError
+from femtoclaw.home import DIRECTORY_MODE, Home, claw_names, effective_configuration, policy_text
+from femtoclaw.policy import engine_version
+from femtoclaw.sources import Sources
+from femtoclaw.state import EMPTY
+from femtoclaw.version import VERSION
+from wal import Genesis, create_log_directory, open_log_directory
+from wal.note import Ed25519Signer
+
+ENABLE_HELP = """\
+# FemtoClaw configuration. Every key that is not here has its embedded default (see docs/configuration.md).
+# A claw runs only when it is enabled here AND permitted by the policy. Changes take effect, and are recorded,
+# at the next start.
+
+[runtime]
+environment = "production"
+steps_max = 16
+
+[policy]
+file = "policy.cedar"
+
+[security]
+workspace = "workspace"
+"""
+
+
+def initialize(
+    home: Home, *, enable: list[str], binaries: list[str], policy: str, operator: str, sources: Sources
+) -> dict[str, Any]:
+    """Provision a node and return its manifest: the six artifacts with their hashes (DEPLOY-2.1).
+
+    Raises ConfigurationError when something is there already or an input is wrong, UnavailableError when the place
+    cannot be written. Nothing is left behind then.
+    """
+    _refuse_existing(home)
+    new = Home(f"{home.path}.new")
+    import shutil
+
+    try:
+        os.makedirs(os.path.dirname(home.path), exist_ok=True)
+        shutil.rmtree(new.path, ignore_errors=True)
+        os.mkdir(new.path, DIRECTORY_MODE)
+        manifest = _build(new, enable, binaries, policy, operator, sources)
+        if os.path.isdir(home.path):
+            os.rmdir(home.path)
+        os.rename(new.path, home.path)
+        _sync(os.path.dirname(home.path))
+    except OSError as error:
+        raise UnavailableError("the home cannot be made", where=home.path, found=error.strerror) from error
+    finally:
+        shutil.rmtree(new.path, ignore_errors=True)
+    return manifest | {"home": home.path}
+
+
+def _refuse_existing(home: Home) -> None:
+    try:
+        occupied = bool(os.listdir(home.path))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UnavailableError("the home cannot be read", where=home.path, found=error.strerror) from error
+    if occupied:
+        raise ConfigurationError(
+            "there is something here already", where=home.path, expected="no directory, or an empty one",
+            remedy="choose another --home; `init` never changes an existing node",
+        )
+
+
+def _build(
+    home: Home, enable: list[str], binaries: list[str], policy: str, operator: str, sources: Sources
+) -> dict[str, Any]:
+    seed = os.urandom(32)
+    nonce = os.urandom(16)
+    origin = f"femtoclaw.log/{nonce.hex()}"
+    signer = Ed25519Signer(origin, seed)
+    _write(home.config_file, (ENABLE_HELP + _capabilities(enable, binaries)).encode())
+    _write(os.path.join(home.path, "policy.cedar"), policy.encode())
+    _write(home.key_file, seed.hex().encode() + b"\n")
+    _write(home.public_key_file, signer.public.vkey().encode() + b"\n", 0o644)
+    effective = effective_configuration(home, claw_names(SHIPPED))
+    os.mkdir(home.inside(effective["security"]["workspace"]), DIRECTORY_MODE)
+    create_log_directory(
+        home.log, Genesis(origin, signer.public, nonce), signer=signer, clock=sources.wall_ns,
+        map_bytes=effective["memory"]["map_bytes"],
+    )  # fmt: skip
+    log, _ = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, threaded=False)
+    try:
+        authority = Authority(log, EMPTY)
+        runtime_id = sources.new_id()
+        authority.perform(commands.Provision(runtime_id, VERSION, operator))
+        for claw in SHIPPED:
+            authority.perform(commands.RegisterClaw(claw.canonical()))
+        authority.perform(commands.AdoptConfiguration(config.canonical(effective), operator))
+        authority.perform(commands.AdoptPolicy(policy_text(home, effective), engine_version(), operator))
+        manifest = _manifest(home, authority, runtime_id, origin, signer.public.vkey())
+    finally:
+        log.close()
+    _write(home.manifest_file, json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n")
+    return manifest
+
+
+def _capabilities(enable: list[str], binaries: list[str]) -> str:
+    """The TOML for the claws that are enabled from the beginning."""
+    known = claw_names(SHIPPED)
+    lines: list[str] = []
+    for name in enable:
+        if name not in known:
+            raise ConfigurationError("unknown claw", where="--enable", expected=sorted(known), found=name)
+        lines.append(f'\n[capabilities."{name}"]\nenabled = true')
+        if name == "shell":
+            lines.append(f"settings = {{ binaries = {json.dumps(binaries)} }}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _manifest(home: Home, authority: Authority, runtime_id: str, origin: str, vkey: str) -> dict[str, Any]:
+    node = authority.state.node
+    package = os.path.dirname(os.path.abspath(__file__))
+    return {
+        "runtime_id": runtime_id,
+        "version": VERSION,
+        "python": platform.python_version(),
+        "log": origin,
+        "public_key": vkey,
+        "artifacts": {
+            "distribution": distribution_digest(package),
+            "configuration": node.configuration.digest,
+            "policy": node.policy.digest,
+            "capability_modules": {name: claw.digest for name, claw in sorted(node.registry.items())},
+            "memory_store": "log",
+            "telemetry_store": os.path.relpath(home.index_file, home.path),
+        },
+    }
+
+
+def distribution_digest(package: str) -> str:
+    """BLAKE3 over the names and bytes of the installed package's Python files, in name order."""
+    hasher = blake3(b"femtoclaw distribution v1\x00")
+    root = os.path.dirname(package)
+    for name in ("wal", "cluster", "femtoclaw"):
+        for folder, folders, files in os.walk(os.path.join(root, name)):
+            folders.sort()
+            for file in sorted(files):
+                if file.endswith((".py", ".cedar")):
+                    path = os.path.join(folder, file)
+                    hasher.update(os.path.relpath(path, root).encode() + b"\x00")
+                    with open(path, "rb") as source:
+                        hasher.update(source.read())
+    return hasher.hexdigest()
+
+
+def _write(path: str, raw: bytes, mode: int = 0o600) -> None:
+    os.makedirs(os.path.dirname(path), DIRECTORY_MODE, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(fd, "wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

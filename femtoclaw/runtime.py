@@ -1,0 +1,237 @@
+"""THE LOOP: think, validate, authorize, execute, record, respond. Thin: decisions are ``decide``'s, effects the gate's.
+
+Per tool step there are two durable commits: what the brain said, the verdicts and *execution started* before the
+effect; the result and the next input after it. A message step has one (I1).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from femtoclaw import brains, commands, events
+from femtoclaw.authority import Authority, Recorded
+from femtoclaw.errors import BrainError, CapabilityError, SecurityError, UnavailableError
+from femtoclaw.gate import Gate
+from femtoclaw.isolation import Outcome
+from femtoclaw.sources import Sources
+from femtoclaw.state import State
+from wal import Log
+
+RAW_BYTES_MAX = 512 * 1024
+"""A brain's raw answer; a longer one is refused unrecorded, except for its size."""
+
+RESULT_INLINE_BYTES_MAX = 64 * 1024
+"""A longer result goes to a blob; the record holds its hash."""
+
+INPUT_BYTES_MAX = 256 * 1024
+
+Listener = Callable[[Recorded], None]
+
+
+class StepResult(NamedTuple):
+    """What one execution came to: the CLI's ``intent`` answer."""
+
+    execution_id: str
+    decision: str
+    code: str
+    result: Any
+    outcome: str
+
+
+class RunResult(NamedTuple):
+    """What one run came to."""
+
+    run_id: str
+    outcome: str
+    response: str | None
+    steps: tuple[StepResult, ...]
+
+
+class Runtime:
+    """Runs brains against the authority. Thread-safe: each run lives on its caller's thread."""
+
+    def __init__(
+        self,
+        log: Log,
+        authority: Authority,
+        gate: Gate,
+        sources: Sources,
+        *,
+        concurrency_max: int,
+        listener: Listener | None = None,
+    ) -> None:
+        self._log = log
+        self._authority = authority
+        self._gate = gate
+        self._sources = sources
+        self._slots = threading.BoundedSemaphore(concurrency_max)
+        self._listener = listener
+
+    def run(self, text: str, brain: brains.Brain, *, source: str, agent: str) -> RunResult:
+        """One agent run to its end. Raises UnavailableError, LogError or SecurityError; a brain's failure is a result."""
+        content = text.encode()
+        if len(content) > INPUT_BYTES_MAX:
+            raise UnavailableError(
+                "input is too long", expected=f"<= {INPUT_BYTES_MAX} bytes", found=len(content), remedy="shorten it"
+            )
+        with self._slots:
+            run_id, execution_id = self._sources.new_id(), self._sources.new_id()
+            recorded = self._perform(commands.StartRun(run_id, execution_id, brain.name, source, agent, content))
+            steps: list[StepResult] = []
+            while run_id in recorded.state.live.runs:
+                execution_id = _waiting(recorded)
+                recorded = self._think(brain, run_id, execution_id, recorded.state)
+                steps.append(step_result(recorded.events))
+                if isinstance(recorded.events[-1], events.ExecutionStarted):
+                    recorded = self._execute(recorded)
+                    steps[-1] = step_result(recorded.events, steps[-1])
+            ended = next(event for event in recorded.events if isinstance(event, events.RunEnded))
+            response = [event.content for event in recorded.events if isinstance(event, events.ResponseRecorded)]
+            return RunResult(run_id, ended.outcome, response[0] if response else None, tuple(steps))
+
+    def intent(self, raw: bytes) -> StepResult:
+        """Gate exactly one raw protocol message."""
+        with self._slots:
+            execution_id = self._sources.new_id()
+            recorded = self._perform(commands.SubmitIntent(execution_id, raw))
+            result = step_result(recorded.events)
+            if isinstance(recorded.events[-1], events.ExecutionStarted):
+                recorded = self._execute(recorded)
+                result = step_result(recorded.events, result)
+            return result
+
+    def _perform(self, command: commands.Command) -> Recorded:
+        recorded = self._authority.perform(command)
+        if self._listener is not None:
+            self._listener(recorded)
+        return recorded
+
+    def _think(self, brain: brains.Brain, run_id: str, execution_id: str, state: State) -> Recorded:
+        """Ask the brain and record what it said with the verdicts on it, or that it failed."""
+        context, digest = assemble_context(state, run_id)
+        try:
+            thought = brain.think(context)
+            if len(thought.raw) > RAW_BYTES_MAX:
+                raise brains.OversizeError("brain answer is too long", expected=RAW_BYTES_MAX, found=len(thought.raw))
+        except BrainError as error:
+            return self._perform(commands.FailInference(execution_id, error.code, str(error)))
+        provenance = tuple(item for pair in sorted(thought.provenance.items()) for item in pair)
+        next_id = self._sources.new_id()
+        return self._perform(commands.RecordInference(execution_id, thought.raw, digest, provenance, next_id))
+
+    def _execute(self, recorded: Recorded) -> Recorded:
+        """Spend the grant for a durable start, and record what the claw did."""
+        validated, decided, started = recorded.events[-3:]
+        assert isinstance(validated, events.ProtocolValidated)
+        assert isinstance(decided, events.AuthorizationDecided)
+        assert isinstance(started, events.ExecutionStarted)
+        fixed = self._authority.engines.engines(recorded.state.node)
+        manifest = fixed.manifests[started.claw]
+        settings = dict(fixed.settings.get(started.claw, {}))
+        grant = self._gate.grant(decided, started, recorded.receipt)
+        try:
+            outcome = self._gate.dispatch(grant, manifest, json.loads(validated.args), settings)
+        except SecurityError as error:
+            self._authority.contain(f"security: {error.what}")
+            raise
+        except CapabilityError as error:
+            outcome = unavailable(error)
+        return self._perform(self._outcome_command(started.execution_id, outcome))
+
+    def _outcome_command(self, execution_id: str, outcome: Outcome) -> commands.RecordOutcome:
+        result, blob = b"", ""
+        if outcome.result is not None:
+            result = json.dumps(outcome.result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+                "utf-8", "surrogatepass"
+            )
+            if len(result) > RESULT_INLINE_BYTES_MAX:
+                result, blob = b"", self._log.put_blob(result)
+        error = outcome.error or {}
+        return commands.RecordOutcome(
+            execution_id,
+            outcome.status,
+            result,
+            blob,
+            str(error.get("class", "")),
+            str(error.get("message", "")),
+            outcome.exit_status if outcome.exit_status is not None else -1,
+            max(0, outcome.ended_ns - outcome.started_ns),
+            outcome.original_bytes,
+            outcome.kept_bytes,
+            outcome.output_digest,
+            self._sources.new_id(),
+        )
+
+
+def unavailable(error: CapabilityError) -> Outcome:
+    """The outcome of a claw that could not be run at all."""
+    return Outcome(
+        "unavailable", None, {"class": "EnvironmentError", "message": error.what}, None, 0, 0, 0, 0, ""
+    )
+
+
+def _waiting(recorded: Recorded) -> str:
+    """The execution that this batch left waiting for its inference."""
+    received = [event for event in recorded.events if isinstance(event, events.InputReceived)]
+    assert received, "a run that has not ended has an input to think about"
+    return received[-1].execution_id
+
+
+def assemble_context(state: State, run_id: str) -> tuple[brains.Context, str]:
+    """What the brain gets to see, and its digest over five components (EXEC-4.2): a pure function of the state."""
+    run = state.live.runs[run_id]
+    node = state.node
+    turns = tuple(brains.Turn(turn.role, turn.content) for turn in run.window)
+    tools = tuple(
+        brains.describe(claw.manifest) for _, claw in sorted(node.registry.items()) if claw.enabled
+    )
+    components = (
+        json.dumps([list(turn) for turn in turns[-1:]]),
+        json.dumps([list(turn) for turn in turns[:-1]]),
+        json.dumps([list(item) for item in state.live.recent]),
+        node.configuration.digest,
+        json.dumps([[name, claw.digest, claw.enabled] for name, claw in sorted(node.registry.items())]),
+    )
+    hashes = b"".join(blake3(part.encode("utf-8", "surrogatepass")).digest() for part in components)
+    return brains.Context(turns, tools), blake3(b"femtoclaw context v1\x00" + hashes).hexdigest()
+
+
+def step_result(batch: tuple[events.Event, ...], before: StepResult | None = None) -> StepResult:
+    """The contract's view of a batch: decision, code, execution id, result; ``before`` is the batch it completes."""
+    execution_id, decision, code, result, outcome = before if before is not None else ("", "", "", None, "")
+    for event in batch:
+        match event:
+            case events.InferenceReceived() | events.InferenceFailed():
+                execution_id = event.execution_id
+            case events.InputReceived() if event.role == "intent":
+                execution_id = event.execution_id
+            case events.ProtocolRejected():
+                decision, code, result = "REJECTED", event.code, {"kind": event.kind, "detail": event.detail, "pointer": event.pointer}
+            case events.AuthorizationDecided():
+                decision, code = event.decision, event.reason
+            case events.ResponseRecorded():
+                result = {"message": event.content}
+            case events.ExecutionFinished():
+                result = _result_of(event)
+            case events.ExecutionCompleted() | events.ExecutionFailed():
+                outcome = event.outcome
+            case _:
+                continue
+    return StepResult(execution_id, decision, code, result, outcome)
+
+
+def _result_of(event: events.ExecutionFinished) -> dict[str, Any]:
+    body: dict[str, Any] = {"status": event.status}
+    if event.result:
+        body["result"] = json.loads(event.result)
+    if event.blob:
+        body["blob"] = event.blob
+        body["bytes"] = event.kept_bytes
+    if event.error_class:
+        body["error"] = {"class": event.error_class, "message": event.error_message}
+    return body

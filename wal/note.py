@@ -1,0 +1,197 @@
+"""C2SP signed notes with Ed25519 keys: a text, a blank line, signature lines. Pure; PyNaCl is imported on first use."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from wal.errors import SignatureError
+
+NOTE_BYTES_MAX = 1024 * 1024
+SIGNATURES_MAX = 100
+_ALGORITHM = b"\x01"
+_DASH = "\u2014 "
+
+
+class PublicKey(NamedTuple):
+    """A verifier key: name, 4-byte key id, 32-byte Ed25519 key."""
+
+    name: str
+    key_id: bytes
+    raw: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> PublicKey:
+        """From ``name+hash+base64``. Raises SignatureError."""
+        parts = text.split("+", 2)
+        try:
+            name, key_hex, encoded = parts
+            body = base64.b64decode(encoded, validate=True)
+            key = cls(name, bytes.fromhex(key_hex), body[1:])
+        except (ValueError, binascii.Error) as error:
+            raise SignatureError("not a verifier key", expected="name+hash+base64", found=text[:80]) from error
+        if not _valid_name(name) or body[:1] != _ALGORITHM or len(key.raw) != 32 or key.key_id != _key_id(name, key.raw):
+            raise SignatureError("not an Ed25519 verifier key", expected="algorithm 1, matching hash", found=text[:80])
+        return key
+
+    def vkey(self) -> str:
+        """``name+hash+base64``."""
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(_ALGORITHM + self.raw).decode()}"
+
+
+def public_key(name: str, raw: bytes) -> PublicKey:
+    """The verifier key of a name and 32 raw bytes."""
+    if not _valid_name(name) or len(raw) != 32:
+        raise SignatureError("not a key name or key", expected="a name without blanks or plus, 32 bytes", found=name[:80])
+    return PublicKey(name, _key_id(name, raw), raw)
+
+
+def _valid_name(name: str) -> bool:
+    return bool(name) and "+" not in name and not any(c.isspace() for c in name) and name.isprintable()
+
+
+def _key_id(name: str, raw: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + _ALGORITHM + raw).digest()[:4]
+
+
+class Signer(Protocol):
+    """Something that signs under a public key."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The key that verifies ``sign``."""
+
+    def sign(self, message: bytes) -> bytes:
+        """A 64-byte signature."""
+
+
+class Ed25519Signer:
+    """A signer over a 32-byte seed. ``public`` may be given when it is known, which saves loading PyNaCl early."""
+
+    __slots__ = ("_public", "_secret", "_seed")
+
+    def __init__(self, name: str, seed: bytes, public: PublicKey | None = None) -> None:
+        self._seed = seed
+        self._secret: bytes | None = None
+        self._public = public if public is not None else public_key(name, self._load()[32:])
+
+    def __repr__(self) -> str:
+        return f"Ed25519Signer({self._public.name!r})"
+
+    def _load(self) -> bytes:
+        if self._secret is None:
+            from nacl.bindings import crypto_sign_seed_keypair
+
+            _, self._secret = crypto_sign_seed_keypair(self._seed)
+        return self._secret
+
+    @property
+    def public(self) -> PublicKey:
+        return self._public
+
+    def sign(self, message: bytes) -> bytes:
+        from nacl.bindings import crypto_sign
+
+        secret = self._load()
+        if secret[32:] != self._public.raw:
+            raise SignatureError("secret key does not belong to the public key", expected=self._public.vkey())
+        signed: bytes = crypto_sign(message, secret)
+        return signed[:64]
+
+
+class Note(NamedTuple):
+    """An opened note: its text, the known keys whose signatures hold, and the names of unknown signers."""
+
+    text: str
+    verified: tuple[PublicKey, ...]
+    unknown: tuple[str, ...]
+
+
+def sign_note(text: str, signers: Sequence[Signer]) -> bytes:
+    """The signed note over ``text`` (which ends in a newline)."""
+    _check_text(text)
+    return (text + "\n" + "".join(_line(text, signer) for signer in signers)).encode()
+
+
+def _line(text: str, signer: Signer) -> str:
+    key = signer.public
+    return f"{_DASH}{key.name} {base64.b64encode(key.key_id + signer.sign(text.encode())).decode()}\n"
+
+
+def _check_text(text: str) -> None:
+    if not text.endswith("\n") or any(ord(char) < 0x20 and char != "\n" for char in text):
+        raise SignatureError("note text must end in a newline and hold no control characters")
+
+
+def add_signature(raw: bytes, signer: Signer) -> bytes:
+    """The same note with one more signature (a cosignature). Raises SignatureError when it is no note."""
+    text, _ = _split(raw)
+    return raw + _line(text, signer).encode()
+
+
+def _split(raw: bytes) -> tuple[str, list[str]]:
+    if len(raw) > NOTE_BYTES_MAX:
+        raise SignatureError("note is too large", expected=f"<= {NOTE_BYTES_MAX} bytes", found=len(raw))
+    try:
+        whole = raw.decode()
+    except UnicodeDecodeError as error:
+        raise SignatureError("note is not UTF-8", found=error) from error
+    cut = whole.rfind("\n\n")
+    if cut < 0 or not whole.endswith("\n"):
+        raise SignatureError("note has no signature block", expected="text, blank line, signatures")
+    text, lines = whole[: cut + 1], whole[cut + 2 :].split("\n")[:-1]
+    _check_text(text)
+    if not 1 <= len(lines) <= SIGNATURES_MAX:
+        raise SignatureError("note has too few or too many signatures", expected=f"1 to {SIGNATURES_MAX}", found=len(lines))
+    return text, lines
+
+
+def open_note(raw: bytes, known: Sequence[PublicKey]) -> Note:
+    """Verify a note. Signatures of unknown keys are listed; one bad signature of a known key refuses the whole note.
+
+    Raises SignatureError when it is malformed, when a known key's signature fails, or when no known key signed.
+    """
+    text, lines = _split(raw)
+    verified: list[PublicKey] = []
+    unknown: list[str] = []
+    for line in lines:
+        name, signature = _parse_line(line)
+        key = next((key for key in known if key.name == name and key.key_id == signature[:4]), None)
+        if key is None:
+            unknown.append(name)
+            continue
+        _verify(text, signature[4:], key)
+        if key not in verified:
+            verified.append(key)
+    if not verified:
+        raise SignatureError("note is not signed by a known key", expected=[k.vkey() for k in known], found=unknown)
+    return Note(text, tuple(verified), tuple(unknown))
+
+
+def _parse_line(line: str) -> tuple[str, bytes]:
+    if not line.startswith(_DASH):
+        raise SignatureError("malformed signature line", found=line[:80])
+    name, _, encoded = line[len(_DASH) :].partition(" ")
+    try:
+        signature = base64.b64decode(encoded, validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise SignatureError("malformed signature line", found=line[:80]) from error
+    # One text, one encoding: base64 with stray bits would let two notes differ and both verify.
+    if not _valid_name(name) or len(signature) < 5 or base64.b64encode(signature).decode() != encoded:
+        raise SignatureError("malformed signature line", found=line[:80])
+    return name, signature
+
+
+def _verify(text: str, signature: bytes, key: PublicKey) -> None:
+    from nacl.bindings import crypto_sign_open
+    from nacl.exceptions import BadSignatureError
+
+    try:
+        if len(signature) != 64:
+            raise BadSignatureError("length")
+        crypto_sign_open(signature + text.encode(), key.raw)
+    except BadSignatureError as error:
+        raise SignatureError("signature of a known key does not verify", expected=key.vkey(), found="a bad signature") from error
