@@ -165,8 +165,8 @@ class LmdbStorage:
 
     def get(self, index: int) -> bytes | None:
         with _Reading(self._environment()) as txn:
-            raw: bytes | None = txn.get(index.to_bytes(_KEY_BYTES, "big"))
-            return raw
+            raw = txn.get(index.to_bytes(_KEY_BYTES, "big"))
+            return None if raw is None else bytes(raw)
 
     def last_index(self) -> int:
         with _Reading(self._environment()) as txn:
@@ -190,7 +190,8 @@ class LmdbStorage:
             cursor = txn.cursor()
             if not cursor.set_range(first.to_bytes(_KEY_BYTES, "big")):
                 return []
-            return [entry for entry, _ in zip(cursor.iternext(), range(count), strict=False)]
+            entries = zip(cursor.iternext(), range(count), strict=False)
+            return [entry for entry, _ in entries]  # type: ignore[misc]  # bytes, as buffers are off
 
     def cut(self, after: int) -> int:
         self._guard()

@@ -45,7 +45,7 @@ _unpack = HEADER.unpack_from
 class Record(NamedTuple):
     """A record whose own checksum holds. Only ``decode`` and the writer make one (I10)."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls on a record
     epoch: int
     time_ns: int
     kind: int
@@ -58,7 +58,7 @@ class Record(NamedTuple):
 class Head(NamedTuple):
     """The end of a chain: last index (0 when empty) and its link."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     link: bytes
 
 

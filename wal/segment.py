@@ -41,7 +41,7 @@ class Seal(NamedTuple):
 
     origin: str
     first: int
-    count: int
+    count: int  # type: ignore[assignment]
     root: bytes
     prev: bytes
     link: bytes
