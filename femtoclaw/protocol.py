@@ -26,6 +26,9 @@ CONTENT_BYTES_MAX = 64 * 1024
 SCHEMAS_CACHED_MAX = 256
 """Compiled schemas that a process keeps."""
 
+STATED_CHARS_MAX = 160
+"""Characters of a schema's own limit (an enum, a pattern) that an error text quotes."""
+
 INVALID_JSON = "INVALID_JSON"
 MALFORMED_STRUCTURE = "MALFORMED_STRUCTURE"
 UNKNOWN_CAPABILITY = "UNKNOWN_CAPABILITY"
@@ -65,14 +68,13 @@ KINDS: dict[str, str] = {
 
 _ARGUMENT_CODES = {
     "required": "ARGUMENT_MISSING",
-    "dependentRequired": "ARGUMENT_MISSING",
     "additionalProperties": "ARGUMENT_UNKNOWN",
     "unevaluatedProperties": "ARGUMENT_UNKNOWN",
     "falseSchema": "ARGUMENT_UNKNOWN",
     "type": "ARGUMENT_TYPE",
 }
 _STATED = frozenset(
-    ("type", "enum", "const", "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum",
+    ("enum", "const", "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum",
      "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 )  # fmt: skip
 _FORMS = ("message", "tool_call")
@@ -143,7 +145,7 @@ class ArgumentSchemas:
                     "a claw's argument schema cannot be used",
                     where=f"manifest {name}",
                     expected="JSON Schema 2020-12, no outside references, no look-around or back-references",
-                    found=str(error).partition("\n")[0],
+                    found=printable(str(error).partition("\n")[0]),
                 ) from error
         return ready
 
@@ -200,9 +202,8 @@ def _top_level(document: dict[str, Any]) -> str | Rejected:
     for key in document:
         if key not in _FORMS:
             return _reject(2, "UNKNOWN_KEY", f"key {printable(key)} is not allowed here", pointer_to(key))
-    for key in document:
-        return key
-    return _reject(2, "NO_FORM", "neither message nor tool_call")
+    form = next(iter(document), None)
+    return _reject(2, "NO_FORM", "neither message nor tool_call") if form is None else form
 
 
 def _members(body: Any, form: str, wanted: tuple[str, ...]) -> Rejected | None:
@@ -211,7 +212,9 @@ def _members(body: Any, form: str, wanted: tuple[str, ...]) -> Rejected | None:
         return _reject(3, "WRONG_TYPE", f"{form} is not an object", pointer_to(form))
     for key in body:
         if key not in wanted:
-            return _reject(3, "UNKNOWN_KEY", f"key {printable(key)} is not allowed here", pointer_to(form, key))
+            return _reject(
+                3, "UNKNOWN_KEY", f"key {printable(key)} is not allowed here", pointer_to(form, key)
+            )
     for key in wanted:
         if key not in body:
             return _reject(3, "MISSING_KEY", f"{key} is required", pointer_to(form, key))
@@ -262,7 +265,8 @@ def _bad_arguments(call: ToolCall, schemas: ArgumentSchemas) -> Rejected | None:
         return _reject(5, "SCHEMA_UNUSABLE", "the claw's argument schema cannot be used", "/tool_call/args")
     if validator.is_valid(call.args):
         return None
-    return min(map(_fault, validator.iter_errors(call.args)), key=lambda fault: (fault.pointer, fault.code, fault.detail))
+    faults = map(_fault, validator.iter_errors(call.args))
+    return min(faults, key=lambda fault: (fault.pointer, fault.code, fault.detail))
 
 
 def _fault(error: ValidationError) -> Rejected:
@@ -271,15 +275,22 @@ def _fault(error: ValidationError) -> Rejected:
     code = _ARGUMENT_CODES.get(keyword, "ARGUMENT_CONSTRAINT")
     path: list[str | int] = ["tool_call", "args", *error.instance_path]
     detail = f"violates {keyword}"
-    if keyword == "required":
+    if code == "ARGUMENT_MISSING":
         path.append(str(error.kind.value))
         detail = "required, but missing"
-    elif keyword in ("additionalProperties", "unevaluatedProperties"):
-        path.append(min(error.kind.value))
+    elif code == "ARGUMENT_UNKNOWN":
+        path.extend([] if error.kind.value is None else [min(error.kind.value)])
         detail = "not an argument of this claw"
+    elif code == "ARGUMENT_TYPE":
+        detail = f"expected {' or '.join(error.kind.value)}"
     elif keyword in _STATED:
-        detail = f"violates {keyword} {printable(_encode(error.kind.value))[1:-1]}"
+        detail = f"violates {keyword} {_stated(error.kind.value)}"
     return _reject(5, code, detail, pointer_to(*path))
+
+
+def _stated(limit: object) -> str:
+    text = json.dumps(limit, sort_keys=True)
+    return text if len(text) <= STATED_CHARS_MAX else f"{text[:STATED_CHARS_MAX]}..."
 
 
 @lru_cache(maxsize=SCHEMAS_CACHED_MAX)
@@ -287,4 +298,7 @@ def _compiled(schema: str) -> Draft202012Validator:
     """The only importer of the schema library: a process that judges no call does not pay for loading it."""
     from jsonschema_rs import Draft202012Validator, RegexOptions
 
-    return Draft202012Validator(json.loads(schema), offline=True, validate_formats=False, pattern_options=RegexOptions())
+    linear = RegexOptions()
+    return Draft202012Validator(
+        json.loads(schema), offline=True, validate_formats=False, pattern_options=linear
+    )

@@ -19,7 +19,7 @@ from femtoclaw.sources import Sources
 from femtoclaw.state import EMPTY
 from femtoclaw.version import VERSION
 from wal import Genesis, create_log_directory, open_log_directory
-from wal.note import Ed25519Signer
+from wal.note import Ed25519Signer, Signer
 
 ENABLE_HELP = """\
 # FemtoClaw configuration. Every key that is not here has its embedded default (see docs/configuration.md).
@@ -93,11 +93,20 @@ def _build(
     _write(home.public_key_file, signer.public.vkey().encode() + b"\n", 0o644)
     effective = effective_configuration(home, claw_names(SHIPPED))
     os.mkdir(home.inside(effective["security"]["workspace"]), DIRECTORY_MODE)
+    manifest = reprovision(home, home.log, Genesis(origin, signer.public, nonce), signer, operator, sources)
+    _write(home.manifest_file, json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n")
+    return manifest
+
+
+def reprovision(
+    home: Home, path: str, genesis: Genesis, signer: Signer, operator: str, sources: Sources
+) -> dict[str, Any]:
+    """Make a log at ``path`` and record identity, claws, configuration and policy from the home's files in it."""
+    effective = effective_configuration(home, claw_names(SHIPPED))
     create_log_directory(
-        home.log, Genesis(origin, signer.public, nonce), signer=signer, clock=sources.wall_ns,
-        map_bytes=effective["memory"]["map_bytes"],
+        path, genesis, signer=signer, clock=sources.wall_ns, map_bytes=effective["memory"]["map_bytes"]
     )  # fmt: skip
-    log, _ = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, threaded=False)
+    log, _ = open_log_directory(path, signer=signer, clock=sources.wall_ns, threaded=False)
     try:
         authority = Authority(log, EMPTY)
         runtime_id = sources.new_id()
@@ -106,11 +115,15 @@ def _build(
             authority.perform(commands.RegisterClaw(claw.canonical()))
         authority.perform(commands.AdoptConfiguration(config.canonical(effective), operator))
         authority.perform(commands.AdoptPolicy(policy_text(home, effective), engine_version(), operator))
-        manifest = _manifest(home, authority, runtime_id, origin, signer.public.vkey())
+        return _manifest(home, authority, runtime_id, genesis.origin, signer.public.vkey())
     finally:
         log.close()
-    _write(home.manifest_file, json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n")
-    return manifest
+
+
+def write_public_key(home: Home, vkey: str) -> None:
+    """Replace the public key file (a new log has a new key name)."""
+    os.unlink(home.public_key_file)
+    _write(home.public_key_file, vkey.encode() + b"\n", 0o644)
 
 
 def _capabilities(enable: list[str], binaries: list[str]) -> str:

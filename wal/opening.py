@@ -7,7 +7,7 @@ Acting writes only on OPEN and CUT_TAIL, and a second opening finds nothing left
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgpack
@@ -31,7 +31,7 @@ from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import Manifest, decode_manifest
 from wal.note import Signer
 from wal.reader import CHECKPOINT_FILE
-from wal.record import EMPTY, KIND_RECOVERED, Head, decode
+from wal.record import EMPTY, KIND_RECOVERED, Head, Record, decode
 from wal.recovery import Case, Evidence, Verdict, decide
 from wal.storage import Storage
 from wal.tree import LogTree
@@ -211,7 +211,7 @@ class _Examiner:
             return
         usable = Manifest(seal for seal in manifest if seal.head.index <= checkpoint.size)
 
-        def scan(first: int, stop: int):  # type: ignore[no-untyped-def]
+        def scan(first: int, stop: int) -> Iterator[Record]:
             return (decode(raw) for _, raw in self.storage.scan(first, stop))
 
         if LogTree(scan, usable).root(checkpoint.size) != checkpoint.root:

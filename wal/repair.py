@@ -15,17 +15,20 @@ import msgpack
 
 from wal.bundle import Bundle
 from wal.chain import verify_run
-from wal.errors import CorruptFileError, CorruptRecordError, LogError, RollbackError
+from wal.checkpoint import open_checkpoint
+from wal.errors import CorruptFileError, CorruptRecordError, LogError, RollbackError, SignatureError
 from wal.genesis import Genesis, Predecessor, decode_genesis
 from wal.head import SLOT_BYTES, SLOT_STRIDE, CommitPoint, Slot, encode_slot, read_slots
 from wal.inspection import inspect
 from wal.limits import FILE_BYTES_MAX, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
 from wal.lmdb_storage import LmdbStorage, create_directory, install_directory, read_file, write_file
 from wal.log import EPOCH_FIRST, Clock
+from wal.manifest import Manifest
 from wal.note import Signer, sign_note
-from wal.reader import CHECKPOINT_FILE
-from wal.record import EMPTY, FRAME_OVERHEAD_BYTES, HEADER, KIND_RECOVERED, Head, decode, encode
+from wal.reader import CHECKPOINT_FILE, LogReader
+from wal.record import EMPTY, FRAME_OVERHEAD_BYTES, HEADER, KIND_RECOVERED, Head, Record, decode, encode
 from wal.segment import Segment, decode_segment
+from wal.tree import LogTree
 
 _COPIED = ("blobs", "evidence", "snapshots", "checkpoints")
 
@@ -191,6 +194,33 @@ def _next_run(head: Head, frames: _Frames, segments: list[Segment]) -> list[tupl
         except CorruptRecordError:
             continue
     return []
+
+
+def check_checkpoint(path: str, note: bytes | None) -> None:
+    """Check that the store at ``path`` reaches a signed checkpoint and has its root there.
+
+    Raises SignatureError (no checkpoint, or not signed by the log's key) or RollbackError.
+    """
+    if note is None:
+        raise SignatureError("there is no signed checkpoint to go by", where=path, expected=CHECKPOINT_FILE)
+    storage = LmdbStorage(path, writable=False)
+    try:
+        reader = LogReader(storage)
+        checkpoint = open_checkpoint(note, [reader.key], reader.origin).checkpoint
+        last = storage.last_index()
+        if last < checkpoint.size:
+            raise RollbackError("shorter than the signed checkpoint", where=path, expected=checkpoint.size, found=last)
+
+        def scan(first: int, stop: int) -> Iterator[Record]:
+            return (decode(raw) for _, raw in storage.scan(first, stop))
+
+        root = LogTree(scan, Manifest()).root(checkpoint.size)
+        if root != checkpoint.root:
+            raise RollbackError(
+                "not the history of the signed checkpoint", where=path, expected=checkpoint.root.hex(), found=root.hex()
+            )
+    finally:
+        storage.close()
 
 
 def install(path: str, new: str, rebuilt: Rebuilt, *, clock: Clock, reason: str) -> str:

@@ -1,0 +1,137 @@
+"""``run`` and ``intent``: the commands that may cause an effect."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from femtoclaw import events
+from femtoclaw.authority import Recorded
+from femtoclaw.boot import Started, start, stop
+from femtoclaw.brains import open_brain
+from femtoclaw.cli.render import Output, printable
+from femtoclaw.errors import UsageError
+from femtoclaw.gate import Gate
+from femtoclaw.home import locate
+from femtoclaw.isolation import Isolation
+from femtoclaw.runtime import Runtime, StepResult
+from femtoclaw.sources import live
+
+INTENT_BYTES_MAX = 1024 * 1024
+
+
+class Node:
+    """An open node with its runtime, for the length of one command."""
+
+    def __init__(self, started: Started, runtime: Runtime, settings: dict[str, Any]) -> None:
+        self.started = started
+        self.runtime = runtime
+        self.settings = settings
+
+
+@contextmanager
+def open_node(home_flag: str | None, output: Output, listener: Any = None) -> Iterator[Node]:
+    """Start the node, and stop it in order whatever happens inside."""
+    home = locate(home_flag)
+    sources = live()
+    started = start(home, sources)
+    _report_recovery(started, output)
+    settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
+    isolation = Isolation(home.inside(settings["security"]["workspace"]))
+    gate = Gate(isolation)
+    runtime = Runtime(
+        started.log, started.authority, gate, sources,
+        concurrency_max=settings["runtime"]["concurrency_max"], listener=listener,
+    )  # fmt: skip
+    try:
+        yield Node(started, runtime, settings)
+    finally:
+        gate.close()
+        stop(started, "command ended")
+
+
+def _report_recovery(started: Started, output: Output) -> None:
+    for execution_id in started.unknown:
+        output.note(f"execution {execution_id} was cut by a crash: OUTCOME_UNKNOWN, not re-run (see `femtoclaw show`)")
+    for execution_id in started.interrupted:
+        output.note(f"execution {execution_id} was cut by a crash before it started: nothing was executed")
+    for what in started.adopted:
+        output.note(f"{what} is now in force")
+
+
+def run(arguments: Namespace, output: Output) -> int:
+    """One agent run: 0 answered, 1 ended without an answer, 4 the brain failed."""
+
+    def listen(recorded: Recorded) -> None:
+        for event in recorded.events:
+            _print_event(event, output)
+
+    with open_node(getattr(arguments, "home", None), output, listen) as node:
+        runtime = node.settings["runtime"]
+        brain = open_brain(arguments.brain or runtime["brain"], runtime["brains"], _secret)
+        result = node.runtime.run(arguments.text, brain, source="cli", agent=runtime["agent"])
+    output.data(
+        {
+            "run_id": result.run_id,
+            "outcome": result.outcome,
+            "response": result.response,
+            "steps": [contract(step) for step in result.steps],
+        }
+    )
+    if result.response is not None:
+        output.line(printable(result.response, 65_536), "green")
+        return 0
+    output.line(f"run {result.run_id} ended without an answer: {result.outcome}", "yellow")
+    if result.outcome == "no_inference":
+        output.note("the brain gave no answer; see `femtoclaw show` for the reason")
+        return 4
+    return 1
+
+
+def _print_event(event: events.Event, output: Output) -> None:
+    match event:
+        case events.ProtocolRejected():
+            output.line(f"  rejected    {event.kind} {event.code}: {printable(event.detail)}", "red")
+        case events.AuthorizationDecided() if event.claw:
+            colour = "dim" if event.decision == "AUTHORIZED" else "red"
+            by = f" by {', '.join(event.determining)}" if event.determining else ""
+            output.line(f"  {event.claw:<11} {event.decision} ({event.reason}{by})", colour)
+        case events.ExecutionFinished():
+            output.line(f"  {'result':<11} {event.status}, {event.kept_bytes} bytes, {event.duration_ns / 1e6:.1f} ms", "dim")
+        case events.InferenceFailed():
+            output.line(f"  brain       {event.code}: {printable(event.detail)}", "red")
+        case _:
+            return
+
+
+def _secret(name: str) -> str | None:
+    """A secret for a brain: from the environment of this command, by its upper-case name; never recorded."""
+    return os.environ.get(f"FEMTOCLAW_{name.upper()}")
+
+
+def intent(arguments: Namespace, output: Output) -> int:
+    """Gate one message: 0 executed or answered, 1 rejected, denied or failed."""
+    raw = arguments.message.encode("utf-8", "surrogateescape")
+    if arguments.message == "-":
+        raw = sys.stdin.buffer.read(INTENT_BYTES_MAX + 1)
+    if len(raw) > INTENT_BYTES_MAX - 1024:
+        raise UsageError("message is too long to record", expected=f"< {INTENT_BYTES_MAX - 1024} bytes", found=len(raw))
+    with open_node(getattr(arguments, "home", None), output) as node:
+        step = node.runtime.intent(raw)
+    output.data(contract(step))
+    good = step.outcome in ("success", "answered")
+    output.line(f"{step.decision} ({step.code})", "green" if good else "red")
+    output.line(f"  execution  {step.execution_id}")
+    if step.result is not None:
+        output.line(f"  result     {printable(json.dumps(step.result, ensure_ascii=False), 4000)}")
+    return 0 if good else 1
+
+
+def contract(step: StepResult) -> dict[str, Any]:
+    """The four keys that scripts rely on."""
+    return {"decision": step.decision, "code": step.code, "execution_id": step.execution_id, "result": step.result}

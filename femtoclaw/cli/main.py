@@ -1,0 +1,136 @@
+"""Parse the command line, run one command, turn every error into what/where/next and the contract's exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+from femtoclaw.cli.render import Output, error_body, error_text
+from femtoclaw.errors import FemtoClawError, UsageError
+from femtoclaw.version import VERSION
+from wal.errors import LogError
+
+EPILOG = """\
+exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 integrity violation,
+4 unavailable, 5 outcome unknown, 70 a defect in femtoclaw
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, where=f"femtoclaw {' '.join(sys.argv[1:3])}"[:80], remedy=f"see `{self.prog} --help`")
+
+
+def _shared() -> argparse.ArgumentParser:
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared.add_argument("--home", metavar="DIR", help="the node's home (default: $FEMTOCLAW_HOME or ~/.femtoclaw)")
+    shared.add_argument("--json", action="store_true", help="one JSON object (JSON lines for streams) on stdout")
+    return shared
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line. Importing nothing of the runtime keeps ``--help`` fast."""
+    shared = _shared()
+    parser = _Parser(
+        prog="femtoclaw", description="An execution authority between a language model and a machine.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter, parents=[shared],
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"femtoclaw {VERSION}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, text: str, module: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, parents=[shared])
+        command.set_defaults(module=module)
+        return command
+
+    add("demo", "the main job end to end, in a temporary home", "demo").add_argument(
+        "--keep", metavar="DIR", help="use this new directory and keep it"
+    )
+    init = add("init", "provision a node: config, policy, keys, claws, log", "node")
+    init.add_argument("--enable", action="append", default=[], metavar="CLAW", help="enable a claw (repeatable)")
+    init.add_argument("--binary", action="append", default=[], metavar="PATH", help="a program that shell may run")
+    init.add_argument("--policy", metavar="FILE", help="a Cedar policy instead of the shipped one")
+    add("status", "what this node is, knows and has in flight", "node")
+    run = add("run", "one agent run", "execute")
+    run.add_argument("text", metavar="TEXT")
+    run.add_argument("--brain", metavar="NAME[:ARG]", help="script:FILE, echo, openai:MODEL (default: configuration)")
+    intent = add("intent", "gate exactly one raw protocol message", "execute")
+    intent.add_argument("message", metavar="JSON|-", help="the message, or - to read it from standard input")
+    _history(add)
+    _evidence(add)
+    return parser
+
+
+def _history(add: Any) -> None:
+    log = add("log", "the recorded events", "history")
+    log.add_argument("--execution", metavar="ID")
+    log.add_argument("--kind", metavar="TYPE", help="an event type, such as AuthorizationDecided")
+    log.add_argument("--capability", metavar="CLAW")
+    log.add_argument("--since", metavar="TIME", help="UTC, such as 2026-11-21T10:00:00, or seconds since 1970")
+    log.add_argument("--until", metavar="TIME")
+    log.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (0: all; default 50)")
+    log.add_argument("--follow", action="store_true", help="go on with what is recorded from now on")
+    add("show", "everything about one execution", "history").add_argument("execution", metavar="EXECUTION_ID")
+
+
+def _evidence(add: Any) -> None:
+    verify = add("verify", "check chain, tree, signatures, segments, blobs and rules", "evidence")
+    verify.add_argument("--bundle", metavar="FILE", help="check an exported bundle; needs --key and no home")
+    verify.add_argument("--key", metavar="KEY", help="the public key you trust: a file, or the text name+hash+base64")
+    verify.add_argument("--deep", action="store_true", help="walk LMDB's pages whatever the size of the file")
+    replay = add("replay", "derive state and every decision again", "evidence")
+    replay.add_argument("--to", type=int, metavar="INDEX")
+    replay.add_argument("--policy", metavar="FILE", help="also list the decisions that this policy would flip")
+    proof = add("proof", "inclusion INDEX, or consistency OLD NEW", "evidence")
+    proof.add_argument("which", choices=("inclusion", "consistency"))
+    proof.add_argument("numbers", type=int, nargs="+", metavar="N")
+    export = add("export", "write an evidence bundle that a third party checks offline", "evidence")
+    export.add_argument("--bundle", metavar="FILE", default="femtoclaw.bundle")
+    recover = add("recover", "open after damage: verify, repair, and say what was decided", "recovery")
+    recover.add_argument("--dry-run", action="store_true", help="only say what would be decided")
+    recover.add_argument("--from-archive", action="append", default=[], metavar="PATH", help="segments or a bundle")
+    recover.add_argument("--salvage", action="store_true", help="rebuild from whatever still verifies")
+    recover.add_argument("--accept-gap", action="store_true", help="accept a loss and continue in a new log")
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code. Nothing escapes as a traceback except with FEMTOCLAW_DEBUG=1."""
+    output = Output(as_json="--json" in arguments)
+    try:
+        parsed = build_parser().parse_args(arguments)
+        if parsed.command is None:
+            raise UsageError("no command was given", expected="one of those in `femtoclaw --help`")
+        command = import_module(f"femtoclaw.cli.{parsed.module}")
+        code: int = getattr(command, parsed.command)(parsed, output)
+        return code
+    except (FemtoClawError, LogError) as error:
+        output.data(error_body(error))
+        print(error_text(error), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        output.note("interrupted; what was in flight is closed at the next start (`femtoclaw status`)")
+        return 5
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader went away: nothing to tell anyone
+        return 0
+    except Exception as error:
+        return _defect(error, output)
+
+
+def _defect(error: Exception, output: Output) -> int:
+    import os
+    import traceback
+
+    if os.environ.get("FEMTOCLAW_DEBUG"):
+        traceback.print_exc()
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"
+    defect = FemtoClawError(
+        f"a defect in femtoclaw: {type(error).__name__}: {error}", where=where,
+        remedy="run it again with FEMTOCLAW_DEBUG=1 and report the traceback",
+    )  # fmt: skip
+    output.data(error_body(defect))
+    print(error_text(defect), file=sys.stderr)
+    return defect.exit_code

@@ -1,0 +1,112 @@
+"""``init`` and ``status``."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from typing import Any
+
+from femtoclaw.cli.render import Output
+from femtoclaw.home import Home, locate, require
+
+
+def init(arguments: Namespace, output: Output) -> int:
+    """Provision a node and print its manifest."""
+    from femtoclaw.boot import operator_name
+    from femtoclaw.home import read_bounded
+    from femtoclaw.policy import default_policy
+    from femtoclaw.provision import initialize
+    from femtoclaw.sources import live
+
+    home = locate(getattr(arguments, "home", None))
+    policy = default_policy() if arguments.policy is None else read_bounded(arguments.policy).decode("utf-8", "replace")
+    manifest = initialize(
+        home, enable=arguments.enable, binaries=arguments.binary, policy=policy, operator=operator_name(), sources=live()
+    )
+    output.data(manifest)
+    output.line(f"node {manifest['runtime_id']} is ready in {home.path}", "green")
+    output.fields(
+        [
+            ("log", manifest["log"]),
+            ("public key", manifest["public_key"]),
+            ("enabled", ", ".join(arguments.enable) or "nothing: every call is denied until you enable a claw"),
+            ("policy", home.inside("policy.cedar")),
+            ("configuration", home.config_file),
+        ]
+    )
+    output.line()
+    output.line("next: femtoclaw intent '{\"message\":{\"content\":\"hello\"}}'   or   femtoclaw run TEXT --brain echo")
+    return 0
+
+
+def status(arguments: Namespace, output: Output) -> int:
+    """Print what the node is; exit 0 when it can work, 1 when its last stop left something to do."""
+    home = locate(getattr(arguments, "home", None))
+    require(home)
+    body = describe(home)
+    output.data(body)
+    output.line(f"node {body['runtime_id']}", "bold")
+    output.fields([(name, _text(value)) for name, value in body.items() if name != "runtime_id"])
+    return 0 if body["last_stop"] == "clean" or body["running"] else 1
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def describe(home: Home) -> dict[str, Any]:
+    """The status object, read without taking the writer's lock."""
+    from femtoclaw.boot import load_state
+    from femtoclaw.version import VERSION
+    from wal import read_log_directory
+    from wal.head import read_slots
+
+    reader = read_log_directory(home.log)
+    try:
+        state = load_state(reader)
+        head = reader.head
+        slots = read_slots(reader.storage.read_slots())
+        disk = os.statvfs(home.log)
+        node, live = state.node, state.live
+        return {
+            "runtime_id": node.runtime_id,
+            "home": home.path,
+            "program": VERSION,
+            "log": reader.origin,
+            "public_key": reader.key.vkey(),
+            "size": head.index,
+            "link": head.link.hex(),
+            "running": locked(home),
+            "last_stop": "clean" if slots.clean else "unclean",
+            "process": node.process.value,
+            "boots": node.boots,
+            "configuration": {"version": node.configuration.version, "digest": node.configuration.digest},
+            "policy": {"version": node.policy.version, "digest": node.policy.digest, "engine": node.policy.engine},
+            "claws": {name: "enabled" if claw.enabled else "disabled" for name, claw in sorted(node.registry.items())},
+            "in_flight": {"executions": len(live.executions), "runs": len(live.runs)},
+            "executions": dict(sorted(live.totals.items())),
+            "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+        }
+    finally:
+        reader.close()
+
+
+def locked(home: Home) -> bool:
+    """True when a process holds the log's writer lock."""
+    import fcntl
+
+    try:
+        fd = os.open(os.path.join(home.log, "LOCK"), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)

@@ -1,0 +1,91 @@
+"""What the operator sees: one JSON object (or JSON lines) with --json, plain text otherwise, colour on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
+
+
+class Output:
+    """Where a command's answer goes."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def data(self, body: dict[str, Any]) -> None:
+        """The command's answer as one JSON object on one line; only with --json."""
+        if self.as_json:
+            print(json.dumps(body, ensure_ascii=False, sort_keys=False, default=str), flush=True)
+
+    def line(self, text: str = "", colour: str = "") -> None:
+        """One line for people; silent with --json."""
+        if not self.as_json:
+            print(self.paint(text, colour), flush=True)
+
+    def note(self, text: str) -> None:
+        """A remark on stderr that is not part of the answer."""
+        print(f"femtoclaw: {text}", file=sys.stderr, flush=True)
+
+    def paint(self, text: str, colour: str) -> str:
+        """The text in a colour when standard output is a terminal."""
+        return f"\033[{_COLOURS[colour]}m{text}\033[0m" if colour and self._colour else text
+
+    def progress(self, text: str) -> None:
+        """A passing line on a terminal's stderr; nothing anywhere else."""
+        if sys.stderr.isatty() and not self.as_json:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def fields(self, pairs: list[tuple[str, object]]) -> None:
+        """Aligned ``name  value`` lines."""
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, value in pairs:
+            self.line(f"  {name:<{width}}  {printable(str(value))}")
+
+
+def printable(text: str, limit: int = 400) -> str:
+    """One line that is safe on a terminal: control characters escaped, bounded. Text from brains and claws is data."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
+    return safe if len(text) <= limit else f"{safe[:limit]}... ({len(text)} characters)"
+
+
+def when(time_ns: int) -> str:
+    """UTC with milliseconds."""
+    import time
+
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1_000_000:03d}Z"
+
+
+def error_text(error: Any) -> str:
+    """What an operator needs of an error: what, where, expected and found, what to do, which exit code."""
+    lines = [f"femtoclaw: {printable(str(error.what), 1000)}"]
+    if error.where:
+        lines.append(f"  where     {printable(str(error.where))}")
+    if error.expected is not None:
+        lines.append(f"  expected  {printable(str(error.expected))}")
+    if error.found is not None:
+        lines.append(f"  found     {printable(str(error.found))}")
+    lines.append(f"  next      {error.remedy}")
+    lines.append(f"  exit code {error.exit_code}")
+    return "\n".join(lines)
+
+
+def error_body(error: Any) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "error": {
+            "type": type(error).__name__,
+            "category": getattr(getattr(error, "category", None), "value", "MEMORY"),
+            "what": error.what,
+            "where": str(error.where),
+            "expected": None if error.expected is None else str(error.expected),
+            "found": None if error.found is None else str(error.found),
+            "remedy": error.remedy,
+            "exit_code": error.exit_code,
+        }
+    }
