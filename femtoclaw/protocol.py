@@ -7,27 +7,26 @@ the one reported. Nothing is repaired, folded or trimmed, and no text here repea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from blake3 import blake3
-
+from femtoclaw.argument_schemas import ArgumentSchemas, digest_of_parts
 from femtoclaw.errors import ConfigurationError
-from femtoclaw.manifest import Manifest
 from femtoclaw.strict_json import PRINTABLE_CHARS_MAX, StrictJSONError, parse, pointer_to, printable
 
-if TYPE_CHECKING:
-    from jsonschema_rs import Draft202012Validator, ValidationError
+__all__ = [
+    "CONTENT_BYTES_MAX",
+    "KINDS",
+    "ArgumentSchemas",
+    "Message",
+    "Rejected",
+    "ToolCall",
+    "call_digest",
+    "canonical_args",
+    "validate",
+]
 
 CONTENT_BYTES_MAX = 64 * 1024
 """UTF-8 bytes of a message's content."""
-
-SCHEMAS_CACHED_MAX = 256
-"""Compiled schemas that a process keeps."""
-
-STATED_CHARS_MAX = 160
-"""Characters of a schema's own limit (an enum, a pattern) that an error text quotes."""
 
 INVALID_JSON = "INVALID_JSON"
 MALFORMED_STRUCTURE = "MALFORMED_STRUCTURE"
@@ -66,17 +65,6 @@ KINDS: dict[str, str] = {
 }
 """Every rejection code, with the failure kind it belongs to (PROTO-12.1). Codes are never renamed or reused."""
 
-_ARGUMENT_CODES = {
-    "required": "ARGUMENT_MISSING",
-    "additionalProperties": "ARGUMENT_UNKNOWN",
-    "unevaluatedProperties": "ARGUMENT_UNKNOWN",
-    "falseSchema": "ARGUMENT_UNKNOWN",
-    "type": "ARGUMENT_TYPE",
-}
-_STATED = frozenset(
-    ("enum", "const", "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum",
-     "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
-)  # fmt: skip
 _FORMS = ("message", "tool_call")
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
@@ -108,54 +96,6 @@ class Rejected(NamedTuple):
     pointer: str
 
 
-class ArgumentSchemas:
-    """A registry snapshot: the registered claws' names and argument schemas, compiled when first needed.
-
-    Schemas are judged offline (a reference to another document is refused) and with a linear-time regex engine
-    (look-around and back-references are refused), so that no claw can make judging slow. ``format`` is not checked.
-    """
-
-    def __init__(self, manifests: Iterable[Manifest]) -> None:
-        """Raises ConfigurationError when two manifests have one name."""
-        self._schemas: dict[str, str] = {}
-        self._ready: dict[str, Draft202012Validator] = {}
-        digests: list[bytes] = []
-        for manifest in sorted(manifests, key=lambda each: each.name):
-            if manifest.name in self._schemas:
-                raise ConfigurationError("two manifests have the same name", where=manifest.name)
-            self._schemas[manifest.name] = _encode(dict(manifest.arguments))
-            digests += (manifest.name.encode(), manifest.digest().encode())
-        self.registry_digest = _digest(b"femtoclaw registry v1\x00", digests)
-        """BLAKE3 over names and manifest digests, domain-tagged, 64 hex digits: names what a verdict depended on."""
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._schemas
-
-    def validator(self, name: str) -> Draft202012Validator:
-        """The compiled schema of a registered claw.
-
-        Raises KeyError when there is no such claw, and ConfigurationError when its schema cannot be used.
-        """
-        ready = self._ready.get(name)
-        if ready is None:
-            try:
-                ready = self._ready[name] = _compiled(self._schemas[name])
-            except ValueError as error:
-                raise ConfigurationError(
-                    "a claw's argument schema cannot be used",
-                    where=f"manifest {name}",
-                    expected="JSON Schema 2020-12, no outside references, no look-around or back-references",
-                    found=printable(str(error).partition("\n")[0]),
-                ) from error
-        return ready
-
-    def compile(self) -> ArgumentSchemas:
-        """Compile every schema now, for registration and start. Raises ConfigurationError for one that is unusable."""
-        for name in self._schemas:
-            self.validator(name)
-        return self
-
-
 def validate(raw: bytes, schemas: ArgumentSchemas) -> Message | ToolCall | Rejected:
     """Judge one raw message of the brain or an operator. Never raises for any bytes; same inputs, same verdict."""
     try:
@@ -185,11 +125,9 @@ def canonical_args(args: dict[str, Any]) -> bytes:
 
 def call_digest(tool: str, args: dict[str, Any], manifest_digest: str) -> str:
     """BLAKE3 of the exact call under one manifest, domain-tagged, 64 hex digits: what decisions and grants bind to."""
-    return _digest(b"femtoclaw call v1\x00", (tool.encode(), canonical_args(args), manifest_digest.encode()))
-
-
-def _digest(domain: bytes, parts: Iterable[bytes]) -> str:
-    return blake3(domain + b"".join(len(part).to_bytes(4, "big") + part for part in parts)).hexdigest()
+    return digest_of_parts(
+        b"femtoclaw call v1\x00", (tool.encode(), canonical_args(args), manifest_digest.encode())
+    )
 
 
 def _reject(step: int, code: str, detail: str, pointer: str = "") -> Rejected:
@@ -257,48 +195,12 @@ def _unknown(call: ToolCall, schemas: ArgumentSchemas) -> Rejected | None:
 
 
 def _bad_arguments(call: ToolCall, schemas: ArgumentSchemas) -> Rejected | None:
-    """Step five. Of several faults the first by pointer, code and text: the library's order is not promised."""
+    """Step five: the schema in the claw's manifest."""
     try:
-        validator = schemas.validator(call.tool)
+        fault = schemas.fault(call.tool, call.args)
     except ConfigurationError:
         # Registration compiles every schema; should one get past it, its claw takes no calls.
         return _reject(5, "SCHEMA_UNUSABLE", "the claw's argument schema cannot be used", "/tool_call/args")
-    if validator.is_valid(call.args):
+    if fault is None:
         return None
-    faults = map(_fault, validator.iter_errors(call.args))
-    return min(faults, key=lambda fault: (fault.pointer, fault.code, fault.detail))
-
-
-def _fault(error: ValidationError) -> Rejected:
-    """A rejection built from the failing keyword and what the schema says, never from the instance."""
-    keyword = str(error.kind.name)
-    code = _ARGUMENT_CODES.get(keyword, "ARGUMENT_CONSTRAINT")
-    path: list[str | int] = ["tool_call", "args", *error.instance_path]
-    detail = f"violates {keyword}"
-    if code == "ARGUMENT_MISSING":
-        path.append(str(error.kind.value))
-        detail = "required, but missing"
-    elif code == "ARGUMENT_UNKNOWN":
-        path.extend([] if error.kind.value is None else [min(error.kind.value)])
-        detail = "not an argument of this claw"
-    elif code == "ARGUMENT_TYPE":
-        detail = f"expected {' or '.join(error.kind.value)}"
-    elif keyword in _STATED:
-        detail = f"violates {keyword} {_stated(error.kind.value)}"
-    return _reject(5, code, detail, pointer_to(*path))
-
-
-def _stated(limit: object) -> str:
-    text = json.dumps(limit, sort_keys=True)
-    return text if len(text) <= STATED_CHARS_MAX else f"{text[:STATED_CHARS_MAX]}..."
-
-
-@lru_cache(maxsize=SCHEMAS_CACHED_MAX)
-def _compiled(schema: str) -> Draft202012Validator:
-    """The only importer of the schema library: a process that judges no call does not pay for loading it."""
-    from jsonschema_rs import Draft202012Validator, RegexOptions
-
-    linear = RegexOptions()
-    return Draft202012Validator(
-        json.loads(schema), offline=True, validate_formats=False, pattern_options=linear
-    )
+    return _reject(5, fault.code, fault.detail, pointer_to("tool_call", "args", *fault.path))
