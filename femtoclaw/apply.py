@@ -21,7 +21,6 @@ from femtoclaw.state import (
     Execution,
     Finished,
     Live,
-    Node,
     Policy,
     Run,
     State,
@@ -235,4 +234,3 @@ _APPLY: dict[type[Any], Callable[[State, Any], State]] = {
     events.RunEnded: _run_ended,
     events.ErrorRecorded: _error,
 }
-

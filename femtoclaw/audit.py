@@ -40,7 +40,9 @@ class _RuleCheck:
                 wrong = check_types(event)
                 if wrong is not None:
                     self.findings.append(
-                        Finding("EVENT_TYPE", f"index {record.index}", f"{wrong} of its declared type", repr(event)[:200])
+                        Finding(
+                            "EVENT_TYPE", f"index {record.index}", f"{wrong} of its declared type", repr(event)[:200]
+                        )
                     )
                 if isinstance(event, events.ExecutionFinished) and event.blob:
                     self._check_blob(record.index, event.blob)

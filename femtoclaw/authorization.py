@@ -92,7 +92,9 @@ def _decide(
     return Verdict(Decision.DENIED_POLICY_VIOLATION, reason, answer.determining)
 
 
-def inputs_digest(call_digest: str, manifest_digest: str, policy_digest: str, configuration_digest: str, context: CallContext) -> str:
+def inputs_digest(
+    call_digest: str, manifest_digest: str, policy_digest: str, configuration_digest: str, context: CallContext
+) -> str:
     """BLAKE3 over everything a decision depends on, domain-tagged, 64 hex digits (EXEC-6.1)."""
     parts = (call_digest, manifest_digest, policy_digest, configuration_digest, *map(str, context))
     body = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)

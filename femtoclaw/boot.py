@@ -145,12 +145,14 @@ def _adopt(home: Home, authority: Authority, effective: dict[str, object]) -> li
             authority.perform(commands.RegisterClaw(claw.canonical()))
             adopted.append(f"claw {claw.name}")
     content = config.canonical(effective)
-    stale = any(claw.enabled != (name in config.enabled(content)) for name, claw in authority.state.node.registry.items())
+    stale = any(
+        claw.enabled != (name in config.enabled(content)) for name, claw in authority.state.node.registry.items()
+    )
     if config.digest(content) != node.configuration.digest or stale:
         authority.perform(commands.AdoptConfiguration(content, operator))
         adopted.append(f"configuration version {authority.state.node.configuration.version}")
     text = policy_text(home, effective)
-    if text != node.policy.text or adopted and adopted[0].startswith("claw"):
+    if text != node.policy.text or (adopted and adopted[0].startswith("claw")):
         authority.perform(commands.AdoptPolicy(text, engine_version(), operator))
         adopted.append(f"policy version {authority.state.node.policy.version}")
     return adopted
@@ -164,5 +166,3 @@ def operator_name() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except (KeyError, ImportError):
         return f"uid {os.getuid()}"
-
-

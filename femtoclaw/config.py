@@ -53,7 +53,9 @@ def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str]) -> 
     effective = json.loads(json.dumps(EMBEDDED))
     for domain, values in overrides.items():
         if domain not in EMBEDDED:
-            raise ConfigurationError("unknown configuration domain", where=f"{where}: {domain}", expected=sorted(EMBEDDED))
+            raise ConfigurationError(
+                "unknown configuration domain", where=f"{where}: {domain}", expected=sorted(EMBEDDED)
+            )
         if not isinstance(values, Mapping):
             raise ConfigurationError("a domain is a table", where=f"{where}: {domain}", found=type(values).__name__)
         for key, value in values.items():

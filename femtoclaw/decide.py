@@ -107,9 +107,7 @@ def _submit_intent(state: State, command: commands.SubmitIntent, engines: Engine
 def _record_inference(state: State, command: commands.RecordInference, engines: EngineCache) -> list[Event]:
     execution = _in_state(state, command.execution_id, RuntimeState.INPUT_RECEIVED)
     run = state.live.runs[execution.run_id]
-    received = events.InferenceReceived(
-        command.execution_id, command.raw, command.context_digest, command.provenance
-    )
+    received = events.InferenceReceived(command.execution_id, command.raw, command.context_digest, command.provenance)
     named = (execution.run_id, run)
     return [received, *_judge(state, command.execution_id, command.raw, named, engines, command.next_id)]
 
@@ -118,7 +116,14 @@ def _fail_inference(state: State, command: commands.FailInference, engines: Engi
     execution = _in_state(state, command.execution_id, RuntimeState.INPUT_RECEIVED)
     return [
         events.InferenceFailed(*command),
-        _failed(command.execution_id, RuntimeState.INPUT_RECEIVED, "no_inference", Category.SYSTEM, command.code, command.detail),
+        _failed(
+            command.execution_id,
+            RuntimeState.INPUT_RECEIVED,
+            "no_inference",
+            Category.SYSTEM,
+            command.code,
+            command.detail,
+        ),
         events.RunEnded(execution.run_id, "no_inference", command.code),
     ]
 
@@ -135,7 +140,9 @@ def _in_state(state: State, execution_id: str, wanted: RuntimeState) -> Executio
     execution = state.live.executions.get(execution_id)
     if execution is None or execution.state is not wanted:
         found = "no such execution" if execution is None else execution.state.value
-        raise CommandError("execution is not in the state for this", where=execution_id, expected=wanted.value, found=found)
+        raise CommandError(
+            "execution is not in the state for this", where=execution_id, expected=wanted.value, found=found
+        )
     return execution
 
 
@@ -154,9 +161,16 @@ def _judge(
                 execution_id, message.kind, message.code, message.step, message.detail, message.pointer
             ),
             _failed(
-                execution_id, RuntimeState.PROTOCOL_VALIDATING, "rejected", Category.PROTOCOL, message.code, message.detail
+                execution_id,
+                RuntimeState.PROTOCOL_VALIDATING,
+                "rejected",
+                Category.PROTOCOL,
+                message.code,
+                message.detail,
             ),
-            *_continue(run, fixed.steps_max, next_id, feedback.of_rejection(message.kind, message.code, message.pointer)),
+            *_continue(
+                run, fixed.steps_max, next_id, feedback.of_rejection(message.kind, message.code, message.pointer)
+            ),
         ]
     context = call_context(run[1] if run is not None else None, fixed.environment)
     if isinstance(message, Message):

@@ -52,9 +52,7 @@ class Gate:
         self._open: set[Grant] = set()
         self._lock = threading.Lock()
 
-    def grant(
-        self, decided: events.AuthorizationDecided, started: events.ExecutionStarted, receipt: Receipt
-    ) -> Grant:
+    def grant(self, decided: events.AuthorizationDecided, started: events.ExecutionStarted, receipt: Receipt) -> Grant:
         """Mint a grant from a recorded decision and its durable start.
 
         Raises SecurityError when the decision is not AUTHORIZED, or is about another execution or call.

@@ -71,7 +71,10 @@ def require(home: Home) -> None:
         os.listdir(home.path)
     except FileNotFoundError as error:
         raise ConfigurationError(
-            "there is no node here", where=home.path, expected="a home made by `femtoclaw init`", found="nothing",
+            "there is no node here",
+            where=home.path,
+            expected="a home made by `femtoclaw init`",
+            found="nothing",
             remedy="run `femtoclaw init`, or give the right --home",
         ) from error
     except OSError as error:
@@ -79,7 +82,10 @@ def require(home: Home) -> None:
     if not os.path.exists(home.log) or not os.path.exists(home.config_file):
         missing = home.log if not os.path.exists(home.log) else home.config_file
         raise ConfigurationError(
-            "this is not a complete home", where=home.path, expected=missing, found="nothing",
+            "this is not a complete home",
+            where=home.path,
+            expected=missing,
+            found="nothing",
             remedy="restore the missing part from a backup, or run `femtoclaw init` in an empty directory",
         )
 
@@ -94,7 +100,10 @@ def check_permissions(home: Home) -> None:
             continue
         if mode & bits:
             raise ConfigurationError(
-                "permissions are too wide", where=path, expected=f"mode {mode & ~bits:04o}", found=f"{mode:04o}",
+                "permissions are too wide",
+                where=path,
+                expected=f"mode {mode & ~bits:04o}",
+                found=f"{mode:04o}",
                 remedy=f"run `chmod {mode & ~bits:o} {path}` after checking who changed it",
             )
 

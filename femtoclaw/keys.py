@@ -16,7 +16,9 @@ def load_signer(home: Home) -> Signer:
     except ValueError:
         seed = b""
     if len(seed) != 32:
-        raise ConfigurationError("node key is malformed", where=home.key_file, expected="64 hex digits", found="other bytes")
+        raise ConfigurationError(
+            "node key is malformed", where=home.key_file, expected="64 hex digits", found="other bytes"
+        )
     signer = Ed25519Signer(public.name, seed)
     if signer.public != public:
         raise ConfigurationError(

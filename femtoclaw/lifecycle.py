@@ -49,7 +49,9 @@ LEGAL: dict[RuntimeState, frozenset[RuntimeState]] = {
 def step(state: RuntimeState, to: RuntimeState) -> RuntimeState:
     """The next state. Raises StateMachineError for a pair that is not in ``LEGAL``."""
     if to not in LEGAL[state]:
-        raise StateMachineError("illegal transition", expected=sorted(LEGAL[state]), found=f"{state.value} to {to.value}")
+        raise StateMachineError(
+            "illegal transition", expected=sorted(LEGAL[state]), found=f"{state.value} to {to.value}"
+        )
     return to
 
 

@@ -202,9 +202,7 @@ class Projections:
         )
         self._db.execute("INSERT INTO audit_log VALUES (?,?,?,?,?,?,?,?,?)", row)
 
-    def _execution(
-        self, record: Record, event: Event, execution_id: str, claw: str, state: RuntimeState
-    ) -> None:
+    def _execution(self, record: Record, event: Event, execution_id: str, claw: str, state: RuntimeState) -> None:
         fields: dict[str, Any] = {"state": state.value, "capability": claw, "last_index": record.index}
         match event:
             case events.InputReceived():

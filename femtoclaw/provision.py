@@ -75,7 +75,9 @@ def _refuse_existing(home: Home) -> None:
         raise UnavailableError("the home cannot be read", where=home.path, found=error.strerror) from error
     if occupied:
         raise ConfigurationError(
-            "there is something here already", where=home.path, expected="no directory, or an empty one",
+            "there is something here already",
+            where=home.path,
+            expected="no directory, or an empty one",
             remedy="choose another --home; `init` never changes an existing node",
         )
 

@@ -129,9 +129,7 @@ class _Replayer:
         window = _Window(stream)
         while window.peek(1) and len(self._divergences) < DIVERGENCES_MAX:
             self._batch(window)
-        return Replay(
-            self._size, self._state, self._decisions, tuple(self._divergences), tuple(self._flips)
-        )
+        return Replay(self._size, self._state, self._decisions, tuple(self._divergences), tuple(self._flips))
 
     def _batch(self, window: _Window) -> None:
         index, first = window.peek(1)[0]

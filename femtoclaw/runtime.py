@@ -170,9 +170,7 @@ class Runtime:
 
 def unavailable(error: CapabilityError) -> Outcome:
     """The outcome of a claw that could not be run at all."""
-    return Outcome(
-        "unavailable", None, {"class": "EnvironmentError", "message": error.what}, None, 0, 0, 0, 0, ""
-    )
+    return Outcome("unavailable", None, {"class": "EnvironmentError", "message": error.what}, None, 0, 0, 0, 0, "")
 
 
 def _waiting(recorded: Recorded) -> str:
@@ -187,9 +185,7 @@ def assemble_context(state: State, run_id: str) -> tuple[brains.Context, str]:
     run = state.live.runs[run_id]
     node = state.node
     turns = tuple(brains.Turn(turn.role, turn.content) for turn in run.window)
-    tools = tuple(
-        brains.describe(claw.manifest) for _, claw in sorted(node.registry.items()) if claw.enabled
-    )
+    tools = tuple(brains.describe(claw.manifest) for _, claw in sorted(node.registry.items()) if claw.enabled)
     components = (
         json.dumps([list(turn) for turn in turns[-1:]]),
         json.dumps([list(turn) for turn in turns[:-1]]),
@@ -211,7 +207,11 @@ def step_result(batch: tuple[events.Event, ...], before: StepResult | None = Non
             case events.InputReceived() if event.role == "intent":
                 execution_id = event.execution_id
             case events.ProtocolRejected():
-                decision, code, result = "REJECTED", event.code, {"kind": event.kind, "detail": event.detail, "pointer": event.pointer}
+                decision, code, result = (
+                    "REJECTED",
+                    event.code,
+                    {"kind": event.kind, "detail": event.detail, "pointer": event.pointer},
+                )
             case events.AuthorizationDecided():
                 decision, code = event.decision, event.reason
             case events.ResponseRecorded():

@@ -208,7 +208,9 @@ class Bundle:
             raise CorruptFileError("bundle holds no records", where=self._path)
         checkpoint = open_checkpoint(note, [key], genesis.origin).checkpoint
         if genesis.key != key:
-            raise SignatureError("the log names another key", where="index 1", expected=key.vkey(), found=genesis.key.vkey())
+            raise SignatureError(
+                "the log names another key", where="index 1", expected=key.vkey(), found=genesis.key.vkey()
+            )
         if checkpoint.size != frontier.size:
             raise RangeError("bundle and checkpoint differ in size", expected=checkpoint.size, found=frontier.size)
         if checkpoint.root != frontier.root():

@@ -39,17 +39,22 @@ def follow(start: Head, frames: Iterable[tuple[int, bytes]]) -> Iterator[Record]
         record = decode(raw, f"index {key}")
         if key != index or record.index != index:
             raise CorruptRecordError(
-                "record is out of order", where=f"index {index}", expected=index,
+                "record is out of order",
+                where=f"index {index}",
+                expected=index,
                 found=f"key {key}, index {record.index}",
             )
         if record.prev != link:
             raise CorruptRecordError(
-                "record does not follow its predecessor", where=f"index {index}", expected=link.hex(),
+                "record does not follow its predecessor",
+                where=f"index {index}",
+                expected=link.hex(),
                 found=record.prev.hex(),
             )
         if record.epoch < epoch or record.time_ns < time_ns:
             raise CorruptRecordError(
-                "record's epoch or time runs backwards", where=f"index {index}",
+                "record's epoch or time runs backwards",
+                where=f"index {index}",
                 expected=f"epoch >= {epoch}, time >= {time_ns}",
                 found=f"epoch {record.epoch}, time {record.time_ns}",
             )

@@ -58,7 +58,9 @@ def decode_genesis(record: Record) -> Genesis:
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise CorruptRecordError("genesis record does not decode", where="index 1", found=error) from error
     raise UnknownFormatError(
-        "log format is newer than this program", where="index 1", expected=(FORMAT, SEGMENT_RECORDS),
+        "log format is newer than this program",
+        where="index 1",
+        expected=(FORMAT, SEGMENT_RECORDS),
         found=(form, segment_records),
     )
 

@@ -4,7 +4,8 @@ Layout of a log's directory::
 
     LOCK            flock for the writer's life; holds its pid
     HEAD            two HEAD slots at 0 and 4096
-    data/           one LMDB environment: key = index as 8 bytes big-endian, value = frame; no named databases
+    data/           one LMDB environment without named databases: one entry a group commit, key = index of its first
+                    record as 8 bytes big-endian, value = its frames one after the other
     segments/ blobs/ snapshots/ checkpoints/ evidence/   plain files, each replaced atomically
 
 LMDB runs with full sync and metasync, without writemap: the other modes lose acknowledged commits or turn a full disk
@@ -21,7 +22,7 @@ from types import TracebackType
 
 import lmdb
 
-from wal import head
+from wal import head, record
 from wal.errors import (
     BoundError,
     CorruptFileError,
@@ -41,6 +42,7 @@ _LMDB_DATA_FORMAT = 0
 """py-lmdb's name for the LMDB 0.9 file format: passed explicitly, so that an environment variable cannot change it."""
 
 _KEY_BYTES = 8
+_GUARDS_PER_FOLDER = 32
 _Identity = tuple[int, int]
 
 
@@ -58,6 +60,10 @@ class LmdbStorage:
         self._lock_fd = -1
         self._head_fd = -1
         self._env: lmdb.Environment | None = None
+        self._data = os.path.join(path, "data")
+        self._unreserved = 0
+        self._guards = 0
+        self._times = (0, 0)
         data = os.path.join(path, "data", "data.mdb")
         if not os.path.exists(data):
             raise LogMissingError("there is no log in this directory", where=path, expected=data, found="nothing")
@@ -66,6 +72,7 @@ class LmdbStorage:
                 self._lock()
             self._env = _open_environment(os.path.join(path, "data"), writable=writable, map_bytes=map_bytes)
             self._check_length(data)
+            self._times = (os.stat(self._data).st_mtime_ns, os.stat(path).st_mtime_ns)
             self._guarded = self._identities() if writable else {}
         except BaseException:
             self.close()
@@ -104,7 +111,9 @@ class LmdbStorage:
         needed = pages * self._env.stat()["psize"]
         found = os.stat(data).st_size
         if found < needed:
-            raise CorruptFileError("LMDB file is shorter than its meta page says", where=data, expected=needed, found=found)
+            raise CorruptFileError(
+                "LMDB file is shorter than its meta page says", where=data, expected=needed, found=found
+            )
 
     def _identities(self) -> dict[str, _Identity]:
         """Device and inode of each file whose replacement would let a second writer in."""
@@ -118,12 +127,30 @@ class LmdbStorage:
             found[path] = (status.st_dev, status.st_ino)
         return found
 
+    def _folders_changed(self) -> bool:
+        """True when an entry of the data folder, or (asked less often) of the log's folder, came or went.
+
+        Entries cannot be removed or replaced without changing their folder's time. Every system call here hands the
+        interpreter's lock to another thread, and the whole commit waits until it comes back: so one call a commit
+        instead of four. The log's folder may wait: should LOCK be replaced, LMDB's own lock and the append order
+        still keep a second writer from committing beside this one.
+        """
+        data = os.stat(self._data).st_mtime_ns
+        self._guards += 1
+        own = self._times[1] if self._guards % _GUARDS_PER_FOLDER else os.stat(self._path).st_mtime_ns
+        if (data, own) == self._times:
+            return False
+        self._times = (data, own)
+        return True
+
     def _guard(self) -> None:
         """Refuse to write after a fork, or when a guarded file was removed or replaced under us."""
         if self._env is None or self._lock_fd < 0:
             raise LogFailedError("this storage is not open for writing", where=self._path)
         if os.getpid() != self._pid:
             raise LogFailedError("this storage was opened by another process", where=self._path)
+        if not self._folders_changed():
+            return
         for path, identity in self._guarded.items():
             try:
                 status = os.stat(path)
@@ -134,85 +161,107 @@ class LmdbStorage:
                 raise LogFailedError(
                     "a file of the log was removed or replaced while it was open", where=path,
                     expected=f"inode {identity[1]}", found=f"inode {found[1]}" if found else "nothing",
-                )
+                )  # fmt: skip
 
-    def _reserve(self) -> None:
+    def _reserve(self, size: int) -> None:
+        """Refuse when less than the reserve is free; asked again after every quarter of the reserve written."""
+        self._unreserved -= size
+        if self._unreserved > 0:
+            return
         room = os.fstatvfs(self._lock_fd)
         free = room.f_bavail * room.f_frsize
         if free < DISK_RESERVE_BYTES:
             raise LogFullError(
-                "the disk's reserve is used up", where=self._path, expected=f">= {DISK_RESERVE_BYTES} bytes free", found=free
+                "the disk's reserve is used up",
+                where=self._path,
+                expected=f">= {DISK_RESERVE_BYTES} bytes free",
+                found=free,
             )
+        self._unreserved = DISK_RESERVE_BYTES // 4
 
     def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
         self._guard()
-        self._reserve()
+        self._reserve(sum(len(raw) for _, raw in frames))
         assert self._env is not None
-        entries = [(index.to_bytes(_KEY_BYTES, "big"), raw) for index, raw in frames]
+        first = frames[0][0]
+        if [index for index, _ in frames] != list(range(first, first + len(frames))):
+            raise CorruptRecordError("append is out of order", where=self._path, found=first)
+        value = b"".join([raw for _, raw in frames])
         try:
             with self._env.begin(write=True) as txn:
                 cursor = txn.cursor()
-                # append=True refuses a key that is not above the last one: an assertion that costs nothing.
-                _, added = cursor.putmulti(entries, append=True)
-                if added != len(entries):
-                    raise CorruptRecordError("append is out of order", where=self._path, found=frames[0][0])
+                expected = _last_index(cursor) + 1
+                # One entry for the whole group: py-lmdb hands over the interpreter's lock at every put.
+                if first != expected or not cursor.put(first.to_bytes(_KEY_BYTES, "big"), value, append=True):
+                    raise CorruptRecordError("append is out of order", where=self._path, expected=expected, found=first)
         except lmdb.MapFullError as error:
             raise LogFullError("the LMDB map is full", where=self._path, found=error) from error
-        except lmdb.KeyExistsError as error:
-            raise CorruptRecordError("append is out of order", where=self._path, found=frames[0][0]) from error
         except lmdb.Error as error:
             raise LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error) from error
 
     def get(self, index: int) -> bytes | None:
         with _Reading(self._environment()) as txn:
-            raw = txn.get(index.to_bytes(_KEY_BYTES, "big"))
-            return None if raw is None else bytes(raw)
+            cursor = txn.cursor()
+            if not _seek(cursor, index):
+                return None
+            first, value = int.from_bytes(cursor.key(), "big"), bytes(cursor.value())
+        for at, raw in split_frames(first, value):
+            if at == index:
+                return raw
+        return None
 
     def last_index(self) -> int:
         with _Reading(self._environment()) as txn:
-            cursor = txn.cursor()
-            return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
+            return _last_index(txn.cursor())
 
     def scan(self, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
         while first < stop:
-            chunk = self._chunk(first, min(stop - first, READ_CHUNK_RECORDS))
-            for key, raw in chunk:
-                index = int.from_bytes(key, "big")
+            chunk = self._chunk(first)
+            if not chunk:
+                return
+            for index, raw in chunk:
                 if index >= stop:
                     return
                 yield index, raw
-            if not chunk:
-                return
-            first = int.from_bytes(chunk[-1][0], "big") + 1
+            first = chunk[-1][0] + 1
 
-    def _chunk(self, first: int, count: int) -> list[tuple[bytes, bytes]]:
+    def _chunk(self, first: int) -> list[tuple[int, bytes]]:
+        """Frames from ``first`` on: whole entries until a chunk's worth of records is collected."""
+        frames: list[tuple[int, bytes]] = []
         with _Reading(self._environment()) as txn:
             cursor = txn.cursor()
-            if not cursor.set_range(first.to_bytes(_KEY_BYTES, "big")):
+            if not _seek(cursor, first) and not cursor.set_range(first.to_bytes(_KEY_BYTES, "big")):
                 return []
-            entries = zip(cursor.iternext(), range(count), strict=False)
-            return [entry for entry, _ in entries]  # type: ignore[misc]  # bytes, as buffers are off
+            for key, value in cursor.iternext():
+                entry = split_frames(int.from_bytes(key, "big"), bytes(value))
+                frames.extend(frame for frame in entry if frame[0] >= first)
+                if len(frames) >= READ_CHUNK_RECORDS:
+                    break
+        return frames
 
     def cut(self, after: int) -> int:
         self._guard()
         assert self._env is not None
-        removed = 0
+        before = self.last_index()
         try:
             with self._env.begin(write=True) as txn:
                 cursor = txn.cursor()
                 while cursor.last() and int.from_bytes(cursor.key(), "big") > after:
                     cursor.delete()
-                    removed += 1
+                if cursor.last() and _last_index(cursor) > after:
+                    key, value = bytes(cursor.key()), bytes(cursor.value())
+                    kept = [raw for at, raw in split_frames(int.from_bytes(key, "big"), value) if at <= after]
+                    txn.put(key, b"".join(kept))
         except lmdb.Error as error:
             raise LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error) from error
-        return removed
+        return max(0, before - after)
 
     def write_slot(self, slot: int, raw: bytes) -> None:
         if self._head_fd < 0:
             self._open_head()
         try:
+            # Opened with O_DSYNC: the write returns when it is durable, one system call instead of two.
             written = os.pwrite(self._head_fd, raw, slot * head.SLOT_STRIDE)
-            os.fdatasync(self._head_fd)
         except OSError as error:
             raise LogFailedError("HEAD cannot be written; outcome unknown", where=self._path, found=error) from error
         if written != len(raw):
@@ -221,7 +270,7 @@ class LmdbStorage:
     def _open_head(self) -> None:
         path = os.path.join(self._path, "HEAD")
         try:
-            self._head_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            self._head_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC, _FILE_MODE)
             if os.fstat(self._head_fd).st_size < 2 * head.SLOT_STRIDE:
                 os.ftruncate(self._head_fd, 2 * head.SLOT_STRIDE)
                 os.fsync(self._head_fd)
@@ -272,6 +321,37 @@ class LmdbStorage:
         self._head_fd = self._lock_fd = -1
 
 
+def split_frames(first: int, value: bytes) -> list[tuple[int, bytes]]:
+    """The frames of one entry with their indexes, by their length fields, unverified.
+
+    Where a length does not fit, the rest of the entry comes as one frame that no check will pass: nothing is hidden.
+    """
+    frames: list[tuple[int, bytes]] = []
+    offset, size = 0, len(value)
+    while offset < size:
+        end = size
+        if offset + record.HEADER_BYTES <= size:
+            end = offset + record.FRAME_OVERHEAD_BYTES + record.HEADER.unpack_from(value, offset)[4]
+        frames.append((first, value[offset : min(end, size)]))
+        offset, first = end, first + 1
+    return frames
+
+
+def _last_index(cursor: lmdb.Cursor) -> int:
+    """Index of the last frame of the last entry; leaves the cursor there. 0 when there is none."""
+    if not cursor.last():
+        return 0
+    first, value = int.from_bytes(cursor.key(), "big"), bytes(cursor.value())
+    return split_frames(first, value)[-1][0] if value else first
+
+
+def _seek(cursor: lmdb.Cursor, index: int) -> bool:
+    """Put the cursor on the entry that would hold ``index``: the last one that begins at or before it."""
+    if cursor.set_range(index.to_bytes(_KEY_BYTES, "big")):
+        return int.from_bytes(cursor.key(), "big") == index or bool(cursor.prev())
+    return bool(cursor.last())
+
+
 class _Reading:
     """A read transaction that gives its reader slot back at once (pitfall 9: the slot lives as long as the object)."""
 
@@ -282,7 +362,9 @@ class _Reading:
         assert self._txn is not None
         return self._txn
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._txn is not None
         self._txn.abort()
         self._txn = None

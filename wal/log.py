@@ -223,9 +223,7 @@ class Log(LogReader):
         super().close()
 
 
-def create_log(
-    storage: Storage, genesis: Genesis, *, signer: Signer, clock: Clock, threaded: bool = True
-) -> Log:
+def create_log(storage: Storage, genesis: Genesis, *, signer: Signer, clock: Clock, threaded: bool = True) -> Log:
     """Write the genesis record, the first HEAD slot and the first checkpoint into an empty storage."""
     if storage.last_index() or any(any(raw) for raw in storage.read_slots()):
         raise LogError("storage is not empty", where=storage.name)
@@ -234,8 +232,6 @@ def create_log(
     storage.append([(1, frame)])
     slot = Slot(1, 0, CommitPoint(EPOCH_FIRST, 1, link), link, now)
     storage.write_slot(1, encode_slot(slot))
-    log = Log(
-        storage, head=Head(1, link), slot=slot, time_ns=now, signer=signer, clock=clock, threaded=threaded
-    )
+    log = Log(storage, head=Head(1, link), slot=slot, time_ns=now, signer=signer, clock=clock, threaded=threaded)
     log.checkpoint()
     return log

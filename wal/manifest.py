@@ -38,7 +38,10 @@ class Manifest(tuple[Seal, ...]):
         assert seal.prev == self.head.link
         if len(self) >= SEGMENTS_MAX:
             raise BoundError(
-                "log has too many segments", expected=f"<= {SEGMENTS_MAX}", found=len(self) + 1, remedy="start a new log"
+                "log has too many segments",
+                expected=f"<= {SEGMENTS_MAX}",
+                found=len(self) + 1,
+                remedy="start a new log",
             )
         return Manifest((*self, seal))
 
@@ -62,9 +65,7 @@ def decode_manifest(raw: bytes, origin: str) -> Manifest:
     head = EMPTY
     for first, number, root, link, digest in _ROW.iter_unpack(body[_HEADER.size :]):
         if first != head.index + 1 or number < 1:
-            raise CorruptFileError(
-                "segment manifest has a gap", where=FILE_NAME, expected=head.index + 1, found=first
-            )
+            raise CorruptFileError("segment manifest has a gap", where=FILE_NAME, expected=head.index + 1, found=first)
         seals.append(Seal(origin, first, number, root, head.link, link, digest))
         head = seals[-1].head
     return Manifest(seals)

@@ -65,7 +65,9 @@ class Frontier:
         """Add leaf hashes in order; whole aligned runs are hashed level by level."""
         start, count = 0, len(leaves)
         while start < count:
-            level = min((self.size & -self.size).bit_length() - 1 if self.size else 62, (count - start).bit_length() - 1)
+            level = min(
+                (self.size & -self.size).bit_length() - 1 if self.size else 62, (count - start).bit_length() - 1
+            )
             stop = start + (1 << level)
             self.append_subtree(_perfect_root(leaves[start:stop]), level)
             start = stop
@@ -232,4 +234,6 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
     if last != 0:
         raise _refuse("consistency proof is too short", "a longer one", len(proof))
     if first != old_root or second != new_root:
-        raise _refuse("consistency proof leads to other roots", (old_root.hex(), new_root.hex()), (first.hex(), second.hex()))
+        raise _refuse(
+            "consistency proof leads to other roots", (old_root.hex(), new_root.hex()), (first.hex(), second.hex())
+        )

@@ -33,7 +33,12 @@ class PublicKey(NamedTuple):
             key = cls(name, bytes.fromhex(key_hex), body[1:])
         except (ValueError, binascii.Error) as error:
             raise SignatureError("not a verifier key", expected="name+hash+base64", found=text[:80]) from error
-        if not _valid_name(name) or body[:1] != _ALGORITHM or len(key.raw) != 32 or key.key_id != _key_id(name, key.raw):
+        if (
+            not _valid_name(name)
+            or body[:1] != _ALGORITHM
+            or len(key.raw) != 32
+            or key.key_id != _key_id(name, key.raw)
+        ):
             raise SignatureError("not an Ed25519 verifier key", expected="algorithm 1, matching hash", found=text[:80])
         return key
 
@@ -45,7 +50,9 @@ class PublicKey(NamedTuple):
 def public_key(name: str, raw: bytes) -> PublicKey:
     """The verifier key of a name and 32 raw bytes."""
     if not _valid_name(name) or len(raw) != 32:
-        raise SignatureError("not a key name or key", expected="a name without blanks or plus, 32 bytes", found=name[:80])
+        raise SignatureError(
+            "not a key name or key", expected="a name without blanks or plus, 32 bytes", found=name[:80]
+        )
     return PublicKey(name, _key_id(name, raw), raw)
 
 
@@ -145,7 +152,9 @@ def _split(raw: bytes) -> tuple[str, list[str]]:
     text, lines = whole[: cut + 1], whole[cut + 2 :].split("\n")[:-1]
     _check_text(text)
     if not 1 <= len(lines) <= SIGNATURES_MAX:
-        raise SignatureError("note has too few or too many signatures", expected=f"1 to {SIGNATURES_MAX}", found=len(lines))
+        raise SignatureError(
+            "note has too few or too many signatures", expected=f"1 to {SIGNATURES_MAX}", found=len(lines)
+        )
     return text, lines
 
 
@@ -194,4 +203,6 @@ def _verify(text: str, signature: bytes, key: PublicKey) -> None:
             raise BadSignatureError("length")
         crypto_sign_open(signature + text.encode(), key.raw)
     except BadSignatureError as error:
-        raise SignatureError("signature of a known key does not verify", expected=key.vkey(), found="a bad signature") from error
+        raise SignatureError(
+            "signature of a known key does not verify", expected=key.vkey(), found="a bad signature"
+        ) from error

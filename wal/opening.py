@@ -88,7 +88,13 @@ class _Examiner:
             self.findings.append(str(error))
         evidence = Evidence(**self.facts)
         return Examination(
-            decide(evidence), evidence, self.slots, self.last, self.checked_from, self.broken_at, self.checkpoint,
+            decide(evidence),
+            evidence,
+            self.slots,
+            self.last,
+            self.checked_from,
+            self.broken_at,
+            self.checkpoint,
             tuple(self.findings),
         )
 
@@ -235,7 +241,10 @@ def refuse(examination: Examination, where: str) -> LogError:
         return CorruptRecordError(f"cannot open the log: {what}", where=where, found=found)
     if verdict is Verdict.HALT_HEAD_MISSING:
         return CorruptFileError(
-            f"cannot open the log: {what}", where=f"{where}/HEAD", expected="at least one whole slot", found=found,
+            f"cannot open the log: {what}",
+            where=f"{where}/HEAD",
+            expected="at least one whole slot",
+            found=found,
             remedy="restore HEAD, or run `femtoclaw recover` to rebuild it from the signed checkpoint",
         )
     return CorruptFileError(f"cannot open the log: {what}", where=where, found=found)
@@ -258,7 +267,12 @@ def open_log(
     assert raw is not None
     record = decode(raw, f"index {last}")
     log = Log(
-        storage, head=Head(last, record.link), slot=slot, time_ns=record.time_ns, signer=signer, clock=clock,
+        storage,
+        head=Head(last, record.link),
+        slot=slot,
+        time_ns=record.time_ns,
+        signer=signer,
+        clock=clock,
         threaded=threaded,
     )
     if not examination.slots.clean:

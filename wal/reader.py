@@ -12,7 +12,7 @@ from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import Manifest, decode_manifest
 from wal.note import PublicKey
 from wal.record import EMPTY, Head, Record, decode
-from wal.segment import Segment, Seal, decode_segment
+from wal.segment import Seal, Segment, decode_segment
 from wal.storage import Storage
 from wal.tree import LogTree
 
@@ -49,7 +49,9 @@ class LogReader:
         slot = read_slots(self.storage.read_slots()).newest
         if slot is None:
             raise CorruptFileError(
-                "no HEAD slot is readable", where=f"{self.storage.name}/HEAD", expected="at least one whole slot",
+                "no HEAD slot is readable",
+                where=f"{self.storage.name}/HEAD",
+                expected="at least one whole slot",
                 remedy="run `femtoclaw recover` to rebuild HEAD from a signed checkpoint",
             )
         return slot.point.head
@@ -82,7 +84,9 @@ class LogReader:
             yield record
         if reached < stop - 1:
             raise CorruptRecordError(
-                "a promised record is missing", where=f"index {reached + 1}", expected=f"records up to {stop - 1}",
+                "a promised record is missing",
+                where=f"index {reached + 1}",
+                expected=f"records up to {stop - 1}",
                 found=f"records up to {reached}",
             )
 
@@ -100,11 +104,15 @@ class LogReader:
         name = f"segments/{seal.file_name}"
         raw = self.storage.get_file(name)
         if raw is None:
-            raise CorruptFileError("a sealed segment is missing", where=name, expected=seal.digest.hex(), found="nothing")
+            raise CorruptFileError(
+                "a sealed segment is missing", where=name, expected=seal.digest.hex(), found="nothing"
+            )
         segment = decode_segment(raw, name)
         if segment.digest != seal.digest:
             raise CorruptFileError(
-                "segment is not the one in the manifest", where=name, expected=seal.digest.hex(),
+                "segment is not the one in the manifest",
+                where=name,
+                expected=seal.digest.hex(),
                 found=segment.digest.hex(),
             )
         return segment

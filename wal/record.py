@@ -71,7 +71,9 @@ def encode(
     """Return (frame, link). Raises BoundError when the payload is over ``PAYLOAD_BYTES_MAX``."""
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise BoundError(
-            "record payload is too large", where=f"index {index}", expected=f"<= {PAYLOAD_BYTES_MAX} bytes",
+            "record payload is too large",
+            where=f"index {index}",
+            expected=f"<= {PAYLOAD_BYTES_MAX} bytes",
             found=len(payload),
         )
     body = _pack(MAGIC, VERSION, kind, flags, len(payload), index, epoch, time_ns, prev) + payload
@@ -103,7 +105,9 @@ def decode(raw: bytes, where: str = "") -> Record:
         raise CorruptRecordError("record checksum is wrong", where=where, expected=link.hex(), found=computed.hex())
     if version != VERSION or flags & ~FLAG_CLOCK_CLAMPED:
         raise UnknownFormatError(
-            "record format is newer than this program", where=where, expected=f"version {VERSION}, flags 0 or 1",
+            "record format is newer than this program",
+            where=where,
+            expected=f"version {VERSION}, flags 0 or 1",
             found=f"version {version}, flags {flags}",
         )
     return Record(index, epoch, time_ns, kind, raw[HEADER_BYTES:-LINK_BYTES], prev, link, flags)

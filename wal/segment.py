@@ -99,7 +99,9 @@ def encode_segment(origin: str, run: VerifiedRun, signer: Signer | None) -> tupl
     records = run.records
     body = b"".join(
         (
-            _HEADER.pack(MAGIC, run.start.index + 1, len(records), run.start.link, sum(len(r.payload) for r in records)),
+            _HEADER.pack(
+                MAGIC, run.start.index + 1, len(records), run.start.link, sum(len(r.payload) for r in records)
+            ),
             *(ROW.pack(r.epoch, r.time_ns, r.kind, r.flags, len(r.payload), r.link) for r in records),
             *(r.payload for r in records),
         )
@@ -143,7 +145,9 @@ def open_seal(segment: Segment, known: list[PublicKey], where: str) -> Seal:
     text = open_note(segment.seal, known).text
     lines = text.split("\n")
     if len(lines) != 8 or lines[0] != _SEAL_TITLE:
-        raise SignatureError("signed text is not a segment seal", where=where, expected=_SEAL_TITLE, found=lines[0][:40])
+        raise SignatureError(
+            "signed text is not a segment seal", where=where, expected=_SEAL_TITLE, found=lines[0][:40]
+        )
     last = segment.rows[-1][5]
     seal = Seal(lines[1], segment.first, len(segment.rows), segment.root(), segment.prev, last, segment.digest)
     if seal.text() != text:

@@ -41,19 +41,29 @@ class Receipt(NamedTuple):
 class Ticket:
     """An append on its way. ``wait`` returns its Receipt or raises what became of it."""
 
-    __slots__ = ("_done", "error", "kind", "payloads", "receipt")
+    __slots__ = ("_done", "_next", "awaited", "error", "kind", "payloads", "receipt")
 
     def __init__(self, payloads: Sequence[bytes], kind: int) -> None:
         self.payloads = payloads
         self.kind = kind
         self.receipt: Receipt | None = None
         self.error: LogError | None = None
+        self.awaited = False
+        self._next: Ticket | None = None
         self._done = threading.Lock()
         self._done.acquire()
 
-    def resolve(self, receipt: Receipt | None, error: LogError | None = None) -> None:
-        """Called once, by the writer."""
+    def resolve(self, receipt: Receipt | None, error: LogError | None, following: Ticket | None) -> None:
+        """Fix the outcome, without waking anyone yet. Called once, by the writer."""
+        self._next = following
         self.receipt, self.error = receipt, error
+
+    def release(self) -> None:
+        """Wake this ticket's waiter, which will wake the next one's.
+
+        A chain instead of a stampede: if a whole group woke at once, its threads and the writer would fight over the
+        interpreter's lock, and the next commit would wait for all of them.
+        """
         self._done.release()
 
     @property
@@ -63,12 +73,33 @@ class Ticket:
 
     def wait(self, timeout: float = -1) -> Receipt:
         """Block until durable. Raises LogFullError (nothing written) or LogFailedError (outcome unknown)."""
-        if not self.resolved and not self._done.acquire(timeout=timeout):
-            raise LogFailedError("append was not confirmed in time; its outcome is unknown", expected=f"{timeout} s")
+        try:
+            if not self._done.acquire(timeout=timeout):
+                raise LogFailedError(
+                    "append was not confirmed in time; its outcome is unknown", expected=f"{timeout} s"
+                )
+        except BaseException:
+            self.step_aside()
+            raise
+        self._done.release()
+        self._pass_on()
         if self.receipt is not None:
             return self.receipt
         assert self.error is not None
         raise self.error
+
+    def _pass_on(self) -> None:
+        following, self._next = self._next, None
+        if following is not None:
+            following.release()
+
+    def step_aside(self) -> None:
+        """Leave the chain of wake-ups without breaking it: an interrupted waiter must not leave others asleep."""
+        self.awaited = False
+        if self._next is not None:
+            self._done.acquire()
+            self._done.release()
+            self._pass_on()
 
 
 class GroupWriter:
@@ -98,8 +129,8 @@ class GroupWriter:
         self._threaded = threaded
         self._queue: deque[Ticket] = deque()
         self._turn = threading.Lock()
-        self._wake = threading.Lock()
-        self._wake.acquire()
+        self._signalled = threading.Lock()
+        self._signalled.acquire()
         self._thread: threading.Thread | None = None
         self._failure: LogError | None = None
         self._closed = False
@@ -115,10 +146,14 @@ class GroupWriter:
 
     def settle(self, ticket: Ticket) -> Receipt:
         """Wait for a queued ticket, writing on this thread when no one else is writing."""
+        ticket.awaited = True
         if self._turn.acquire(blocking=False):
             try:
                 while not ticket.resolved:
                     self._commit_group()
+            except BaseException:
+                ticket.step_aside()
+                raise
             finally:
                 self._turn.release()
             # Whoever enqueued while we held the turn saw it taken and now waits: pass the work on.
@@ -183,7 +218,9 @@ class GroupWriter:
                 raise BoundError("record payload is too large", expected=PAYLOAD_BYTES_MAX, found=len(payload))
         if len(self._queue) >= QUEUE_TICKETS_MAX:
             raise BoundError(
-                "too many appends are waiting", expected=f"<= {QUEUE_TICKETS_MAX}", found=len(self._queue),
+                "too many appends are waiting",
+                expected=f"<= {QUEUE_TICKETS_MAX}",
+                found=len(self._queue),
                 remedy="wait for earlier appends before submitting more",
             )
         ticket = Ticket(payloads, kind)
@@ -203,11 +240,11 @@ class GroupWriter:
 
     def _signal(self) -> None:
         with contextlib.suppress(RuntimeError):  # already signalled: one wake serves every ticket in the queue
-            self._wake.release()
+            self._signalled.release()
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.acquire()
+            self._signalled.acquire()
             while self._queue:
                 self.flush()
 
@@ -237,12 +274,24 @@ class GroupWriter:
             except Exception as cause:  # any failed write or sync, of whatever type, is fail-stop
                 self.fail(cause)
                 error = self._failure
-        if error is not None:
-            for ticket in group:
-                ticket.resolve(None, error)
-            return
-        for ticket, receipt in zip(group, receipts, strict=True):
-            ticket.resolve(receipt)
+        self._wake(group, receipts, error)
+
+    def _wake(self, group: list[Ticket], receipts: list[Receipt], error: LogError | None) -> None:
+        following: Ticket | None = None
+        alone: list[Ticket] = []
+        for number in range(len(group) - 1, -1, -1):
+            ticket = group[number]
+            receipt = receipts[number] if error is None else None
+            if ticket.awaited:
+                ticket.resolve(receipt, error, following)
+                following = ticket
+            else:
+                ticket.resolve(receipt, error, None)
+                alone.append(ticket)
+        if following is not None:
+            following.release()
+        for ticket in alone:
+            ticket.release()
 
     def _write(self, group: list[Ticket]) -> list[Receipt]:
         now, flags = self._clock(), 0

@@ -155,7 +155,9 @@ def _crash(demo: _Demo) -> None:
     demo.step("Kill the process in the middle of an execution (kill -9), then recover")
     script = demo.write("crash.jsonl", _script(_call("shell", bin="sleep", argv=["30"])))
     child = subprocess.Popen(
-        demo.command("run", "Wait.", "--brain", f"script:{script}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        demo.command("run", "Wait.", "--brain", f"script:{script}"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _wait_for_start(demo, child)
     child.send_signal(signal.SIGKILL)

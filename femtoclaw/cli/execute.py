@@ -102,7 +102,9 @@ def _print_event(event: events.Event, output: Output) -> None:
             by = f" by {', '.join(event.determining)}" if event.determining else ""
             output.line(f"  {event.claw:<11} {event.decision} ({event.reason}{by})", colour)
         case events.ExecutionFinished():
-            output.line(f"  {'result':<11} {event.status}, {event.kept_bytes} bytes, {event.duration_ns / 1e6:.1f} ms", "dim")
+            output.line(
+                f"  {'result':<11} {event.status}, {event.kept_bytes} bytes, {event.duration_ns / 1e6:.1f} ms", "dim"
+            )
         case events.InferenceFailed():
             output.line(f"  brain       {event.code}: {printable(event.detail)}", "red")
         case _:

@@ -21,7 +21,12 @@ def init(arguments: Namespace, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
     policy = default_policy() if arguments.policy is None else read_bounded(arguments.policy).decode("utf-8", "replace")
     manifest = initialize(
-        home, enable=arguments.enable, binaries=arguments.binary, policy=policy, operator=operator_name(), sources=live()
+        home,
+        enable=arguments.enable,
+        binaries=arguments.binary,
+        policy=policy,
+        operator=operator_name(),
+        sources=live(),
     )
     output.data(manifest)
     output.line(f"node {manifest['runtime_id']} is ready in {home.path}", "green")
@@ -35,7 +40,7 @@ def init(arguments: Namespace, output: Output) -> int:
         ]
     )
     output.line()
-    output.line("next: femtoclaw intent '{\"message\":{\"content\":\"hello\"}}'   or   femtoclaw run TEXT --brain echo")
+    output.line('next: femtoclaw intent \'{"message":{"content":"hello"}}\'   or   femtoclaw run TEXT --brain echo')
     return 0
 
 
