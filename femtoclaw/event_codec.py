@@ -7,7 +7,7 @@ memory; the bytes in the log stay what they were.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgpack
 
@@ -104,14 +104,25 @@ def _upcast(code: int, version: int, fields: tuple[Any, ...]) -> Event:
     return kind._make(fields)
 
 
+def declared_types(kind: type[Event]) -> dict[str, Any]:
+    """Field names to declared types: str, int, bytes or ``tuple[str, ...]``."""
+    known = _DECLARED.get(kind)
+    if known is None:
+        known = _DECLARED[kind] = get_type_hints(kind)
+    return known
+
+
+_DECLARED: dict[type[Event], dict[str, Any]] = {}
+
+
 def check_types(event: Event) -> str | None:
     """None when every field has its declared type, else the name of the first that has not (used by verification)."""
-    for name, declared in type(event).__annotations__.items():
+    for name, declared in declared_types(type(event)).items():
         value = getattr(event, name)
-        if declared == "tuple[str, ...]":
-            good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+        if declared in (str, int, bytes):
+            good = type(value) is declared
         else:
-            good = type(value).__name__ == declared
+            good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
         if not good:
             return name
     return None

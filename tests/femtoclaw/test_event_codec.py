@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from femtoclaw import event_codec, events
-from femtoclaw.event_codec import CODES, EventFormatError, check_types, decode, encode
+from femtoclaw.event_codec import CODES, EventFormatError, check_types, declared_types, decode, encode
 
 FIELDS = {
-    "str": st.text(max_size=40),
-    "int": st.integers(-(2**63), 2**63 - 1),
-    "bytes": st.binary(max_size=60),
-    "tuple[str, ...]": st.lists(st.text(max_size=10), max_size=4).map(tuple),
+    str: st.text(max_size=40),
+    int: st.integers(-(2**63), 2**63 - 1),
+    bytes: st.binary(max_size=60),
+    tuple[str, ...]: st.lists(st.text(max_size=10), max_size=4).map(tuple),
 }
 
 
 def of(kind: type) -> st.SearchStrategy[events.Event]:
-    return st.tuples(*(FIELDS[declared] for declared in kind.__annotations__.values())).map(kind._make)
+    return st.tuples(*(FIELDS[declared] for declared in declared_types(kind).values())).map(kind._make)
 
 
 ANY_EVENT = st.sampled_from(sorted(CODES.values(), key=lambda kind: kind.__name__)).flatmap(of)
