@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from femtoclaw.argument_schemas import ArgumentSchemas
@@ -105,6 +105,7 @@ def test_unknown_version_marker_is_rejected(marker: str) -> None:
 
 
 @pytest.mark.requirement("PROTO-4.1")
+@settings(deadline=None)
 @given(
     top=st.dictionaries(keys, json_values, max_size=2),
     inner=st.dictionaries(keys, json_values, max_size=2),
@@ -158,6 +159,7 @@ def test_capability_names_match_exactly(name: str) -> None:
     assert isinstance(validate(encoded(ECHO), SCHEMAS), ToolCall)
 
 
+@settings(deadline=None)
 @given(name=st.text(st.characters(codec="utf-8"), min_size=1, max_size=400))
 def test_text_about_a_foreign_name_is_bounded_ascii(name: str) -> None:
     """Whatever a brain calls a tool, the detail stays short and printable."""
@@ -242,6 +244,7 @@ def test_an_integer_is_told_from_a_real_by_how_it_is_written() -> None:
 
 
 @pytest.mark.requirement("PROTO-10.1")
+@settings(deadline=None)
 @given(faults=st.sets(st.sampled_from([1, 2, 3, 4, 5])))
 def test_the_earliest_step_is_the_one_reported(faults: set[int]) -> None:
     """A message broken at any set of steps is rejected for the first of them, and accepted when there is none."""
@@ -257,6 +260,7 @@ def test_the_earliest_step_is_the_one_reported(faults: set[int]) -> None:
 
 
 @pytest.mark.invariant("I12")
+@settings(deadline=None)
 @given(
     value=st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=8, max_size=40),
     data=st.data(),
@@ -313,6 +317,15 @@ def test_unusable_schema_fails_at_registration_and_closed(schema: dict[str, Any]
     assert isinstance(verdict, Rejected) and verdict.code == "SCHEMA_UNUSABLE"
 
 
+def test_a_schema_reads_no_file(tmp_path: Path) -> None:
+    """A reference to a schema that lies ready on this machine is refused like any other outside of the manifest."""
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    outside = ArgumentSchemas([MANIFESTS[0]._replace(arguments={"$ref": other.as_uri()})])
+    with pytest.raises(ConfigurationError, match="schema cannot be used"):
+        outside.compile()
+
+
 def test_a_pattern_made_to_backtrack_takes_linear_time() -> None:
     """The pattern that takes other engines exponential time judges 200,000 characters within a second."""
     schema = {"properties": {"a": {"type": "string", "pattern": "^(x+x+)+y$"}}}
@@ -323,6 +336,7 @@ def test_a_pattern_made_to_backtrack_takes_linear_time() -> None:
     assert time.perf_counter() - began < 1.0
 
 
+@settings(deadline=None)
 @given(args=st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), json_values, max_size=5))
 def test_canonical_arguments_survive_a_round_trip(args: dict[str, Any]) -> None:
     """Canonical bytes parse strictly to the same value, give the same bytes again, and hide the key order."""

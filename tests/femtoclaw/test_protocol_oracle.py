@@ -88,7 +88,7 @@ def test_verdicts_do_not_depend_on_the_process() -> None:
         assert json.loads(run.stdout) == [entry["verdict"] for entry in ENTRIES]
 
 
-@settings(max_examples=600)
+@settings(max_examples=600, deadline=None)
 @given(pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=14))
 def test_verdict_equals_a_naive_reading_of_the_rules(pieces: list[str]) -> None:
     """Messages put together from pieces get the step, form and value that a second, naive implementation gives."""

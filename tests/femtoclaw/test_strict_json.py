@@ -43,6 +43,7 @@ values = st.recursive(
 documents = st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), values, max_size=5)
 
 
+@settings(deadline=None)
 @given(document=documents, ascii_only=st.booleans(), indent=st.sampled_from([None, 1]))
 def test_whatever_a_correct_writer_writes_is_read_back(
     document: dict[str, Any], ascii_only: bool, indent: int | None
@@ -57,7 +58,7 @@ ALPHABET = st.sampled_from(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(
     inner=st.lists(ALPHABET, max_size=16), wrap=st.sampled_from(["%s", '{"a":%s}', "{%s}", '{"a":["%s"]}'])
 )
@@ -77,6 +78,7 @@ def test_agrees_with_a_naive_parser(inner: list[str], wrap: str) -> None:
         assert refusal(raw).code == "NOT_AN_OBJECT"
 
 
+@settings(deadline=None)
 @given(raw=st.binary(max_size=40))
 def test_any_bytes_are_an_object_or_a_typed_error(raw: bytes) -> None:
     """No input raises anything but StrictJSONError."""
@@ -86,6 +88,7 @@ def test_any_bytes_are_an_object_or_a_typed_error(raw: bytes) -> None:
         assert error.code and error.detail
 
 
+@settings(deadline=None)
 @given(document=documents, data=st.data())
 def test_no_prefix_of_an_object_is_an_object(document: dict[str, Any], data: st.DataObject) -> None:
     """A truncated document is refused at every length."""
@@ -94,6 +97,7 @@ def test_no_prefix_of_an_object_is_an_object(document: dict[str, Any], data: st.
 
 
 @pytest.mark.requirement("PROTO-4.1")
+@settings(deadline=None)
 @given(document=documents, data=st.data())
 def test_a_key_twice_is_refused_at_any_depth(document: dict[str, Any], data: st.DataObject) -> None:
     """The same key twice in one object is refused wherever the object stands and however the key is spelled."""
@@ -225,6 +229,7 @@ def test_quotes_and_backslashes_take_linear_time(raw: bytes) -> None:
     assert time.perf_counter() - began < 0.5
 
 
+@settings(deadline=None)
 @given(depth=st.integers(1, 40), text=st.text(st.sampled_from('[]{}\\",'), max_size=60))
 def test_brackets_in_strings_do_not_count(depth: int, text: str) -> None:
     """Nesting is counted outside of strings only, whatever quotes and backslashes the strings hold."""
@@ -235,12 +240,20 @@ def test_brackets_in_strings_do_not_count(depth: int, text: str) -> None:
         assert refusal(raw).code == "TOO_DEEP"
 
 
+def test_a_string_that_ends_in_a_backslash_hides_nothing() -> None:
+    """Brackets behind a string like "\\\\" count, and brackets in the next string do not."""
+    deep = "[" * DEPTH_MAX + "]" * DEPTH_MAX
+    assert refusal(f'{{"a":["\\\\",{deep}]}}'.encode()).code == "TOO_DEEP"
+    assert parse(f'{{"a":"\\\\","b":"{deep * 2}"}}'.encode())
+
+
 def test_nul_in_a_string_is_legal() -> None:
     """U+0000 is JSON when escaped; a schema has to forbid it where it hurts."""
     assert parse(b'{"a":"\\u0000"}') == {"a": "\x00"}
     assert refusal(b'{"a":"\x00"}').code == "SYNTAX"
 
 
+@settings(deadline=None)
 @given(path=st.lists(st.text(max_size=80) | st.integers(0, 9), max_size=8))
 def test_pointers_are_bounded_ascii(path: list[str | int]) -> None:
     """A pointer within the bound reads back to its path; one over it ends with its mark."""
@@ -253,6 +266,7 @@ def test_pointers_are_bounded_ascii(path: list[str | int]) -> None:
     assert tokens == wanted or (tokens[-1] == "..." and tokens[:-1] == wanted[: len(tokens) - 1])
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=200))
 def test_printable_text_is_bounded_ascii(text: str) -> None:
     """Short text reads back exactly; long text is cut; nothing in it can drive a terminal."""
