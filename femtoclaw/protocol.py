@@ -125,9 +125,7 @@ def canonical_args(args: dict[str, Any]) -> bytes:
 
 def call_digest(tool: str, args: dict[str, Any], manifest_digest: str) -> str:
     """BLAKE3 of the exact call under one manifest, domain-tagged, 64 hex digits: what decisions and grants bind to."""
-    return digest_of_parts(
-        b"femtoclaw call v1\x00", (tool.encode(), canonical_args(args), manifest_digest.encode())
-    )
+    return digest_of_parts(b"femtoclaw call v1\x00", (tool.encode(), canonical_args(args), manifest_digest.encode()))
 
 
 def _reject(step: int, code: str, detail: str, pointer: str = "") -> Rejected:
@@ -150,9 +148,7 @@ def _members(body: Any, form: str, wanted: tuple[str, ...]) -> Rejected | None:
         return _reject(3, "WRONG_TYPE", f"{form} is not an object", pointer_to(form))
     for key in body:
         if key not in wanted:
-            return _reject(
-                3, "UNKNOWN_KEY", f"key {printable(key)} is not allowed here", pointer_to(form, key)
-            )
+            return _reject(3, "UNKNOWN_KEY", f"key {printable(key)} is not allowed here", pointer_to(form, key))
     for key in wanted:
         if key not in body:
             return _reject(3, "MISSING_KEY", f"{key} is required", pointer_to(form, key))

@@ -73,14 +73,10 @@ def parse(raw: bytes) -> dict[str, Any]:
     try:
         value, end = _scan(text, start)
     except json.JSONDecodeError as error:
-        raise StrictJSONError(
-            "SYNTAX", "not JSON (RFC 8259)", offset=_bytes_before(text, error.pos)
-        ) from None
+        raise StrictJSONError("SYNTAX", "not JSON (RFC 8259)", offset=_bytes_before(text, error.pos)) from None
     if end != len(text) and text[end:].strip(_WHITE_SPACE):
         offset = _bytes_before(text, end)
-        raise StrictJSONError(
-            "TRAILING_BYTES", f"the value ends at byte {offset}, more follows", offset=offset
-        )
+        raise StrictJSONError("TRAILING_BYTES", f"the value ends at byte {offset}, more follows", offset=offset)
     if "\\ud" in text or "\\uD" in text:
         _refuse_surrogates(value)
     if type(value) is not dict:
@@ -162,9 +158,7 @@ def _refuse_surrogate(text: str, path: tuple[str | int, ...]) -> None:
         text.encode()
     except UnicodeEncodeError:
         pointer = pointer_to(*path)
-        raise StrictJSONError(
-            "LONE_SURROGATE", "an escape is half of a surrogate pair", pointer=pointer
-        ) from None
+        raise StrictJSONError("LONE_SURROGATE", "an escape is half of a surrogate pair", pointer=pointer) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from femtoclaw.strict_json import DEPTH_MAX, DOCUMENT_BYTES_MAX, NUMBER_CHARS_MA
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "protocol"
 MANIFESTS = [
-    manifest_from_canonical(json.dumps(each).encode())
-    for each in json.loads((GOLDEN / "registry.json").read_text())
+    manifest_from_canonical(json.dumps(each).encode()) for each in json.loads((GOLDEN / "registry.json").read_text())
 ]
 SCHEMAS = ArgumentSchemas(MANIFESTS).compile()
 ENTRIES: list[dict[str, Any]] = json.loads((GOLDEN / "messages.json").read_text())

@@ -37,9 +37,7 @@ PIECES = [
 def test_no_bytes_make_the_validator_raise() -> None:
     """20,000 mutated messages and 2,000 random ones each give one of the three verdicts, well formed."""
     chance = random.Random(20260801)
-    messages = [mutated(chance) for _ in range(20_000)] + [
-        chance.randbytes(chance.randrange(64)) for _ in range(2_000)
-    ]
+    messages = [mutated(chance) for _ in range(20_000)] + [chance.randbytes(chance.randrange(64)) for _ in range(2_000)]
     accepted = 0
     for raw in messages:
         verdict = validate(raw, SCHEMAS)

@@ -59,9 +59,7 @@ ALPHABET = st.sampled_from(
 
 
 @settings(max_examples=1000, deadline=None)
-@given(
-    inner=st.lists(ALPHABET, max_size=16), wrap=st.sampled_from(["%s", '{"a":%s}', "{%s}", '{"a":["%s"]}'])
-)
+@given(inner=st.lists(ALPHABET, max_size=16), wrap=st.sampled_from(["%s", '{"a":%s}', "{%s}", '{"a":["%s"]}']))
 @example(inner=["-0"], wrap='{"a":%s}')
 @example(inner=["\\\\", "ud800"], wrap='{"a":["%s"]}')
 def test_agrees_with_a_naive_parser(inner: list[str], wrap: str) -> None:
@@ -198,9 +196,7 @@ def test_bounds_hold_to_the_value() -> None:
 
 
 @pytest.mark.invariant("I11")
-@pytest.mark.parametrize(
-    "raw", [b"[" * 100_000, b'{"a":' * 50_000, b'{"a":[' * 40_000 + b'"', b'\\"' + b"[" * 200_000]
-)
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":' * 50_000, b'{"a":[' * 40_000 + b'"', b'\\"' + b"[" * 200_000])
 def test_deep_nesting_is_refused_before_recursion(raw: bytes) -> None:
     """A hundred thousand brackets are refused in a fraction of a second, by depth and not by a stack."""
     began = time.perf_counter()
@@ -259,9 +255,7 @@ def test_pointers_are_bounded_ascii(path: list[str | int]) -> None:
     """A pointer within the bound reads back to its path; one over it ends with its mark."""
     pointer = pointer_to(*path)
     assert len(pointer) <= POINTER_CHARS_MAX + 4 and all(" " <= char <= "~" for char in pointer)
-    tokens = [
-        token.replace("~1", "/").replace("~0", "~") for token in json.loads(f'"{pointer}"').split("/")[1:]
-    ]
+    tokens = [token.replace("~1", "/").replace("~0", "~") for token in json.loads(f'"{pointer}"').split("/")[1:]]
     wanted = [str(step) for step in path]
     assert tokens == wanted or (tokens[-1] == "..." and tokens[:-1] == wanted[: len(tokens) - 1])
 
