@@ -7,7 +7,9 @@ specification; the table below maps each to the runtime state it is reached in.
 
 from __future__ import annotations
 
+import itertools
 from enum import Enum
+from typing import NamedTuple
 
 from femtoclaw import events
 from femtoclaw.errors import StateMachineError
@@ -100,34 +102,44 @@ CONTAINED = frozenset({"success", "error"})
 """Claw statuses that are results (MEMORY_COMMITTING); the others are failures of the capability (ERROR)."""
 
 Path = tuple[RuntimeState, ...]
-_INPUT: Path = (_S.INPUT_RECEIVED,)
-_INTENT: Path = (_S.INPUT_RECEIVED, _S.PROTOCOL_VALIDATING)
-_VALIDATE: Path = (_S.PROTOCOL_VALIDATING,)
-_AUTHORIZE: Path = (_S.AUTHORIZATION_EVALUATING,)
-_EXECUTE: Path = (_S.CAPABILITY_EXECUTING,)
-_COMMIT: Path = (_S.MEMORY_COMMITTING,)
-_COMPLETE: Path = (_S.COMPLETED, _S.IDLE)
-_ERROR: Path = (_S.ERROR,)
-_END: Path = (_S.IDLE,)
-_ERROR_END: Path = (_S.ERROR, _S.IDLE)
-_NONE: Path = ()
 
-_FIXED: dict[type[Event], Path] = {
-    events.InferenceReceived: _VALIDATE,
+
+class Route(NamedTuple):
+    """A path through the machine with the states it may begin in and the one it ends in."""
+
+    states: Path
+    starts: Path
+    end: RuntimeState
+
+
+def _route(*states: RuntimeState) -> Route:
+    """A route whose every step is legal; checked on import, so that following one needs a single comparison."""
+    for before, after in itertools.pairwise(states):
+        assert after in LEGAL[before]
+    return Route(states, tuple(state for state in _S if states[0] in LEGAL[state]), states[-1])
+
+
+_INPUT = _route(_S.INPUT_RECEIVED)
+_INTENT = _route(_S.INPUT_RECEIVED, _S.PROTOCOL_VALIDATING)
+_COMMIT = _route(_S.MEMORY_COMMITTING)
+_EXECUTE = _route(_S.CAPABILITY_EXECUTING)
+_ERROR = _route(_S.ERROR)
+_END = Route((_S.IDLE,), (_S.ERROR,), _S.IDLE)
+_ERROR_END = _route(_S.ERROR, _S.IDLE)
+
+_FIXED: dict[type[Event], Route] = {
+    events.InferenceReceived: _route(_S.PROTOCOL_VALIDATING),
     events.InferenceFailed: _ERROR,
-    events.ProtocolValidated: _AUTHORIZE,
+    events.ProtocolValidated: _route(_S.AUTHORIZATION_EVALUATING),
     events.ProtocolRejected: _ERROR,
     events.OutcomeUnknown: _ERROR,
     events.ResponseRecorded: _COMMIT,
-    events.ExecutionCompleted: _COMPLETE,
+    events.ExecutionCompleted: _route(_S.COMPLETED, _S.IDLE),
 }
 
 
-def path(event: Event, current: RuntimeState) -> Path:
-    """The runtime states that an execution in ``current`` passes through because of ``event``; empty for none."""
-    fixed = _FIXED.get(type(event))
-    if fixed is not None:
-        return fixed
+def _choose(event: Event, current: RuntimeState) -> Route | None:
+    """The route of an event whose fields or circumstances choose it; None for events that move nothing."""
     if isinstance(event, events.InputReceived):
         return _INTENT if event.role == "intent" else _INPUT
     if isinstance(event, events.AuthorizationDecided):
@@ -136,4 +148,25 @@ def path(event: Event, current: RuntimeState) -> Path:
         return _COMMIT if event.status in CONTAINED else _ERROR
     if isinstance(event, events.ExecutionFailed):
         return _END if current is _S.ERROR else _ERROR_END
-    return _NONE
+    return None
+
+
+def path(event: Event, current: RuntimeState) -> Path:
+    """The runtime states that an execution in ``current`` passes through because of ``event``; empty for none."""
+    route = _FIXED.get(type(event)) or _choose(event, current)
+    return route.states if route is not None else ()
+
+
+def advance(event: Event, current: RuntimeState) -> RuntimeState:
+    """The runtime state after ``event``. Raises StateMachineError when its path is not legal from ``current``."""
+    route = _FIXED.get(type(event)) or _choose(event, current)
+    if route is None:
+        return current
+    if current not in route.starts:
+        raise StateMachineError(
+            "event cannot happen now",
+            where=type(event).__name__,
+            expected=[state.value for state in route.starts],
+            found=current.value,
+        )
+    return route.end

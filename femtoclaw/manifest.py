@@ -49,8 +49,20 @@ class Manifest(NamedTuple):
         return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def digest(self) -> str:
-        """BLAKE3 of ``canonical()``, 64 hex digits."""
-        return blake3(self.canonical()).hexdigest()
+        """BLAKE3 of ``canonical()``, 64 hex digits. A manifest is a value: its digest is computed once."""
+        known = _DIGESTS.get(id(self))
+        if known is not None and known[0] is self:
+            return known[1]
+        digest = blake3(self.canonical()).hexdigest()
+        if len(_DIGESTS) >= _DIGESTS_MAX:
+            _DIGESTS.clear()
+        _DIGESTS[id(self)] = (self, digest)
+        return digest
+
+
+_DIGESTS_MAX = 1024
+_DIGESTS: dict[int, tuple[Manifest, str]] = {}
+"""By identity; holding the manifest keeps its identity from being reused."""
 
 
 def manifest_from_canonical(raw: bytes) -> Manifest:

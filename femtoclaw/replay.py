@@ -78,11 +78,13 @@ def event_stream(records: Iterable[Record]) -> Iterator[Indexed]:
 
 def fold_records(state: State, records: Iterable[Record]) -> State:
     """The state after ``records``; the one fold that boot, recovery and replay share."""
-    for index, event in event_stream(records):
+    for record in records:
+        if record.kind != KIND_EVENT:
+            continue
         try:
-            state = apply(state, event)
-        except StateMachineError as error:
-            error.where = f"index {index}: {error.where}"
+            state = apply(state, decode(record.payload))
+        except FemtoClawError as error:
+            error.where = f"index {record.index}: {error.where}"
             raise
     return state
 

@@ -8,8 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from wal.errors import CorruptRecordError
-from wal.record import Head, Record, decode
+from blake3 import blake3
+
+from wal.errors import CorruptRecordError, LogError
+from wal.record import (
+    FLAG_CLOCK_CLAMPED,
+    FRAME_OVERHEAD_BYTES,
+    HEADER,
+    HEADER_BYTES,
+    LINK_BYTES,
+    MAGIC,
+    VERSION,
+    Head,
+    Record,
+    decode,
+)
 
 
 class VerifiedRun(NamedTuple):
@@ -34,32 +47,58 @@ def follow(start: Head, frames: Iterable[tuple[int, bytes]]) -> Iterator[Record]
     """
     index, link = start
     epoch, time_ns = 0, 0
+    unpack, digest_of = HEADER.unpack_from, blake3
     for key, raw in frames:
         index += 1
+        # All checks of `decode` and of the chain in one expression: replay and verification live in this loop. When
+        # any of them fails, `_refuse` finds out which and says so.
+        if len(raw) < FRAME_OVERHEAD_BYTES:
+            raise _refuse(index, link, key, raw)
+        magic, version, kind, flags, length, at, record_epoch, record_time, prev = unpack(raw)
+        body, found = raw[:-LINK_BYTES], raw[-LINK_BYTES:]
+        if (
+            at != index
+            or key != index
+            or prev != link
+            or magic != MAGIC
+            or version != VERSION
+            or flags > FLAG_CLOCK_CLAMPED
+            or length != len(body) - HEADER_BYTES
+            or record_epoch < epoch
+            or record_time < time_ns
+            or digest_of(body).digest() != found
+        ):
+            raise _refuse(index, link, key, raw)
+        link, epoch, time_ns = found, record_epoch, record_time
+        yield Record(index, epoch, time_ns, kind, body[HEADER_BYTES:], prev, link, flags)
+
+
+def _refuse(index: int, link: bytes, key: int, raw: bytes) -> LogError:
+    """Why a frame does not extend the chain."""
+    try:
         record = decode(raw, f"index {key}")
-        if key != index or record.index != index:
-            raise CorruptRecordError(
-                "record is out of order",
-                where=f"index {index}",
-                expected=index,
-                found=f"key {key}, index {record.index}",
-            )
-        if record.prev != link:
-            raise CorruptRecordError(
-                "record does not follow its predecessor",
-                where=f"index {index}",
-                expected=link.hex(),
-                found=record.prev.hex(),
-            )
-        if record.epoch < epoch or record.time_ns < time_ns:
-            raise CorruptRecordError(
-                "record's epoch or time runs backwards",
-                where=f"index {index}",
-                expected=f"epoch >= {epoch}, time >= {time_ns}",
-                found=f"epoch {record.epoch}, time {record.time_ns}",
-            )
-        link, epoch, time_ns = record.link, record.epoch, record.time_ns
-        yield record
+    except LogError as error:
+        return error
+    if key != index or record.index != index:
+        return CorruptRecordError(
+            "record is out of order",
+            where=f"index {index}",
+            expected=index,
+            found=f"key {key}, index {record.index}",
+        )
+    if record.prev != link:
+        return CorruptRecordError(
+            "record does not follow its predecessor",
+            where=f"index {index}",
+            expected=link.hex(),
+            found=record.prev.hex(),
+        )
+    return CorruptRecordError(
+        "record's epoch or time runs backwards",
+        where=f"index {index}",
+        expected="no less than its predecessor's",
+        found=f"epoch {record.epoch}, time {record.time_ns}",
+    )
 
 
 def verify_run(start: Head, frames: Iterable[tuple[int, bytes]]) -> VerifiedRun:
