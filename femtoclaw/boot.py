@@ -27,13 +27,12 @@ from femtoclaw.home import (
 from femtoclaw.keys import load_signer
 from femtoclaw.lifecycle import RuntimeState
 from femtoclaw.policy import engine_version
-from femtoclaw.replay import fold_records
+from femtoclaw.restore import load_state
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
-from femtoclaw.snapshot import decode_snapshot, encode_snapshot
+from femtoclaw.snapshot import encode_snapshot
 from femtoclaw.sources import Sources
-from femtoclaw.state import EMPTY, State
 from femtoclaw.version import VERSION
-from wal import Examination, Log, LogError, LogReader, open_log_directory
+from wal import Examination, Log, LogError, open_log_directory
 
 SNAPSHOT_RECORDS = 65_536
 """A snapshot is written at every orderly stop and after this many records."""
@@ -49,20 +48,6 @@ class Started(NamedTuple):
     unknown: tuple[str, ...]
     interrupted: tuple[str, ...]
     adopted: tuple[str, ...]
-
-
-def load_state(reader: LogReader) -> State:
-    """The state at the reader's head: newest usable snapshot plus the records after it.
-
-    Raises CorruptRecordError or EventFormatError naming the index.
-    """
-    size = reader.size
-    found = decode_snapshot(reader.storage.get_file(SNAPSHOT_FILE))
-    if found is not None:
-        state, head = found
-        if head.index <= size and reader.head_at(head.index) == head:
-            return fold_records(state, reader.scan(head.index + 1, size + 1))
-    return fold_records(EMPTY, reader.scan(1, size + 1))
 
 
 def start(home: Home, sources: Sources) -> Started:

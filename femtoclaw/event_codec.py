@@ -7,7 +7,7 @@ memory; the bytes in the log stay what they were.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgpack
 
@@ -108,6 +108,8 @@ def declared_types(kind: type[Event]) -> dict[str, Any]:
     """Field names to declared types: str, int, bytes or ``tuple[str, ...]``."""
     known = _DECLARED.get(kind)
     if known is None:
+        from typing import get_type_hints
+
         known = _DECLARED[kind] = get_type_hints(kind)
     return known
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from typing import Any, NamedTuple
 
-from femtoclaw import config
 from femtoclaw.errors import ConfigurationError, UnavailableError
-from femtoclaw.manifest import Manifest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from femtoclaw.manifest import Manifest
 
 CONFIG_BYTES_MAX = 1024 * 1024
 DIRECTORY_MODE = 0o700
@@ -122,6 +123,8 @@ def read_bounded(path: str, limit: int = CONFIG_BYTES_MAX) -> bytes:
 
 def effective_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]:
     """The configuration on disk, resolved. Raises ConfigurationError."""
+    from femtoclaw import config
+
     overrides = config.parse_toml(read_bounded(home.config_file), home.config_file)
     return config.resolve(overrides, home.config_file, claws)
 
@@ -137,6 +140,8 @@ def policy_text(home: Home, effective: dict[str, Any]) -> str:
 
 def journal(home: Home, wall_ns: int, event: str, **fields: object) -> None:
     """Append one line to the boot journal. A journal that cannot be written never stops a start: the error shows."""
+    import json
+
     line = json.dumps({"time_ns": wall_ns, "event": event, **fields}, sort_keys=True, default=str)
     try:
         fd = os.open(home.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -76,19 +76,6 @@ def event_stream(records: Iterable[Record]) -> Iterator[Indexed]:
                 raise
 
 
-def fold_records(state: State, records: Iterable[Record]) -> State:
-    """The state after ``records``; the one fold that boot, recovery and replay share."""
-    for record in records:
-        if record.kind != KIND_EVENT:
-            continue
-        try:
-            state = apply(state, decode(record.payload))
-        except FemtoClawError as error:
-            error.where = f"index {record.index}: {error.where}"
-            raise
-    return state
-
-
 def replay(records: Iterable[Record], *, policy: str | None = None) -> Replay:
     """Derive everything again from the first record on. With ``policy``, also list the decisions it would flip.
 

@@ -11,7 +11,7 @@ import struct
 from blake3 import blake3
 
 from femtoclaw.state import State, decode_state, encode_state
-from wal import Head
+from wal.record import Head
 
 FILE_NAME = "snapshots/state"
 MAGIC = b"FCSNAP01"

@@ -1,17 +1,45 @@
-"""A Merkle-chained write-ahead log: durable, append-only, checkable by anyone. Knows nothing of what it records."""
+"""A Merkle-chained write-ahead log: durable, append-only, checkable by anyone. Knows nothing of what it records.
+
+The front door. Names are loaded on first use: a command that only needs an error type does not pay for the store.
+"""
 
 from __future__ import annotations
 
-from wal.directory import create_log_directory, examine_directory, open_log_directory, read_log_directory
-from wal.errors import LogError
-from wal.genesis import Genesis
-from wal.log import Log, create_log
-from wal.memory_storage import MemoryStorage
-from wal.opening import Examination, open_log
-from wal.reader import LogReader
-from wal.record import KIND_EVENT, Head, Record
-from wal.recovery import Verdict
-from wal.writer import Receipt, Ticket
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wal.directory import create_log_directory, examine_directory, open_log_directory
+    from wal.errors import LogError
+    from wal.genesis import Genesis
+    from wal.log import Log, create_log
+    from wal.memory_storage import MemoryStorage
+    from wal.opening import Examination, open_log
+    from wal.reader import LogReader, read_log_directory
+    from wal.record import KIND_EVENT, Head, Record
+    from wal.recovery import Verdict
+    from wal.writer import Receipt, Ticket
+
+_WHERE = {
+    "KIND_EVENT": "record",
+    "Examination": "opening",
+    "Genesis": "genesis",
+    "Head": "record",
+    "Log": "log",
+    "LogError": "errors",
+    "LogReader": "reader",
+    "MemoryStorage": "memory_storage",
+    "Receipt": "writer",
+    "Record": "record",
+    "Ticket": "writer",
+    "Verdict": "recovery",
+    "create_log": "log",
+    "create_log_directory": "directory",
+    "examine_directory": "directory",
+    "open_log": "opening",
+    "open_log_directory": "directory",
+    "read_log_directory": "reader",
+}
 
 __all__ = [
     "KIND_EVENT",
@@ -33,3 +61,12 @@ __all__ = [
     "open_log_directory",
     "read_log_directory",
 ]
+
+
+def __getattr__(name: str) -> object:
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'wal' has no attribute {name!r}")
+    value: object = getattr(import_module(f"wal.{module}"), name)
+    globals()[name] = value
+    return value

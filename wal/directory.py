@@ -13,7 +13,6 @@ from wal.lmdb_storage import LmdbStorage, create_directory, install_directory
 from wal.log import Clock, Log, create_log
 from wal.note import Signer
 from wal.opening import Examination, examine, open_log
-from wal.reader import LogReader
 
 
 def create_log_directory(
@@ -53,16 +52,6 @@ def open_log_directory(
     storage = LmdbStorage(path, writable=True, map_bytes=map_bytes)
     try:
         return open_log(storage, signer=signer, clock=clock, probe=probe(path), threaded=threaded)
-    except BaseException:
-        storage.close()
-        raise
-
-
-def read_log_directory(path: str) -> LogReader:
-    """Open for reading, beside a running writer or not. Raises LogMissingError, CorruptFileError, CorruptRecordError."""
-    storage = LmdbStorage(path, writable=False)
-    try:
-        return LogReader(storage)
     except BaseException:
         storage.close()
         raise

@@ -63,6 +63,7 @@ class LmdbStorage:
         self._data = os.path.join(path, "data")
         self._unreserved = 0
         self._guards = 0
+        self._last = -1
         self._times = (0, 0)
         data = os.path.join(path, "data", "data.mdb")
         if not os.path.exists(data):
@@ -190,7 +191,9 @@ class LmdbStorage:
         try:
             with self._env.begin(write=True) as txn:
                 cursor = txn.cursor()
-                expected = _last_index(cursor) + 1
+                if self._last < 0:
+                    self._last = _last_index(cursor)
+                expected = self._last + 1
                 # One entry for the whole group: py-lmdb hands over the interpreter's lock at every put.
                 if first != expected or not cursor.put(first.to_bytes(_KEY_BYTES, "big"), value, append=True):
                     raise CorruptRecordError("append is out of order", where=self._path, expected=expected, found=first)
@@ -198,6 +201,7 @@ class LmdbStorage:
             raise LogFullError("the LMDB map is full", where=self._path, found=error) from error
         except lmdb.Error as error:
             raise LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error) from error
+        self._last = frames[-1][0]
 
     def get(self, index: int) -> bytes | None:
         with _Reading(self._environment()) as txn:
@@ -242,7 +246,7 @@ class LmdbStorage:
     def cut(self, after: int) -> int:
         self._guard()
         assert self._env is not None
-        before = self.last_index()
+        before, self._last = self.last_index(), -1
         try:
             with self._env.begin(write=True) as txn:
                 cursor = txn.cursor()

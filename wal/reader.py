@@ -8,13 +8,15 @@ from wal.chain import follow
 from wal.errors import CorruptFileError, CorruptRecordError, LogMissingError, RangeError
 from wal.genesis import Genesis, decode_genesis
 from wal.head import read_slots
-from wal.manifest import FILE_NAME as MANIFEST_FILE
-from wal.manifest import Manifest, decode_manifest
 from wal.note import PublicKey
 from wal.record import EMPTY, Head, Record, decode
-from wal.segment import Seal, Segment, decode_segment
 from wal.storage import Storage
-from wal.tree import LogTree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wal.manifest import Manifest
+    from wal.segment import Seal, Segment
+    from wal.tree import LogTree
 
 CHECKPOINT_FILE = "checkpoints/latest"
 
@@ -96,11 +98,16 @@ class LogReader:
 
     def manifest(self) -> Manifest:
         """The sealed segments. Raises CorruptFileError."""
-        raw = self.storage.get_file(MANIFEST_FILE)
+        # Here and below: what only proofs and replay need is imported by those who ask for it.
+        from wal.manifest import FILE_NAME, Manifest, decode_manifest
+
+        raw = self.storage.get_file(FILE_NAME)
         return Manifest() if raw is None else decode_manifest(raw, self.origin)
 
     def read_segment(self, seal: Seal) -> Segment:
         """A sealed segment, its digest checked against the manifest. Raises CorruptFileError."""
+        from wal.segment import decode_segment
+
         name = f"segments/{seal.file_name}"
         raw = self.storage.get_file(name)
         if raw is None:
@@ -119,6 +126,8 @@ class LogReader:
 
     def tree(self) -> LogTree:
         """Roots and proofs over the records as they stand."""
+        from wal.tree import LogTree
+
         return LogTree(self.scan, self.manifest())
 
     def checkpoint_note(self) -> bytes | None:
@@ -128,3 +137,18 @@ class LogReader:
     def close(self) -> None:
         """Release the storage."""
         self.storage.close()
+
+
+def read_log_directory(path: str) -> LogReader:
+    """Open a log directory for reading, beside a running writer or not.
+
+    Raises LogMissingError, CorruptFileError or CorruptRecordError.
+    """
+    from wal.lmdb_storage import LmdbStorage
+
+    storage = LmdbStorage(path, writable=False)
+    try:
+        return LogReader(storage)
+    except BaseException:
+        storage.close()
+        raise

@@ -28,7 +28,7 @@ from wal.errors import CorruptFileError, SignatureError
 from wal.limits import SEGMENT_RECORDS
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey, Signer, open_note, sign_note
-from wal.record import Head
+from wal.record import Head, Record
 
 MAGIC = b"FCSEG001"
 _HEADER = struct.Struct(">8sQI32sQ")
@@ -81,6 +81,15 @@ class Segment(NamedTuple):
             header = record.HEADER.pack(record.MAGIC, record.VERSION, kind, flags, length, index, epoch, time_ns, prev)
             yield index, header + payload + link
             prev, offset = link, offset + length
+
+    def records(self) -> Iterator[Record]:
+        """The records as they stand under the digest, without one hash each: for a caller who has checked the digest
+        against a seal or manifest that it trusts (``LogReader.read_segment``)."""
+        prev, offset = self.prev, 0
+        for index, (epoch, time_ns, kind, flags, length, link) in enumerate(self.rows, self.first):
+            end = offset + length
+            yield Record(index, epoch, time_ns, kind, self.payloads[offset:end], prev, link, flags)
+            prev, offset = link, end
 
     def root(self) -> bytes:
         """RFC 6962 root over this segment's links."""

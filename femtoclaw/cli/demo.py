@@ -178,7 +178,7 @@ def _crash(demo: _Demo) -> None:
 
 def _wait_for_start(demo: _Demo, child: subprocess.Popen[bytes]) -> None:
     """Poll the log, as a second reader, until the execution is durably started."""
-    from femtoclaw.boot import load_state
+    from femtoclaw.restore import load_state
     from wal import read_log_directory
 
     deadline = time.monotonic() + STARTED_SECONDS_MAX

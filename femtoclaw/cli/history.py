@@ -10,7 +10,8 @@ from femtoclaw.cli.render import Output, printable, when
 from femtoclaw.errors import UsageError
 from femtoclaw.event_codec import decode
 from femtoclaw.home import Home, locate, require
-from wal import KIND_EVENT, LogReader, Record, read_log_directory
+from wal.reader import LogReader, read_log_directory
+from wal.record import KIND_EVENT, Record
 
 FOLLOW_SECONDS = 0.2
 

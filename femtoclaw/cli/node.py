@@ -65,10 +65,10 @@ def _text(value: Any) -> str:
 
 def describe(home: Home) -> dict[str, Any]:
     """The status object, read without taking the writer's lock."""
-    from femtoclaw.boot import load_state
+    from femtoclaw.restore import load_state
     from femtoclaw.version import VERSION
-    from wal import read_log_directory
     from wal.head import read_slots
+    from wal.reader import read_log_directory
 
     reader = read_log_directory(home.log)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
@@ -20,6 +19,8 @@ class Output:
     def data(self, body: dict[str, Any]) -> None:
         """The command's answer as one JSON object on one line; only with --json."""
         if self.as_json:
+            import json
+
             print(json.dumps(body, ensure_ascii=False, sort_keys=False, default=str), flush=True)
 
     def line(self, text: str = "", colour: str = "") -> None:

@@ -10,7 +10,8 @@ import pytest
 from femtoclaw import commands, events
 from femtoclaw.event_codec import decode, encode
 from femtoclaw.events import Event
-from femtoclaw.replay import Replay, fold_records, replay
+from femtoclaw.replay import Replay, replay
+from femtoclaw.restore import fold_records
 from femtoclaw.snapshot import decode_snapshot, encode_snapshot
 from femtoclaw.state import EMPTY, decode_state, encode_state, state_hash
 from tests.femtoclaw.simulated import Simulated
