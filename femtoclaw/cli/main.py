@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from femtoclaw.cli.render import Output, error_body, error_text
 from femtoclaw.errors import FemtoClawError, UsageError
@@ -30,41 +31,26 @@ def _shared() -> argparse.ArgumentParser:
     return shared
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line. Importing nothing of the runtime keeps ``--help`` fast."""
-    shared = _shared()
-    parser = _Parser(
-        prog="femtoclaw", description="An execution authority between a language model and a machine.", epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter, parents=[shared],
-    )  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"femtoclaw {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+def _demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--keep", metavar="DIR", help="use this new directory and keep it")
 
-    def add(name: str, text: str, module: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text, parents=[shared])
-        command.set_defaults(module=module)
-        return command
 
-    add("demo", "the main job end to end, in a temporary home", "demo").add_argument(
-        "--keep", metavar="DIR", help="use this new directory and keep it"
-    )
-    init = add("init", "provision a node: config, policy, keys, claws, log", "node")
+def _init(init: argparse.ArgumentParser) -> None:
     init.add_argument("--enable", action="append", default=[], metavar="CLAW", help="enable a claw (repeatable)")
     init.add_argument("--binary", action="append", default=[], metavar="PATH", help="a program that shell may run")
     init.add_argument("--policy", metavar="FILE", help="a Cedar policy instead of the shipped one")
-    add("status", "what this node is, knows and has in flight", "node")
-    run = add("run", "one agent run", "execute")
+
+
+def _run(run: argparse.ArgumentParser) -> None:
     run.add_argument("text", metavar="TEXT")
     run.add_argument("--brain", metavar="NAME[:ARG]", help="script:FILE, echo, openai:MODEL (default: configuration)")
-    intent = add("intent", "gate exactly one raw protocol message", "execute")
+
+
+def _intent(intent: argparse.ArgumentParser) -> None:
     intent.add_argument("message", metavar="JSON|-", help="the message, or - to read it from standard input")
-    _history(add)
-    _evidence(add)
-    return parser
 
 
-def _history(add: Any) -> None:
-    log = add("log", "the recorded events", "history")
+def _log(log: argparse.ArgumentParser) -> None:
     log.add_argument("--execution", metavar="ID")
     log.add_argument("--kind", metavar="TYPE", help="an event type, such as AuthorizationDecided")
     log.add_argument("--capability", metavar="CLAW")
@@ -72,34 +58,97 @@ def _history(add: Any) -> None:
     log.add_argument("--until", metavar="TIME")
     log.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N (0: all; default 50)")
     log.add_argument("--follow", action="store_true", help="go on with what is recorded from now on")
-    add("show", "everything about one execution", "history").add_argument("execution", metavar="EXECUTION_ID")
 
 
-def _evidence(add: Any) -> None:
-    verify = add("verify", "check chain, tree, signatures, segments, blobs and rules", "evidence")
+def _show(show: argparse.ArgumentParser) -> None:
+    show.add_argument("execution", metavar="EXECUTION_ID")
+
+
+def _verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("--bundle", metavar="FILE", help="check an exported bundle; needs --key and no home")
     verify.add_argument("--key", metavar="KEY", help="the public key you trust: a file, or the text name+hash+base64")
     verify.add_argument("--deep", action="store_true", help="walk LMDB's pages whatever the size of the file")
-    replay = add("replay", "derive state and every decision again", "evidence")
+
+
+def _replay(replay: argparse.ArgumentParser) -> None:
     replay.add_argument("--to", type=int, metavar="INDEX")
     replay.add_argument("--policy", metavar="FILE", help="also list the decisions that this policy would flip")
-    proof = add("proof", "inclusion INDEX, or consistency OLD NEW", "evidence")
+
+
+def _proof(proof: argparse.ArgumentParser) -> None:
     proof.add_argument("which", choices=("inclusion", "consistency"))
     proof.add_argument("numbers", type=int, nargs="+", metavar="N")
-    export = add("export", "write an evidence bundle that a third party checks offline", "evidence")
+
+
+def _export(export: argparse.ArgumentParser) -> None:
     export.add_argument("--bundle", metavar="FILE", default="femtoclaw.bundle")
-    recover = add("recover", "open after damage: verify, repair, and say what was decided", "recovery")
+
+
+def _recover(recover: argparse.ArgumentParser) -> None:
     recover.add_argument("--dry-run", action="store_true", help="only say what would be decided")
     recover.add_argument("--from-archive", action="append", default=[], metavar="PATH", help="segments or a bundle")
     recover.add_argument("--salvage", action="store_true", help="rebuild from whatever still verifies")
     recover.add_argument("--accept-gap", action="store_true", help="accept a loss and continue in a new log")
 
 
+def _nothing(command: argparse.ArgumentParser) -> None:
+    """No options of its own."""
+
+
+COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": ("the main job end to end, in a temporary home", "demo", _demo),
+    "init": ("provision a node: config, policy, keys, claws, log", "node", _init),
+    "status": ("what this node is, knows and has in flight", "node", _nothing),
+    "run": ("one agent run", "execute", _run),
+    "intent": ("gate exactly one raw protocol message", "execute", _intent),
+    "log": ("the recorded events", "history", _log),
+    "show": ("everything about one execution", "history", _show),
+    "verify": ("check chain, tree, signatures, segments, blobs and rules", "evidence", _verify),
+    "replay": ("derive state and every decision again", "evidence", _replay),
+    "proof": ("inclusion INDEX, or consistency OLD NEW", "evidence", _proof),
+    "export": ("write an evidence bundle that a third party checks offline", "evidence", _export),
+    "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _recover),
+}
+"""Name to (help, module in femtoclaw.cli, its options)."""
+
+
+def _named(arguments: list[str]) -> str | None:
+    """The command among the arguments: the first word that is no option and not the value of --home."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--home":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word if word in COMMANDS else None
+    return None
+
+
+def build_parser(arguments: list[str]) -> argparse.ArgumentParser:
+    """The parser for these arguments: only the command that they name is built, all of them when they name none."""
+    shared = _shared()
+    parser = _Parser(
+        prog="femtoclaw",
+        description="An execution authority between a language model and a machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[shared],
+    )
+    parser.add_argument("--version", action="version", version=f"femtoclaw {VERSION}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    named = _named(arguments)
+    for name in [named] if named is not None else COMMANDS:
+        text, module, configure = COMMANDS[name]
+        command = commands.add_parser(name, help=text, description=text, parents=[shared])
+        command.set_defaults(module=module)
+        configure(command)
+    return parser
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Nothing escapes as a traceback except with FEMTOCLAW_DEBUG=1."""
     output = Output(as_json="--json" in arguments)
     try:
-        parsed = build_parser().parse_args(arguments)
+        parsed = build_parser(arguments).parse_args(arguments)
         if parsed.command is None:
             raise UsageError("no command was given", expected="one of those in `femtoclaw --help`")
         command = import_module(f"femtoclaw.cli.{parsed.module}")
