@@ -42,7 +42,7 @@ class _Demo:
 
     def command(self, *arguments: str, seed: str = "0", home: bool = True) -> list[str]:
         where = ["--home", self.home] if home else []
-        return [sys.executable, "-m", "femtoclaw", *where, "--json", *arguments]
+        return [sys.executable, "-P", "-m", "femtoclaw", *where, "--json", *arguments]
 
     def call(self, *arguments: str, expect: int = 0, seed: str = "0", home: bool = True) -> dict[str, Any]:
         """Run one real command and return its JSON; a wrong exit code ends the demo."""
