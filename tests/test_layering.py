@@ -1,0 +1,101 @@
+"""The direction of imports is a rule, and a rule is a test."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ALLOWED = {"wal": {"wal"}, "cluster": {"cluster", "wal"}, "femtoclaw": {"femtoclaw", "cluster", "wal"}}
+OURS = set(ALLOWED)
+PURE = {
+    "wal": "record chain merkle note checkpoint recovery head segment manifest genesis limits errors",
+    "femtoclaw": "events event_codec state apply commands decide lifecycle protocol strict_json argument_schemas policy_schema "
+    "facts crash_rules memory replay restore snapshot authorization engines feedback manifest errors config",
+}
+IMPURE = {"time", "random", "uuid", "os", "asyncio", "grpc", "lmdb", "threading", "socket", "subprocess", "secrets"}
+LMDB_IMPORTERS = {"wal/lmdb_storage.py", "wal/inspection.py"}
+GATE_KEEPERS = {"femtoclaw/gate.py"}
+
+
+def sources() -> list[Path]:
+    """Every module of the three packages."""
+    return sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Full names of imported modules, wherever the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.requirement("ARCH-3.1")
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_layers_import_leftward_only(path: Path) -> None:
+    """wal knows no sibling; cluster knows wal; femtoclaw knows both."""
+    package = name_of(path).split("/")[0]
+    used = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))} & OURS
+    assert used <= ALLOWED[package]
+
+
+@pytest.mark.invariant("I6")
+@pytest.mark.parametrize("package, module", [(p, m) for p, names in PURE.items() for m in names.split()])
+def test_pure_modules_import_nothing_impure(package: str, module: str) -> None:
+    """Formats, tables and decisions have no clock, chance, disk, network or threads to reach for."""
+    tree = ast.parse((ROOT / package / f"{module}.py").read_text())
+    assert not {name.split(".")[0] for name in imports(tree)} & IMPURE
+
+
+def test_only_the_storage_and_the_inspector_import_lmdb() -> None:
+    """Everyone else goes through the port."""
+    found = {name_of(p) for p in sources() if any(n.split(".")[0] == "lmdb" for n in imports(ast.parse(p.read_text())))}
+    assert found == LMDB_IMPORTERS
+
+
+@pytest.mark.invariant("I5")
+def test_only_the_gate_runs_the_isolation() -> None:
+    """``isolation.run`` has one call site in the program, and ``Gate.dispatch`` one caller."""
+    runs, dispatches = [], []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = ast.unparse(node.func.value)
+                if node.func.attr == "run" and "isolation" in owner:
+                    runs.append(name_of(path))
+                if node.func.attr == "dispatch":
+                    dispatches.append(name_of(path))
+    assert runs == ["femtoclaw/gate.py"]
+    assert dispatches == ["femtoclaw/runtime.py"]
+
+
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+
+
+@pytest.mark.requirement("PROTO-6.2")
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_data_is_never_code(path: Path) -> None:
+    """No eval, exec, pickle, yaml, shell=True, and no exception is swallowed without a word."""
+    tree = ast.parse(path.read_text())
+    assert not {name.split(".")[0] for name in imports(tree)} & {"pickle", "marshal", "yaml", "shelve", "dill"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            assert not (isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS), ast.unparse(node)
+            assert not any(keyword.arg == "shell" for keyword in node.keywords), ast.unparse(node)
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            raise AssertionError(f"{name_of(path)}:{node.lineno}: a bare except")
+
+
+def test_the_rules_can_fail() -> None:
+    """The walkers find what they look for in sources that break the rules."""
+    assert "cluster" in {n.split(".")[0] for n in imports(ast.parse("def f():\n    import cluster.node"))}
+    assert "time" in set(imports(ast.parse("from time import monotonic")))
