@@ -216,11 +216,22 @@ class _Examiner:
         if checkpoint is None or checkpoint.size > reached.index:
             return
         usable = Manifest(seal for seal in manifest if seal.head.index <= checkpoint.size)
+        damaged_at = 0
 
         def scan(first: int, stop: int) -> Iterator[Record]:
-            return (decode(raw) for _, raw in self.storage.scan(first, stop))
+            nonlocal damaged_at
+            for damaged_at, raw in self.storage.scan(first, stop):
+                yield decode(raw, f"index {damaged_at}")
 
-        if LogTree(scan, usable).root(checkpoint.size) != checkpoint.root:
+        try:
+            root = LogTree(scan, usable).root(checkpoint.size)
+        except CorruptRecordError as error:
+            # Inside of a sealed segment, which `_walk` did not read: still at or below a promise.
+            self.facts["sound_below"] = False
+            self.broken_at = damaged_at
+            self.findings.append(str(error))
+            return
+        if root != checkpoint.root:
             self.facts["matches"] = False
             self.findings.append(f"root at size {checkpoint.size} is not the one in the newest checkpoint")
 
@@ -275,10 +286,13 @@ def open_log(
         clock=clock,
         threaded=threaded,
     )
-    if not examination.slots.clean:
+    # Also behind a clean slot: a crash may have come between the first commit after it and the next slot. When HEAD
+    # says all of it already, nothing is written: opening again must change nothing.
+    if slot.point.head != log.head or examination.slots.damaged:
         log.confirm()
-    for payload in _unrecorded_cuts(storage, last):
-        log.append([payload], KIND_RECOVERED)
+    cuts = _unrecorded_cuts(storage, last)
+    if cuts:
+        log.append(cuts, KIND_RECOVERED)  # in one append: a crash between two would leave the second cut untold
     return log, examination
 
 
