@@ -194,9 +194,21 @@ def check_segments(storage: Storage, key: PublicKey, segment_roots: Sequence[byt
             yield Finding("SEGMENT_FOREIGN", where, seal.text(), signed.text())
         elif number >= len(segment_roots) or segment_roots[number] != seal.root:
             yield Finding("SEGMENT_MISMATCH", where, seal.root.hex(), "other records in the store")
+    following = segment_roots[len(manifest) : len(manifest) + 1]
     for name in storage.list_files("segments"):
-        if name not in listed:
+        if name not in listed and not _unlisted_by_crash(storage, key, name, following):
             yield Finding("SEGMENT_UNLISTED", f"segments/{name}", "only files in the manifest", name)
+
+
+def _unlisted_by_crash(storage: Storage, key: PublicKey, name: str, roots: Sequence[bytes]) -> bool:
+    """True for the next segment, whole and of these very records: a crash came before its line in the manifest."""
+    where = f"segments/{name}"
+    raw = storage.get_file(where)
+    try:
+        seal = open_seal(decode_segment(raw or b"", where), [key], where)
+    except LogError:
+        return False
+    return seal.file_name == name and seal.root in roots
 
 
 def check_blobs(storage: Storage) -> Iterator[Finding]:
