@@ -1,0 +1,244 @@
+"""Claws in their own processes: whatever one does, its bounds hold, nothing of it survives, the next one works."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from femtoclaw.isolation import Isolation, Outcome
+from femtoclaw.manifest import Limits, Manifest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HOSTILE = "tests.femtoclaw.hostile_claws"
+
+
+def claw(name: str, **limits: Any) -> Manifest:
+    bounds = Limits(wall_seconds=5.0)._replace(**limits)
+    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{HOSTILE}:{name}", limits=bounds)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def isolation(workspace: Path) -> Iterator[Isolation]:
+    isolation = Isolation(str(workspace), modules=(HOSTILE,), search_path=str(ROOT))
+    yield isolation
+    isolation.close()
+
+
+def run(isolation: Isolation, name: str, args: dict[str, Any] | None = None, **limits: Any) -> Outcome:
+    return isolation.run(claw(name, **limits), args or {}, {})
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        os.sched_yield()
+    return False
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process whose ancestor is ``pid``."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    parents[int(entry)] = int(file.read().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+    found, border = [], [pid]
+    while border:
+        border = [child for child, parent in parents.items() if parent in border]
+        found.extend(border)
+    return found
+
+
+def test_a_result_comes_back_whole(isolation: Isolation) -> None:
+    """Arguments go in and results come out unchanged, with times and sizes."""
+    args = {"text": "é\u2028\x00\n'\"", "list": [1, -(2**63), None, True], "deep": {"a": {"b": []}}}
+    outcome = run(isolation, "echo", args)
+    assert (outcome.status, outcome.result, outcome.exit_status) == ("success", {"args": args}, 0)
+    assert 0 < outcome.started_ns <= outcome.ended_ns
+    assert outcome.kept_bytes > 0
+    assert len(outcome.output_digest) == 64
+
+
+@pytest.mark.invariant("I12")
+@pytest.mark.requirement("MEMORY-2.1")
+def test_a_claw_sees_no_descriptor_and_no_environment_of_the_node(isolation: Isolation, workspace: Path) -> None:
+    """Three descriptors on /dev/null, its answer pipe, and two environment variables: nothing of the store."""
+    secret = open(workspace / "node-file", "w")  # noqa: SIM115  (stays open in the node on purpose)
+    os.set_inheritable(secret.fileno(), True)
+    os.environ["FEMTOCLAW_TEST_SECRET"] = "hunter2"
+    try:
+        seen = run(isolation, "surroundings").result
+    finally:
+        del os.environ["FEMTOCLAW_TEST_SECRET"]
+        secret.close()
+    assert seen is not None
+    assert set(seen["environment"]) == {"LANG", "TMPDIR"}
+    assert seen["cwd"] == str(workspace)
+    targets = seen["descriptors"]
+    assert [targets.pop(fd) for fd in ("0", "1", "2")] == ["/dev/null"] * 3
+    assert all(target.startswith("pipe:") for target in targets.values())
+    assert len(targets) == 1
+
+
+@pytest.mark.requirement("ERROR-7.1")
+def test_a_claw_that_hangs_is_killed_at_its_deadline(isolation: Isolation) -> None:
+    """SIGTERM is ignored, SIGKILL is not; the next call is served."""
+    begun = time.monotonic()
+    outcome = run(isolation, "hang", wall_seconds=0.3)
+    assert outcome.status == "timeout"
+    assert time.monotonic() - begun < 3
+    assert run(isolation, "echo").status == "success"
+
+
+def test_a_daemon_does_not_survive_its_claw(isolation: Isolation, workspace: Path) -> None:
+    """Two forks and a session of its own do not help: after the outcome nothing writes any more."""
+    assert run(isolation, "daemon").status == "success"
+    before = (workspace / "alive").read_text()
+    time.sleep(0.1)  # ten of its periods: long enough to see it if it lived
+    assert (workspace / "alive").read_text() == before
+    assert isolation._server is not None
+    assert eventually(lambda: descendants(isolation._server.pid) == [])  # type: ignore[union-attr]
+
+
+def test_a_claw_that_forks_leaves_nothing(isolation: Isolation) -> None:
+    """Forty sleeping children die with the claw at its deadline."""
+    assert run(isolation, "forks", wall_seconds=0.5).status == "timeout"
+    assert isolation._server is not None
+    assert eventually(lambda: descendants(isolation._server.pid) == [])  # type: ignore[union-attr]
+
+
+def test_a_program_left_running_is_ended(isolation: Isolation) -> None:
+    """A child program that the claw does not wait for is dead when the outcome is there."""
+    assert run(isolation, "starts_program").status == "success"
+    assert isolation._server is not None
+    assert eventually(lambda: descendants(isolation._server.pid) == [])  # type: ignore[union-attr]
+
+
+@pytest.mark.invariant("I11")
+def test_output_over_the_bound_is_cut_off(isolation: Isolation) -> None:
+    """A flood is refused with how much was seen; just under the bound passes."""
+    outcome = run(isolation, "flood", {"bytes": 3_000_000}, output_bytes=1_000_000)
+    assert (outcome.status, outcome.result) == ("output_limit", None)
+    assert outcome.original_bytes > 1_000_000
+    assert run(isolation, "flood", {"bytes": 990_000}, output_bytes=1_000_000).status == "success"
+
+
+@pytest.mark.parametrize(
+    "name, limits, statuses",
+    [
+        ("suicide", {}, {"killed"}),
+        ("burn", {"cpu_seconds": 1}, {"killed"}),
+        ("hog", {"memory_bytes": 200 * 1024 * 1024}, {"error", "killed"}),
+        ("big_file", {"file_bytes": 1024 * 1024}, {"error"}),
+        ("raises", {}, {"error"}),
+        ("no_object", {}, {"crashed"}),
+        ("exits", {}, {"crashed"}),
+    ],
+)
+@pytest.mark.requirement("ERROR-7.1", "STATE-9.1")
+def test_every_way_to_fail_is_an_outcome(isolation: Isolation, name: str, limits: dict[str, Any], statuses: set[str]) -> None:
+    """Signals, limits, exceptions and nonsense come back as outcomes with a class, and the next call is served."""
+    outcome = run(isolation, name, **limits)
+    assert outcome.status in statuses
+    assert outcome.error is not None
+    assert outcome.error["class"] in {"ExecutionError", "EnvironmentError"}
+    assert "marker" not in str(outcome)
+    assert run(isolation, "echo").status == "success"
+
+
+def test_privileges_cannot_be_gained(isolation: Isolation) -> None:
+    """no_new_privs is set before the claw's code runs."""
+    assert run(isolation, "escalate").result == {"no_new_privs": "1"}
+
+
+@pytest.mark.requirement("EXEC-7.1")
+def test_failing_claws_do_not_touch_the_others(isolation: Isolation) -> None:
+    """64 at once, half of them hanging, crashing or mutating: the other half is as if alone."""
+    bad = ["hang", "raises", "exits", "mutate"]
+    outcomes: dict[int, Outcome] = {}
+
+    def one(number: int) -> None:
+        if number % 2:
+            outcomes[number] = run(isolation, "echo", {"number": number}, wall_seconds=60)
+        else:
+            outcomes[number] = run(isolation, bad[number // 2 % 4], wall_seconds=1.0)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(outcomes[n].result == {"args": {"number": n}} for n in range(1, 64, 2))
+    assert {outcomes[n].status for n in range(0, 64, 2)} == {"timeout", "error", "crashed", "success"}
+
+
+def test_a_killed_fork_server_costs_one_outcome_and_comes_back(isolation: Isolation) -> None:
+    """The execution in flight is reported as crashed, its processes are gone, and the next call starts a new server."""
+    assert run(isolation, "echo").status == "success"
+    server = isolation._server
+    assert server is not None
+    results: list[Outcome] = []
+    thread = threading.Thread(target=lambda: results.append(run(isolation, "hang", wall_seconds=30)))
+    thread.start()
+    assert eventually(lambda: len(descendants(server.pid)) >= 2)
+    running = descendants(server.pid)
+    server.send_signal(signal.SIGKILL)
+    thread.join(15)
+    assert [outcome.status for outcome in results] == ["crashed"]
+    assert eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in running))
+    assert run(isolation, "echo").status == "success"
+
+
+def test_kill_9_of_the_node_leaves_no_orphan(workspace: Path) -> None:
+    """The node dies, and with it the fork server, the supervisor and the claw."""
+    program = textwrap.dedent(
+        f"""
+        import sys
+        sys.path.insert(0, {str(ROOT)!r})
+        from tests.femtoclaw.test_isolation import HOSTILE, ROOT, claw
+        from femtoclaw.isolation import Isolation
+        isolation = Isolation({str(workspace)!r}, modules=(HOSTILE,), search_path=str(ROOT))
+        isolation.start()
+        print("ready", flush=True)
+        isolation.run(claw("hang", wall_seconds=60), {{}}, {{}})
+        """
+    )
+    node = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert node.stdout is not None
+    assert node.stdout.readline() == b"ready\n"
+    assert eventually(lambda: len(descendants(node.pid)) >= 3)
+    running = descendants(node.pid)
+    node.kill()
+    node.wait()
+    node.stdout.close()
+    assert eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in running))
+
+
+def test_layers_are_named_and_absent_ones_too(isolation: Isolation) -> None:
+    """What protects and what does not yet is said, not implied."""
+    run(isolation, "echo")
+    layers = isolation.layers()
+    assert layers["no_new_privileges"] == layers["resource_limits"] == "in force"
+    assert layers["landlock"] == layers["seccomp"] == "not built in this version"
