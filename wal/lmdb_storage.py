@@ -144,12 +144,16 @@ class LmdbStorage:
         self._times = (data, own)
         return True
 
-    def _guard(self) -> None:
-        """Refuse to write after a fork, or when a guarded file was removed or replaced under us."""
+    def _guard_owner(self) -> None:
+        """Refuse to write without the lock, or after a fork: the child shares the lock but is not its holder."""
         if self._env is None or self._lock_fd < 0:
             raise LogFailedError("this storage is not open for writing", where=self._path)
         if os.getpid() != self._pid:
             raise LogFailedError("this storage was opened by another process", where=self._path)
+
+    def _guard(self) -> None:
+        """Refuse to write when we are not the owner, or when a guarded file was removed or replaced under us."""
+        self._guard_owner()
         if not self._folders_changed():
             return
         for path, identity in self._guarded.items():
@@ -182,6 +186,8 @@ class LmdbStorage:
 
     def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
         self._guard()
+        if not frames:
+            return
         self._reserve(sum(len(raw) for _, raw in frames))
         assert self._env is not None
         first = frames[0][0]
@@ -261,6 +267,7 @@ class LmdbStorage:
         return max(0, before - after)
 
     def write_slot(self, slot: int, raw: bytes) -> None:
+        self._guard_owner()
         if self._head_fd < 0:
             self._open_head()
         try:
@@ -300,10 +307,10 @@ class LmdbStorage:
 
     def list_files(self, folder: str) -> list[str]:
         try:
-            names = os.listdir(os.path.join(self._path, folder))
+            with os.scandir(os.path.join(self._path, folder)) as entries:
+                return sorted(each.name for each in entries if each.is_file() and not each.name.startswith("."))
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if not name.startswith("."))
 
     def check_readers(self) -> int:
         """Free the slots of readers that died (pitfall 8). Returns how many."""
@@ -412,7 +419,12 @@ def install_directory(new: str, path: str) -> None:
 
 
 def write_file(path: str, raw: bytes) -> None:
-    """Create or atomically replace a file: temporary name, fsync, rename, fsync of the directory."""
+    """Create or atomically replace a file: temporary name, fsync, rename, fsync of the directory.
+
+    Raises BoundError (nothing was written) or LogFailedError (outcome unknown).
+    """
+    if len(raw) > FILE_BYTES_MAX:
+        raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=len(raw))
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".new-{name}")
     try:

@@ -42,7 +42,11 @@ class MemoryStorage:
         return self.records.get(index)
 
     def last_index(self) -> int:
-        return next(reversed(self.records), 0)
+        while True:
+            try:
+                return next(reversed(self.records), 0)
+            except RuntimeError:  # another thread appended between the two calls
+                continue
 
     def scan(self, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
         for index in range(first, min(stop, self.last_index() + 1)):
@@ -63,12 +67,13 @@ class MemoryStorage:
         return self.slots[0], self.slots[1]
 
     def put_file(self, name: str, raw: bytes) -> None:
+        _check_size(name, raw)
         self.files[name] = raw
 
     def get_file(self, name: str) -> bytes | None:
         raw = self.files.get(name)
-        if raw is not None and len(raw) > FILE_BYTES_MAX:
-            raise BoundError("file is too large", where=name, expected=f"<= {FILE_BYTES_MAX} bytes", found=len(raw))
+        if raw is not None:
+            _check_size(name, raw)
         return raw
 
     def list_files(self, folder: str) -> list[str]:
@@ -78,3 +83,8 @@ class MemoryStorage:
 
     def close(self) -> None:
         return None
+
+
+def _check_size(name: str, raw: bytes) -> None:
+    if len(raw) > FILE_BYTES_MAX:
+        raise BoundError("file is too large", where=name, expected=f"<= {FILE_BYTES_MAX} bytes", found=len(raw))

@@ -2,10 +2,10 @@
 
 Two implementations pass one contract suite (``tests/contract/test_storage.py``): ``LmdbStorage`` on disk and
 ``MemoryStorage`` for tests and simulation. Every method that changes something is durable when it returns and atomic
-(after a crash all of it is there or nothing). When one raises ``OSError`` or a ``LogError`` other than LogFullError,
-its outcome is unknown and the caller must never write again through this object (I4). ``append``, ``cut`` and
-``write_slot`` are serialized by the caller; ``put_file`` may run beside them; readers may call ``get``, ``scan``,
-``get_file`` and ``list_files`` from any thread at any time.
+(after a crash all of it is there or nothing). When one raises ``OSError`` or a ``LogError`` other than LogFullError
+or BoundError, its outcome is unknown and the caller must never write again through this object (I4). ``append``,
+``cut`` and ``write_slot`` are serialized by the caller; ``put_file`` may run beside them; readers may call ``get``,
+``scan``, ``get_file`` and ``list_files`` from any thread at any time.
 """
 
 from __future__ import annotations
@@ -48,13 +48,16 @@ class Storage(Protocol):
         """Both HEAD slots; empty bytes where nothing was ever written."""
 
     def put_file(self, name: str, raw: bytes) -> None:
-        """Create or atomically replace the file ``name`` (a relative path of plain names)."""
+        """Create or atomically replace the file ``name`` (a relative path of plain names).
+
+        Raises BoundError over ``FILE_BYTES_MAX``; then nothing was written.
+        """
 
     def get_file(self, name: str) -> bytes | None:
         """The file's bytes, or None when it does not exist. Raises BoundError over ``FILE_BYTES_MAX``."""
 
     def list_files(self, folder: str) -> list[str]:
-        """Names of the files directly in ``folder``, sorted; empty when there is none."""
+        """Names of the files (not folders) directly in ``folder``, sorted; empty when there is none."""
 
     def close(self) -> None:
         """Release everything. Idempotent."""
