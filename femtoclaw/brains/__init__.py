@@ -77,4 +77,8 @@ def open_brain(spec: str, settings: Mapping[str, Any], secrets: Callable[[str], 
         from femtoclaw.brains.echo import EchoBrain
 
         return EchoBrain()
+    if name == "openai":
+        from femtoclaw.brains.openai import OpenAIBrain, read_settings
+
+        return OpenAIBrain(argument, read_settings(settings.get("openai", {})), secrets("openai_api_key"))
     raise ConfigurationError("unknown brain", where=spec[:80], expected="script:FILE, echo or openai:MODEL")
