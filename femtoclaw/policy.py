@@ -85,14 +85,14 @@ class PolicyEngine:
         import cedarpy
 
         names = self._carried.get(request.claw, frozenset())
-        args = {name: value for name, value in request.args.items() if name in names}
-        question = {
-            "principal": {"type": "Agent", "id": request.agent},
-            "action": {"type": "Action", "id": request.claw},
-            "resource": {"type": "Claw", "id": request.claw},
-            "context": json.dumps({"args": args, "run": dict(request.run), **request.facts}),
-        }
         try:
+            args = {name: value for name, value in request.args.items() if name in names}
+            question = {
+                "principal": {"type": "Agent", "id": request.agent},
+                "action": {"type": "Action", "id": request.claw},
+                "resource": {"type": "Claw", "id": request.claw},
+                "context": json.dumps({"args": args, "run": dict(request.run), **request.facts}),
+            }
             answer = cedarpy.is_authorized(question, self._policies, self._entities)
         except Exception as error:  # fail closed
             return PolicyVerdict(False, (), (f"{type(error).__name__}: {error}",))
