@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
@@ -118,6 +119,8 @@ class Log(LogReader):
     def _durable(self, name: str, raw: bytes) -> None:
         try:
             self.storage.put_file(name, raw)
+        except BoundError:
+            raise  # refused before anything was written
         except Exception as cause:
             self._writer.fail(cause)
             raise
@@ -133,24 +136,26 @@ class Log(LogReader):
             self._sealer.start()
 
     def _seal_in_background(self) -> None:
-        try:
+        with contextlib.suppress(Exception):  # `seal` has stopped the log for it, which every append then tells
             self.seal()
-        except Exception as cause:  # whatever it is, the log must not go on as if its segments were safe
-            self._writer.fail(cause)
 
     def seal(self) -> int:
         """Seal every full run of records and return how many segments were written.
 
         Each is read back from the storage and verified record by record before it is signed: a flipped bit must not
-        get under a signature.
+        get under a signature. Whatever goes wrong stops the log, which must not go on as if its records were safe.
         """
         written = 0
         with self._sealing:
-            while self.head.index - self._manifest.head.index >= SEGMENT_RECORDS:
-                self._seal_one()
-                written += 1
-            if written:
-                self._advance()
+            try:
+                while self.head.index - self._manifest.head.index >= SEGMENT_RECORDS:
+                    self._seal_one()
+                    written += 1
+                if written:
+                    self._advance()
+            except Exception as cause:
+                self._writer.fail(cause)
+                raise
         return written
 
     def _seal_one(self) -> None:
@@ -212,8 +217,10 @@ class Log(LogReader):
                 self.seal()
                 self.checkpoint()
         finally:
-            self._writer.close(clean=True)
-            super().close()
+            try:
+                self._writer.close(clean=True)
+            finally:
+                super().close()
 
     def abandon(self) -> None:
         """Release without writing anything more: what a crash would leave."""
