@@ -272,8 +272,7 @@ def _continue(run: NamedRun | None, steps_max: int, next_id: str, told: bytes) -
 
 def _record_outcome(state: State, command: commands.RecordOutcome, engines: EngineCache) -> list[Event]:
     execution = _in_state(state, command.execution_id, RuntimeState.CAPABILITY_EXECUTING)
-    *fields, next_id = command
-    batch: list[Event] = [events.ExecutionFinished(*fields)]
+    batch: list[Event] = [events.ExecutionFinished._make(command[:-1])]
     if command.status in CONTAINED:
         batch.append(events.ExecutionCompleted(command.execution_id, command.status))
     else:
@@ -291,7 +290,7 @@ def _record_outcome(state: State, command: commands.RecordOutcome, engines: Engi
     named = (execution.run_id, run) if run is not None else None
     told = feedback.of_result(execution.claw, command.status, command.result, command.kept_bytes)
     steps_max = engines.engines(state.node).steps_max
-    return [*batch, *_continue(named, steps_max, next_id, told)]
+    return [*batch, *_continue(named, steps_max, command.next_id, told)]
 
 
 def _resolve(state: State, command: commands.ResolveInterrupted, engines: EngineCache) -> list[Event]:

@@ -44,7 +44,15 @@ class PolicyEngine:
 
     __slots__ = ("_carried", "_entities", "_policies", "digest", "schema_digest")
 
-    def __init__(self, policies: Any, entities: Any, known: dict[str, frozenset[str]], digest: str, schema: str) -> None:
+    _carried: dict[str, frozenset[str]]
+    _entities: Any
+    _policies: Any
+    digest: str
+    schema_digest: str
+
+    def __init__(
+        self, policies: Any, entities: Any, known: dict[str, frozenset[str]], digest: str, schema: str
+    ) -> None:
         object.__setattr__(self, "_policies", policies)
         object.__setattr__(self, "_entities", entities)
         object.__setattr__(self, "_carried", known)
@@ -76,9 +84,7 @@ class PolicyEngine:
             )
         known = {manifest.name: frozenset(carried(manifest)) for manifest in manifests}
         digest = blake3(b"femtoclaw policy v1\x00" + text.encode()).hexdigest()
-        return cls(
-            policies, cedarpy.Entities.from_json_str("[]"), known, digest, blake3(schema.encode()).hexdigest()
-        )
+        return cls(policies, cedarpy.Entities.from_json_str("[]"), known, digest, blake3(schema.encode()).hexdigest())
 
     def evaluate(self, request: PolicyRequest) -> PolicyVerdict:
         """Decide; whatever goes wrong inside is a denial with its error."""

@@ -13,7 +13,11 @@ from typing import Any
 
 from femtoclaw.manifest import Manifest
 
-_SCALARS = {"string": {"type": "String"}, "integer": {"type": "Long"}, "boolean": {"type": "Boolean"}}
+_SCALARS: dict[str, dict[str, Any]] = {
+    "string": {"type": "String"},
+    "integer": {"type": "Long"},
+    "boolean": {"type": "Boolean"},
+}
 _FACTS: dict[str, tuple[str, ...]] = {"path": ("path",), "command": ("binary", "command")}
 _RUN = {"source": "String", "brain": "String", "step": "Long", "environment": "String"}
 
@@ -23,7 +27,7 @@ def carried(manifest: Manifest) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     required = set(manifest.arguments.get("required", ()))
     for name, schema in sorted(manifest.arguments.get("properties", {}).items()):
-        cedar = _SCALARS.get(schema.get("type"))
+        cedar: dict[str, Any] | None = _SCALARS.get(schema.get("type"))
         if schema.get("type") == "array" and schema.get("items", {}).get("type") == "string":
             cedar = {"type": "Set", "element": {"type": "String"}}
         if cedar is not None:

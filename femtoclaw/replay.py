@@ -31,7 +31,7 @@ LOOKAHEAD = 8
 class Divergence(NamedTuple):
     """Replay derived something else than what stands at ``index``."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index
     expected: str
     found: str
 
@@ -39,7 +39,7 @@ class Divergence(NamedTuple):
 class Flip(NamedTuple):
     """A recorded decision that another policy would have made differently."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     execution_id: str
     claw: str
     recorded: str

@@ -158,7 +158,12 @@ def decode_state(raw: bytes) -> State:
         ),
         Live(
             Map({key: Execution(run, step, RuntimeState(s), *rest) for key, (run, step, s, *rest) in executions}),
-            Map({key: Run(*head, tuple(Turn(*turn) for turn in window)) for key, (*head, window) in runs}),
+            Map(
+                {
+                    key: Run(brain, source, agent, step, tuple(Turn(*turn) for turn in window))
+                    for key, (brain, source, agent, step, window) in runs
+                }
+            ),
             tuple(Finished(*item) for item in recent),
             Map(dict(totals)),
         ),

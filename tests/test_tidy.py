@@ -14,7 +14,7 @@ MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
 LEFT_OVER = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
-MACHINE_PATHS = re.compile(r"/wo" r"rk/|/tmp/ba" r"sh|\.libr" r"ary\b")
+MACHINE_PATHS = re.compile(r"/wo" r"rk/|/tmp/ba" r"sh|/\.libr" r"ary\b")
 
 
 def modules() -> list[Path]:

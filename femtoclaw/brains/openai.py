@@ -74,14 +74,27 @@ def read_settings(raw: Mapping[str, Any]) -> Settings:
     settings = Settings()
     for key, value in raw.items():
         if key not in Settings._fields:
-            raise ConfigurationError("unknown brain setting", where=f"runtime.brains.openai.{key}", expected=Settings._fields)
+            raise ConfigurationError(
+                "unknown brain setting", where=f"runtime.brains.openai.{key}", expected=Settings._fields
+            )
         default = getattr(settings, key)
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) if type(default) is float else type(value) is type(default)
+        good = (
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+            if type(default) is float
+            else type(value) is type(default)
+        )
         if not good or (type(default) in (int, float) and value < 0):
-            raise ConfigurationError("wrong brain setting", where=f"runtime.brains.openai.{key}", expected=type(default).__name__, found=value)
+            raise ConfigurationError(
+                "wrong brain setting",
+                where=f"runtime.brains.openai.{key}",
+                expected=type(default).__name__,
+                found=value,
+            )
         settings = settings._replace(**{key: value})
     if not settings.base_url.startswith(("http://", "https://")) or settings.attempts < 1:
-        raise ConfigurationError("wrong brain setting", where="runtime.brains.openai", expected="an http(s) base_url, attempts >= 1")
+        raise ConfigurationError(
+            "wrong brain setting", where="runtime.brains.openai", expected="an http(s) base_url, attempts >= 1"
+        )
     return settings
 
 
@@ -116,7 +129,9 @@ class OpenAIBrain:
         deadline = self._clock() + self._settings.total_seconds
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._settings.attempts),
-            retry=tenacity.retry_if_exception_type((RateLimitedError, ServerError, UnreachableError, TimeoutExpiredError)),
+            retry=tenacity.retry_if_exception_type(
+                (RateLimitedError, ServerError, UnreachableError, TimeoutExpiredError)
+            ),
             wait=self._wait,
             sleep=self._sleep,
             reraise=True,
@@ -126,7 +141,9 @@ class OpenAIBrain:
             with attempt:
                 attempts += 1
                 if self._clock() >= deadline:
-                    raise BrainDeadlineError("the brain's total time is used up", expected=f"{self._settings.total_seconds} s")
+                    raise BrainDeadlineError(
+                        "the brain's total time is used up", expected=f"{self._settings.total_seconds} s"
+                    )
                 raw, provenance = self._ask(context, deadline)
         return Thought(raw, {**provenance, "model": self._model, "attempts": str(attempts)})
 
@@ -159,7 +176,10 @@ class OpenAIBrain:
         url = urllib.parse.urlsplit(settings.base_url)
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         connection = kind(url.hostname or "", url.port, timeout=settings.connect_seconds)
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream" if settings.stream else "application/json"}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream" if settings.stream else "application/json",
+        }
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         try:
@@ -171,7 +191,9 @@ class OpenAIBrain:
             _check_status(response.status, response.getheader("Retry-After"))
             raw = self._read(response, deadline)
         except TimeoutError as error:
-            raise TimeoutExpiredError("the brain did not answer in time", where=url.netloc.rpartition("@")[2]) from error
+            raise TimeoutExpiredError(
+                "the brain did not answer in time", where=url.netloc.rpartition("@")[2]
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             where = url.netloc.rpartition("@")[2]
             raise UnreachableError("the brain cannot be reached", where=where, found=type(error).__name__) from error
@@ -191,9 +213,13 @@ class OpenAIBrain:
             size += len(part)
             parts.append(part)
             if size > ANSWER_BYTES_MAX:
-                raise OversizeError("the brain's answer is too large", expected=f"<= {ANSWER_BYTES_MAX} bytes", found=f"> {size}")
+                raise OversizeError(
+                    "the brain's answer is too large", expected=f"<= {ANSWER_BYTES_MAX} bytes", found=f"> {size}"
+                )
             if self._clock() > deadline:
-                raise TimeoutExpiredError("the brain's total time is used up", expected=f"{self._settings.total_seconds} s")
+                raise TimeoutExpiredError(
+                    "the brain's total time is used up", expected=f"{self._settings.total_seconds} s"
+                )
         if response.length:
             raise UnreachableError("the answer ended early", expected=f"{response.length} more bytes")
         return b"".join(parts)

@@ -20,7 +20,9 @@ class ScriptBrain:
     def think(self, context: Context) -> Thought:
         """The next line. Raises ExhaustedError behind the last."""
         if self._next >= len(self._lines):
-            raise ExhaustedError("the script has run out", where=self._path, expected="another line", found=len(self._lines))
+            raise ExhaustedError(
+                "the script has run out", where=self._path, expected="another line", found=len(self._lines)
+            )
         line = self._lines[self._next]
         self._next += 1
         return Thought(line, {"script_line": str(self._next)})

@@ -62,7 +62,9 @@ def _replace(workspace: str, path: str, raw: bytes) -> None:
     with folder(workspace, parts[:-1]) as parent:
         temporary = f".{parts[-1][:200]}.{os.getpid()}.new"
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+            fd = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
+            )
             _write(fd, raw)
             os.rename(temporary, parts[-1], src_dir_fd=parent, dst_dir_fd=parent)
             os.fsync(parent)

@@ -25,7 +25,11 @@ MANIFEST = Manifest(
         "type": "object",
         "properties": {
             "bin": {"type": "string", "minLength": 1, "maxLength": 4096},
-            "argv": {"type": "array", "maxItems": 256, "items": {"type": "string", "maxLength": 8192, "pattern": "^[^\\u0000]*$"}},
+            "argv": {
+                "type": "array",
+                "maxItems": 256,
+                "items": {"type": "string", "maxLength": 8192, "pattern": "^[^\\u0000]*$"},
+            },
         },
         "required": ["bin"],
         "additionalProperties": False,

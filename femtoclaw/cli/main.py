@@ -24,8 +24,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, where=f"femtoclaw {' '.join(sys.argv[1:3])}"[:80], remedy=f"see `{self.prog} --help`")
 
 
-def _shared() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+def _shared() -> _Parser:
+    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     shared.add_argument("--home", metavar="DIR", help="the node's home (default: $FEMTOCLAW_HOME or ~/.femtoclaw)")
     shared.add_argument("--json", action="store_true", help="one JSON object (JSON lines for streams) on stdout")
     return shared

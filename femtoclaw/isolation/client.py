@@ -22,7 +22,9 @@ GRACE_SECONDS = 10.0
 """How much longer than the claw's own wall time its supervisor may take to kill, reap and report."""
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_START = "import sys; sys.path.insert(0, {root!r}); from femtoclaw.isolation.server import main; main({fd}, {modules!r})"
+_START = (
+    "import sys; sys.path.insert(0, {root!r}); from femtoclaw.isolation.server import main; main({fd}, {modules!r})"
+)
 
 
 class Isolation:
@@ -143,7 +145,9 @@ def _outcome(answer: dict[str, Any]) -> Outcome:
     result = answer["result"]
     kept, digest = 0, ""
     if result is not None:
-        raw = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        raw = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "surrogatepass"
+        )
         kept, digest = len(raw), blake3(raw).hexdigest()
     original = max(answer["original_bytes"], int((result or {}).get("original_bytes", 0)))
     return Outcome(

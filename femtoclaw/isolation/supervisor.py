@@ -157,7 +157,9 @@ def _claw(request: dict[str, Any], folder: str, writing: int) -> None:
         os.environ["TMPDIR"] = folder
         module, _, function = request["entry"].partition(":")
         try:
-            result = getattr(import_module(module), function)(request["args"], request["workspace"], request["settings"])
+            result = getattr(import_module(module), function)(
+                request["args"], request["workspace"], request["settings"]
+            )
             body: dict[str, Any] = {"result": result}
         except ClawError as error:
             body = {"error": {"class": error.kind, "message": str(error)}}

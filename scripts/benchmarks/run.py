@@ -114,7 +114,9 @@ def p1(report: Report, folder: str, quick: bool, delay: float) -> None:
     beside = f"raw py-lmdb put+commit {raw * 1e6:.0f} us"
     ratio, bare = ours / raw, (ours - slot) / raw
     report.row("P1", f"one durable append, p50{label}", f"{ours * 1e6:.0f} us, {ratio:.2f}x", beside, met(ratio <= 1.5))
-    report.row("P1", f"the same without the HEAD slot{label}", f"{bare:.2f}x", f"slot {slot * 1e6:.0f} us", met(bare <= 1.15))
+    report.row(
+        "P1", f"the same without the HEAD slot{label}", f"{bare:.2f}x", f"slot {slot * 1e6:.0f} us", met(bare <= 1.15)
+    )
     if not delay:
         report.row("P1", "peer: SQLite WAL, synchronous=FULL, p50", f"{p50(samples['sqlite']) * 1e6:.0f} us", "", "")
     log.close()
@@ -161,7 +163,9 @@ def p2(report: Report, folder: str, quick: bool, delay: float) -> None:
             with lock:
                 insert()
 
-        report.row("P2", "peer: SQLite WAL FULL, 64 threads, one connection", f"{clients(64, peer, each // 4):,.0f}/s", "", "")
+        report.row(
+            "P2", "peer: SQLite WAL FULL, 64 threads, one connection", f"{clients(64, peer, each // 4):,.0f}/s", "", ""
+        )
 
 
 def simulated_on_disk(folder: str, delay: float) -> Simulated:
@@ -210,7 +214,9 @@ def p3(report: Report, folder: str, quick: bool, delay: float) -> None:
     report.row("P3", f"one tool step, inline claw, p50{label}", f"{step * 1e3:.2f} ms", beside, met(step <= 0.5e-3))
     if not delay:
         report.row("P3", "of it authority work (log in memory), p50", f"{p50(samples['memory']) * 1e6:.0f} us", "", "")
-        report.row("P3", "peer: two SQLite FULL inserts, no policy, p50", f"{p50(samples['sqlite']) * 1e6:.0f} us", "", "")
+        report.row(
+            "P3", "peer: two SQLite FULL inserts, no policy, p50", f"{p50(samples['sqlite']) * 1e6:.0f} us", "", ""
+        )
     node.log.close()
 
 
@@ -258,7 +264,13 @@ def p6(report: Report, folder: str, quick: bool) -> None:
     begun = time.perf_counter()
     fold_records(EMPTY, reader.scan())
     record_rate = size / (time.perf_counter() - begun)
-    report.row("P6", f"replay: verify, decode, apply, {size:,} records", f"{record_rate:,.0f}/s", "goal 350,000/s", met(record_rate >= 350_000))
+    report.row(
+        "P6",
+        f"replay: verify, decode, apply, {size:,} records",
+        f"{record_rate:,.0f}/s",
+        "goal 350,000/s",
+        met(record_rate >= 350_000),
+    )
     begun = time.perf_counter()
     state, count = EMPTY, 0
     for seal in reader.manifest():
@@ -266,7 +278,13 @@ def p6(report: Report, folder: str, quick: bool) -> None:
         state = fold_records(state, segment.records())
         count += len(segment.rows)
     rate = count / (time.perf_counter() - begun)
-    report.row("P6", "replay from sealed segments (digest under the seal)", f"{rate:,.0f}/s", "goal 1,000,000/s", met(rate >= 1e6))
+    report.row(
+        "P6",
+        "replay from sealed segments (digest under the seal)",
+        f"{rate:,.0f}/s",
+        "goal 1,000,000/s",
+        met(rate >= 1e6),
+    )
     del decode_segment
     reader.close()
     begun = time.perf_counter()
@@ -274,7 +292,13 @@ def p6(report: Report, folder: str, quick: bool) -> None:
     seconds = time.perf_counter() - begun
     assert answer["ok"], answer["findings"][:3]
     scaled = seconds * 1e6 / size
-    report.row("P6", f"whole-log verify of {size:,} records", f"{seconds:.2f} s", f"{scaled:.2f} s for 1 M; goal 3 s", met(scaled <= 3))
+    report.row(
+        "P6",
+        f"whole-log verify of {size:,} records",
+        f"{seconds:.2f} s",
+        f"{scaled:.2f} s for 1 M; goal 3 s",
+        met(scaled <= 3),
+    )
 
 
 def p7(report: Report, folder: str, quick: bool) -> None:
@@ -283,7 +307,9 @@ def p7(report: Report, folder: str, quick: bool) -> None:
     env = os.environ | {"PYTHONPATH": root, "FEMTOCLAW_HOME": home}
     import subprocess
 
-    subprocess.run([python, "-m", "femtoclaw", "init", "--enable", "fs.read"], env=env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [python, "-m", "femtoclaw", "init", "--enable", "fs.read"], env=env, check=True, stdout=subprocess.DEVNULL
+    )
     runs = 5 if quick else 15
     bare = process_ms([python, "-c", "pass"], runs=runs)
     femtoclaw = [python, "-m", "femtoclaw"]
@@ -293,10 +319,22 @@ def p7(report: Report, folder: str, quick: bool) -> None:
     }  # fmt: skip
     for name, (arguments, goal) in goals.items():
         taken = process_ms([*femtoclaw, *arguments], runs=runs, env=env)
-        report.row("P7", f"process: femtoclaw {name}", f"{taken:.0f} ms, {taken / bare:.1f}x", f"bare interpreter {bare:.0f} ms", met(taken / bare <= goal))
+        report.row(
+            "P7",
+            f"process: femtoclaw {name}",
+            f"{taken:.0f} ms, {taken / bare:.1f}x",
+            f"bare interpreter {bare:.0f} ms",
+            met(taken / bare <= goal),
+        )
     for module in ("lmdb", "blake3", "msgpack", "immutables", "nacl.bindings", "jsonschema_rs", "cedarpy", "grpc"):
         taken = process_ms([python, "-c", f"import {module}"], runs=runs)
-        report.row("P7", f"import {module}", f"+{taken - bare:.1f} ms", "not imported by --version or --help" if module in ("grpc", "cedarpy") else "", "")
+        report.row(
+            "P7",
+            f"import {module}",
+            f"+{taken - bare:.1f} ms",
+            "not imported by --version or --help" if module in ("grpc", "cedarpy") else "",
+            "",
+        )
 
 
 def p7_open(report: Report, folder: str, quick: bool) -> None:
@@ -306,13 +344,25 @@ def p7_open(report: Report, folder: str, quick: bool) -> None:
     begun = time.perf_counter()
     log, examination = open_log_directory(path, signer=SIGNER, clock=time.time_ns)
     clean = (time.perf_counter() - begun) * 1e3
-    report.row("P7", f"open a log of {log.size:,} records after a clean stop", f"{clean:.1f} ms", "goal 10 ms", met(clean <= 10))
+    report.row(
+        "P7",
+        f"open a log of {log.size:,} records after a clean stop",
+        f"{clean:.1f} ms",
+        "goal 10 ms",
+        met(clean <= 10),
+    )
     log.append([PAYLOAD], 17)
     log.abandon()
     begun = time.perf_counter()
     log, examination = open_log_directory(path, signer=SIGNER, clock=time.time_ns)
     crashed = (time.perf_counter() - begun) * 1e3
-    report.row("P7", f"open it after a crash ({examination.case.label})", f"{crashed:.0f} ms", "goal 1,000 ms", met(crashed <= 1000))
+    report.row(
+        "P7",
+        f"open it after a crash ({examination.case.label})",
+        f"{crashed:.0f} ms",
+        "goal 1,000 ms",
+        met(crashed <= 1000),
+    )
     log.close()
 
 
@@ -329,8 +379,20 @@ def p10(report: Report, folder: str, quick: bool) -> None:
         if number % (steps // 10) == 0:
             marks.append(rss_mb())
     growth = (marks[-1] - marks[1]) / marks[1] * 100
-    report.row("P10", f"memory over {steps:,} executions", f"{marks[1]:.0f} -> {marks[-1]:.0f} MB", f"{growth:+.1f} %, goal within 5 %", met(abs(growth) <= 5))
-    report.row("P10", "resident with policy engine, schemas and a warm map", f"{idle:.0f} MB", "goal 60 MB (LMDB's mapped pages count)", met(idle <= 60))
+    report.row(
+        "P10",
+        f"memory over {steps:,} executions",
+        f"{marks[1]:.0f} -> {marks[-1]:.0f} MB",
+        f"{growth:+.1f} %, goal within 5 %",
+        met(abs(growth) <= 5),
+    )
+    report.row(
+        "P10",
+        "resident with policy engine, schemas and a warm map",
+        f"{idle:.0f} MB",
+        "goal 60 MB (LMDB's mapped pages count)",
+        met(idle <= 60),
+    )
     node.log.close()
 
 

@@ -28,7 +28,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, raw: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(raw))} | (headers or {})).items():
+        for name, value in (
+            {"Content-Type": "application/json", "Content-Length": str(len(raw))} | (headers or {})
+        ).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(raw)
@@ -89,6 +91,8 @@ def stalls(handler: Handler, body: dict[str, Any]) -> None:
 
 def stream(pieces: list[str], size: int = 7, *, done: bool = True) -> Behaviour:
     """Deltas, cut into chunks of ``size`` bytes: inside lines and inside characters."""
-    lines = [f"data: {json.dumps({'choices': [{'delta': {'content': piece}}]}, ensure_ascii=False)}\n\n" for piece in pieces]
+    lines = [
+        f"data: {json.dumps({'choices': [{'delta': {'content': piece}}]}, ensure_ascii=False)}\n\n" for piece in pieces
+    ]
     raw = "".join([*lines, "data: [DONE]\n\n" if done else ""]).encode()
     return lambda handler, body: handler.chunks([raw[i : i + size] for i in range(0, len(raw), size)])

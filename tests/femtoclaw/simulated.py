@@ -51,7 +51,9 @@ class CountingIsolation:
         self.calls: list[tuple[str, dict[str, Any], str]] = []
         self.answer = answer if answer is not None else lambda tool, args: {"echo": args}
 
-    def run(self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = "") -> Outcome:
+    def run(
+        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = ""
+    ) -> Outcome:
         self.calls.append((manifest.name, args, idempotency_key))
         result = self.answer(manifest.name, args)
         size = len(json.dumps(result))
@@ -79,9 +81,7 @@ class Simulated:
         self.log: Log = create_log(self.storage, genesis, signer=SIGNER, clock=self.sources.wall_ns, threaded=False)
         self.authority = Authority(self.log, EMPTY, self.recorded.append)
         self.gate = Gate(self.isolation)
-        self.runtime = Runtime(
-            self.log, self.authority, self.gate, self.sources, concurrency_max=64
-        )
+        self.runtime = Runtime(self.log, self.authority, self.gate, self.sources, concurrency_max=64)
         self.provision(policy, settings)
 
     def provision(self, policy: str, settings: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from femtoclaw.brains import Context, ExhaustedError, OversizeError, Turn, open_brain
+from femtoclaw.brains import Context, ExhaustedError, Turn, open_brain
 from femtoclaw.brains.openai import OpenAIBrain, Settings, read_settings
 from femtoclaw.errors import BrainError, ConfigurationError
 from tests.femtoclaw.openai_server import Behaviour, Server, completion, says, stalls, status, stream
@@ -49,7 +49,10 @@ def test_a_brain_that_cannot_be_had_is_a_configuration_error(spec: str) -> None:
         open_brain(spec, {}, no_secrets)
 
 
-@pytest.mark.parametrize("raw", [{"base_url": "ftp://x"}, {"nope": 1}, {"attempts": 0}, {"attempts": "3"}, {"read_seconds": -1.0}, {"stream": 1}])
+@pytest.mark.parametrize(
+    "raw",
+    [{"base_url": "ftp://x"}, {"nope": 1}, {"attempts": 0}, {"attempts": "3"}, {"read_seconds": -1.0}, {"stream": 1}],
+)
 def test_wrong_settings_are_refused(raw: dict[str, Any]) -> None:
     """Unknown keys, wrong types and values out of bounds name the key."""
     with pytest.raises(ConfigurationError, match="brain setting"):
@@ -66,7 +69,9 @@ class Peer:
     def brain(self, *behaviours: Behaviour, **settings: Any) -> OpenAIBrain:
         server = Server(*behaviours)
         self.servers.append(server)
-        bounds = Settings(base_url=server.base_url, connect_seconds=2.0, read_seconds=2.0, total_seconds=20.0, attempts=3)
+        bounds = Settings(
+            base_url=server.base_url, connect_seconds=2.0, read_seconds=2.0, total_seconds=20.0, attempts=3
+        )
         return OpenAIBrain("test-model", bounds._replace(**settings), KEY, sleep=self.slept.append)
 
     @property
@@ -122,7 +127,7 @@ def test_passing_errors_are_retried(peer: Peer, failing: tuple[int, ...], waits:
         ("BRAIN_HTTP_ERROR", status(302, Location="http://127.0.0.1:1/"), 1),
         ("BRAIN_MALFORMED_ANSWER", lambda h, b: h.answer(b"{not json"), 1),
         ("BRAIN_MALFORMED_ANSWER", lambda h, b: h.answer(b'{"choices":[]}'), 1),
-        ("BRAIN_MALFORMED_ANSWER", lambda h, b: h.answer(b'[]'), 1),
+        ("BRAIN_MALFORMED_ANSWER", lambda h, b: h.answer(b"[]"), 1),
         ("BRAIN_MALFORMED_ANSWER", lambda h, b: h.answer(completion(None)), 1),
         ("BRAIN_MALFORMED_ANSWER", lambda h, b: h.answer(completion(7)), 1),
         ("BRAIN_MALFORMED_ANSWER", lambda h, b: h.answer(b"[" * 200_000), 1),
@@ -183,7 +188,9 @@ def test_nobody_listening(peer: Peer) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    brain = OpenAIBrain("m", Settings(base_url=f"http://127.0.0.1:{port}/v1", attempts=2), None, sleep=peer.slept.append)
+    brain = OpenAIBrain(
+        "m", Settings(base_url=f"http://127.0.0.1:{port}/v1", attempts=2), None, sleep=peer.slept.append
+    )
     with pytest.raises(BrainError) as caught:
         brain.think(CONTEXT)
     assert caught.value.code == "BRAIN_UNREACHABLE"

@@ -41,7 +41,11 @@ def test_write_read_and_list(isolation: Isolation, place: Path) -> None:
     assert call(isolation, "fs.write", path="a.txt", content="one\n", mode="create").result == {"bytes": 4}
     assert call(isolation, "fs.write", path="a.txt", content="two\n", mode="append").status == "success"
     assert call(isolation, "fs.read", path="a.txt").result == {"content": "one\ntwo\n", "bytes": 8, "size": 8}
-    assert call(isolation, "fs.read", path="./a.txt", offset=4, length=3).result == {"content": "two", "bytes": 3, "size": 8}
+    assert call(isolation, "fs.read", path="./a.txt", offset=4, length=3).result == {
+        "content": "two",
+        "bytes": 3,
+        "size": 8,
+    }
     refused = call(isolation, "fs.write", path="a.txt", content="", mode="create")
     assert (refused.status, (refused.error or {})["class"]) == ("error", "EnvironmentError")
     assert call(isolation, "fs.write", path="a.txt", content="new", mode="replace").status == "success"
@@ -62,7 +66,16 @@ def test_bytes_that_are_no_text_are_not_invented(isolation: Isolation, place: Pa
     assert base64.b64decode(result["content_base64"]) == raw
 
 
-ESCAPES = ["../secret", "folder/../../secret", "/etc/passwd", "link", "linked/secret", "a\nb", "", "folder/./../../secret"]
+ESCAPES = [
+    "../secret",
+    "folder/../../secret",
+    "/etc/passwd",
+    "link",
+    "linked/secret",
+    "a\nb",
+    "",
+    "folder/./../../secret",
+]
 
 
 @pytest.mark.requirement("WHITE-6.2", "CLAW-16.1")
@@ -127,7 +140,8 @@ def test_special_files_do_not_block(isolation: Isolation, place: Path) -> None:
 
 @pytest.mark.requirement("WHITE-9.3", "WHITE-9.4", "PROTO-6.2")
 @pytest.mark.parametrize(
-    "text", ["; id", "$(id)", "`id`", "| cat /etc/passwd", "&& id", "--help\n", "a b", "*", "'\"", "\\x41", "__import__('os')"]
+    "text",
+    ["; id", "$(id)", "`id`", "| cat /etc/passwd", "&& id", "--help\n", "a b", "*", "'\"", "\\x41", "__import__('os')"],
 )
 def test_arguments_are_data(isolation: Isolation, text: str) -> None:
     """What a shell would run is printed as it is."""
@@ -137,7 +151,9 @@ def test_arguments_are_data(isolation: Isolation, text: str) -> None:
 
 
 @pytest.mark.requirement("WHITE-9.3")
-@pytest.mark.parametrize("name", ["/bin/ls", "ls", "../bin/echo", "echo ", "ECHO", "/bin/../bin/echo", "/usr/bin/echo", "bin/echo"])
+@pytest.mark.parametrize(
+    "name", ["/bin/ls", "ls", "../bin/echo", "echo ", "ECHO", "/bin/../bin/echo", "/usr/bin/echo", "bin/echo"]
+)
 def test_only_listed_programs_run(isolation: Isolation, name: str) -> None:
     """No search path, no other spelling of a listed path, no unlisted program."""
     outcome = call(isolation, "shell", bin=name)

@@ -14,7 +14,9 @@ from femtoclaw.facts import ArgumentInvalid, Facts, facts
 BINARIES = {"binaries": ["/bin/echo", "/usr/bin/git", "/opt/a/tool", "/opt/b/tool"]}
 
 
-@given(st.text(max_size=60) | st.lists(st.sampled_from(["a", "..", ".", "", "b c", "é", "*"]), max_size=6).map("/".join))
+@given(
+    st.text(max_size=60) | st.lists(st.sampled_from(["a", "..", ".", "", "b c", "é", "*"]), max_size=6).map("/".join)
+)
 @pytest.mark.requirement("POLICY-12.1")
 def test_a_path_is_inside_and_canonical_or_refused(path: str) -> None:
     """Whatever is given, an accepted path stays beneath the root and is its own normal form."""

@@ -158,7 +158,9 @@ def test_output_over_the_bound_is_cut_off(isolation: Isolation) -> None:
     ],
 )
 @pytest.mark.requirement("ERROR-7.1", "STATE-9.1")
-def test_every_way_to_fail_is_an_outcome(isolation: Isolation, name: str, limits: dict[str, Any], statuses: set[str]) -> None:
+def test_every_way_to_fail_is_an_outcome(
+    isolation: Isolation, name: str, limits: dict[str, Any], statuses: set[str]
+) -> None:
     """Signals, limits, exceptions and nonsense come back as outcomes with a class, and the next call is served."""
     outcome = run(isolation, name, **limits)
     assert outcome.status in statuses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from typing import Any
@@ -60,7 +61,9 @@ def test_nothing_reaches_a_claw_before_its_start_is_durable() -> None:
 
     node.isolation.answer = look
     assert node.intent("fs.read", path="a").outcome == "success"
-    assert seen == [["RuntimeStarted", "InputReceived", "ProtocolValidated", "AuthorizationDecided", "ExecutionStarted"]]
+    assert seen == [
+        ["RuntimeStarted", "InputReceived", "ProtocolValidated", "AuthorizationDecided", "ExecutionStarted"]
+    ]
 
 
 @pytest.mark.invariant("I1")
@@ -85,7 +88,13 @@ def test_what_is_rejected_or_denied_never_reaches_a_claw() -> None:
     """Of five proposals, one is allowed; the claw is reached once, and every verdict is in the log."""
     node = Simulated()
     result = run(
-        node, call("fs.read", path="x.env"), call("nothing"), b"{", call("fs.read", path="../etc"), call("fs.read", path="a"), SAY
+        node,
+        call("fs.read", path="x.env"),
+        call("nothing"),
+        b"{",
+        call("fs.read", path="../etc"),
+        call("fs.read", path="a"),
+        SAY,
     )
     assert [step.decision for step in result.steps] == [
         "DENIED_POLICY_VIOLATION", "REJECTED", "REJECTED", "DENIED_ARGUMENT_INVALID", "AUTHORIZED", "AUTHORIZED",
@@ -172,9 +181,7 @@ def test_many_runs_at_once_keep_apart() -> None:
 def test_a_grant_works_once_for_its_own_call_only() -> None:
     """Forged, spent and diverted grants are SecurityErrors, and the claw is not reached."""
     node = Simulated()
-    recorded = node.authority.perform(
-        commands.SubmitIntent("e1", json.dumps(call("fs.read", path="a")).encode())
-    )
+    recorded = node.authority.perform(commands.SubmitIntent("e1", json.dumps(call("fs.read", path="a")).encode()))
     _, _, decided, started = recorded.events
     assert isinstance(decided, events.AuthorizationDecided)
     assert isinstance(started, events.ExecutionStarted)
@@ -219,7 +226,12 @@ def test_a_fresh_node_denies_every_claw() -> None:
     """With nothing enabled each shipped claw is denied as disabled, whatever policy permits."""
     permit_all = '@id("all") permit (principal, action, resource);'
     node = Simulated(policy=permit_all, settings={})
-    calls = {"fs.read": {"path": "a"}, "fs.list": {"path": "a"}, "fs.write": {"path": "a", "content": "", "mode": "create"}, "shell": {"bin": "echo"}}
+    calls = {
+        "fs.read": {"path": "a"},
+        "fs.list": {"path": "a"},
+        "fs.write": {"path": "a", "content": "", "mode": "create"},
+        "shell": {"bin": "echo"},
+    }
     for tool, args in calls.items():
         assert node.intent(tool, **args).decision == "DENIED_CAPABILITY_DISABLED"
     assert node.isolation.calls == []
@@ -253,7 +265,7 @@ def test_every_execution_walks_the_published_states() -> None:
     assert len(walks) == 5
     for walk in walks.values():
         assert walk[0] is walk[-1] is RuntimeState.IDLE
-        assert all(after in LEGAL[before] for before, after in zip(walk, walk[1:], strict=False))
+        assert all(after in LEGAL[before] for before, after in itertools.pairwise(walk))
 
 
 @pytest.mark.requirement("EXEC-4.7")

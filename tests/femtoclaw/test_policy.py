@@ -74,7 +74,10 @@ def test_the_determining_policies_are_named() -> None:
         ('@id("a") permit (principal, action, resource); @id("a") permit (principal, action, resource);', "same @id"),
         ('@id("a") permit (principal, action, resource) when { context.pth == "x" };', "does not fit"),
         ('@id("a") permit (principal, action == Action::"fs.raed", resource);', "does not fit"),
-        ('@id("a") permit (principal, action == Action::"fs.read", resource) when { context.path == 7 };', "does not fit"),
+        (
+            '@id("a") permit (principal, action == Action::"fs.read", resource) when { context.path == 7 };',
+            "does not fit",
+        ),
         ('@id("a") permit (principal action);', "does not parse"),
         ("// " + "x" * 300_000, "too large"),
     ],
@@ -159,7 +162,13 @@ MANIFESTS = {manifest.name: manifest for manifest in SHIPPED}
 def decide(tool: str, args: dict[str, Any], *, enabled: bool = True, engine: Any = ENGINE) -> tuple[Decision, str]:
     registry = {name: Claw(name, b"", "", enabled) for name in MANIFESTS}
     verdict = authorize(
-        tool, args, CONTEXT, registry=registry, manifests=MANIFESTS, settings={"shell": {"binaries": ["/bin/echo"]}}, engine=engine
+        tool,
+        args,
+        CONTEXT,
+        registry=registry,
+        manifests=MANIFESTS,
+        settings={"shell": {"binaries": ["/bin/echo"]}},
+        engine=engine,
     )
     return verdict.decision, verdict.reason
 
@@ -167,7 +176,10 @@ def decide(tool: str, args: dict[str, Any], *, enabled: bool = True, engine: Any
 @pytest.mark.requirement("POLICY-7.1", "POLICY-8.1")
 def test_the_five_decisions_in_their_order() -> None:
     """Not found before disabled before arguments before policy; each code has its call."""
-    assert decide("no.such", {"path": "../x"}, enabled=False) == (Decision.DENIED_CAPABILITY_NOT_FOUND, "NOT_REGISTERED")
+    assert decide("no.such", {"path": "../x"}, enabled=False) == (
+        Decision.DENIED_CAPABILITY_NOT_FOUND,
+        "NOT_REGISTERED",
+    )
     assert decide("fs.read", {"path": "../x"}, enabled=False) == (Decision.DENIED_CAPABILITY_DISABLED, "DISABLED")
     assert decide("fs.read", {"path": "../secret"}) == (Decision.DENIED_ARGUMENT_INVALID, "PATH_ESCAPES")
     assert decide("fs.read", {"path": "notes/secret"}) == (Decision.DENIED_POLICY_VIOLATION, "FORBIDDEN")

@@ -93,7 +93,13 @@ def test_the_audit_log_holds_decisions_validations_executions_and_linked_transit
     projections.catch_up(node.log)
     rows = list(projections.audit())
     kinds = {row.type for row in rows}
-    assert {"AuthorizationDecided", "ProtocolValidated", "ProtocolRejected", "ExecutionStarted", "StateTransition"} <= kinds
+    assert {
+        "AuthorizationDecided",
+        "ProtocolValidated",
+        "ProtocolRejected",
+        "ExecutionStarted",
+        "StateTransition",
+    } <= kinds
     walks: dict[str, list[str]] = {}
     for row in rows:
         if row.type == "StateTransition":
@@ -126,7 +132,9 @@ def test_telemetry_is_bounded_and_the_audit_log_is_not(file: str) -> None:
     node = worked()
     projections = Projections(file)
     projections.catch_up(node.log, telemetry_retention=10)
-    assert {int(str(row["log_index"])) for row in projections.rows("telemetry")} <= set(range(node.log.size - 9, node.log.size + 1))
+    assert {int(str(row["log_index"])) for row in projections.rows("telemetry")} <= set(
+        range(node.log.size - 9, node.log.size + 1)
+    )
     assert min(row.log_index for row in projections.audit()) == 1
 
 

@@ -25,7 +25,14 @@ def history(node: Simulated) -> list[Record]:
 
 def worked() -> Simulated:
     node = Simulated()
-    run(node, call("fs.read", path="a"), call("fs.read", path="a.env"), b"{", call("fs.write", path="reports/x", content="y", mode="create"), SAY)
+    run(
+        node,
+        call("fs.read", path="a"),
+        call("fs.read", path="a.env"),
+        b"{",
+        call("fs.write", path="reports/x", content="y", mode="create"),
+        SAY,
+    )
     node.intent("shell", bin="echo", argv=["hello"])
     node.intent("shell", bin="sleep", argv=["1"])
     node.intent("fs.list", path=".")
@@ -42,7 +49,9 @@ def rewritten(records: list[Record], change: dict[int, Event | None]) -> Iterato
 
 
 def at(records: list[Record], kind: type[Event], number: int = 0) -> tuple[int, Event]:
-    found = [(r.index, decode(r.payload)) for r in records if r.kind == KIND_EVENT and isinstance(decode(r.payload), kind)]
+    found = [
+        (r.index, decode(r.payload)) for r in records if r.kind == KIND_EVENT and isinstance(decode(r.payload), kind)
+    ]
     return found[number]
 
 
