@@ -60,6 +60,10 @@ class CorruptFileError(LogError):
     default_remedy = "run `femtoclaw recover --dry-run`; keep the file, it is evidence"
 
 
+class StoreUnreadableError(CorruptFileError):
+    """The store's own structure is damaged: records behind it cannot be reached."""
+
+
 class RollbackError(LogError):
     """The store is shorter than, or different from, what was already promised to someone."""
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from wal.errors import LogError
+from wal.errors import LogError, StoreUnreadableError
 from wal.limits import SEGMENT_RECORDS
 from wal.lmdb_storage import LmdbStorage
 from wal.opening import examine
@@ -109,6 +109,8 @@ def _verify(path: str, deep: str = "") -> dict[str, Any]:
         findings.extend(check_promises(storage, chain))
         findings.extend(check_segments(storage, reader.key, chain.segment_roots))
         findings.extend(check_blobs(storage))
+    except StoreUnreadableError as error:
+        findings.append(Finding("STORE_UNREADABLE", path, "a readable store", f"{error.what}: {error.found}"))
     except LogError as error:
         findings.append(Finding(type(error).__name__, error.where, str(error.expected), f"{error.what}: {error.found}"))
     except Exception as error:  # lmdb raises many types on damaged pages; each is a finding, none is our defect

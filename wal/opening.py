@@ -22,6 +22,7 @@ from wal.errors import (
     LogError,
     LogMissingError,
     RollbackError,
+    StoreUnreadableError,
     UnknownFormatError,
 )
 from wal.genesis import decode_genesis
@@ -85,6 +86,9 @@ class _Examiner:
             self._gather()
         except UnknownFormatError as error:
             self.facts["known_format"] = False
+            self.findings.append(str(error))
+        except StoreUnreadableError as error:
+            self.facts["readable"] = False
             self.findings.append(str(error))
         evidence = Evidence(**self.facts)
         return Examination(
