@@ -90,6 +90,8 @@ def test_a_claw_sees_no_descriptor_and_no_environment_of_the_node(isolation: Iso
     os.environ["FEMTOCLAW_TEST_SECRET"] = "hunter2"
     try:
         seen = run(isolation, "surroundings").result
+        assert isolation._server is not None
+        assert b"hunter2" not in Path(f"/proc/{isolation._server.pid}/environ").read_bytes()
     finally:
         del os.environ["FEMTOCLAW_TEST_SECRET"]
         secret.close()

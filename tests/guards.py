@@ -1,0 +1,189 @@
+"""The guards behind the invariants, as data: what to switch off, and which test must then fail.
+
+``tests/test_guards.py`` switches each off in a copy of the sources and runs the test there. ``docs/testing.md`` shows the
+same list.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Guard(NamedTuple):
+    """``old`` in ``file`` becomes ``new``; then ``test`` must fail (and passes unchanged)."""
+
+    invariant: str
+    what: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+LOOP = "tests/femtoclaw/test_loop.py::"
+REPLAY = "tests/femtoclaw/test_replay.py::"
+RECOVERY = "tests/wal/test_recovery.py::"
+
+GUARDS = (
+    Guard(
+        "I1",
+        "the effect waits until its start is durable",
+        "femtoclaw/authority.py",
+        "receipt = self._log.settle(ticket)",
+        "receipt = Receipt(1, 1, b'', 1, 0)",
+        LOOP + "test_nothing_reaches_a_claw_before_its_start_is_durable",
+    ),
+    Guard(
+        "I2",
+        "a store shorter than the HEAD slot's promise is not opened",
+        "wal/opening.py",
+        'facts["reaches"] = self.last >= self.promised',
+        'facts["reaches"] = True',
+        RECOVERY + "test_a_rolled_back_store_halts",
+    ),
+    Guard(
+        "I2",
+        "the chain at the commit point must be the promised one",
+        "wal/opening.py",
+        "if committed in links and links[committed] != slot.point.link:",
+        "if False:",
+        RECOVERY + "test_another_history_of_the_same_length_halts",
+    ),
+    Guard(
+        "I2",
+        "the HEAD slot is durable before the acknowledgement",
+        "wal/writer.py",
+        "        self._write_slot(0)\n        # COMMIT POINT",
+        "        # COMMIT POINT",
+        "tests/wal/test_writer.py::test_no_receipt_is_given_before_its_slot_is_durable",
+    ),
+    Guard(
+        "I3",
+        "damage at or below the commit point is never cut",
+        "wal/opening.py",
+        '"sound_above" if self.broken_at > self.promised else "sound_below"',
+        '"sound_above"',
+        RECOVERY + "test_damage_at_or_below_the_commit_point_halts",
+    ),
+    Guard(
+        "I4",
+        "after a failed write the log never writes again",
+        "wal/writer.py",
+        "        except Exception as cause:  # any failed write or sync, of whatever type, is fail-stop\n"
+        "            error = self.fail(cause)",
+        "        except Exception as cause:\n            error = LogFailedError(str(cause))",
+        "tests/wal/test_writer.py::test_after_a_failed_write_nothing_is_ever_written_again",
+    ),
+    Guard(
+        "I4",
+        "after a failed commit the authority refuses every command",
+        "femtoclaw/authority.py",
+        "            self._refusal = str(error)\n            raise",
+        "            raise",
+        LOOP + "test_after_a_failed_commit_nothing_is_executed_or_answered",
+    ),
+    Guard(
+        "I5",
+        "a grant is known and unspent",
+        "femtoclaw/gate.py",
+        "if grant not in self._open:",
+        "if False:",
+        LOOP + "test_a_grant_works_once_for_its_own_call_only",
+    ),
+    Guard(
+        "I5",
+        "a grant is for this very call",
+        "femtoclaw/gate.py",
+        "if digest != grant.call_digest:",
+        "if False:",
+        LOOP + "test_a_grant_works_once_for_its_own_call_only",
+    ),
+    Guard(
+        "I6",
+        "replay compares every derived event with the recorded one",
+        "femtoclaw/replay.py",
+        "            if found != expected:\n                self._diverge(at, repr(expected), repr(found))",
+        "            if False:\n                self._diverge(at, repr(expected), repr(found))",
+        REPLAY + "test_a_changed_event_is_a_divergence",
+    ),
+    Guard(
+        "I7",
+        "a started execution without a result becomes OUTCOME_UNKNOWN",
+        "femtoclaw/crash_rules.py",
+        "    if execution.started:",
+        "    if False:",
+        REPLAY + "test_crash_rules_close_what_was_cut",
+    ),
+    Guard(
+        "I8",
+        "an index that exists cannot be written again",
+        "wal/memory_storage.py",
+        "            if index != expected + offset:",
+        "            if False:",
+        "tests/contract/test_storage.py",
+    ),
+    Guard(
+        "I8",
+        "the same on disk",
+        "wal/lmdb_storage.py",
+        'if first != expected or not cursor.put(first.to_bytes(_KEY_BYTES, "big"), value, append=True):',
+        'if not cursor.put(first.to_bytes(_KEY_BYTES, "big"), value):',
+        "tests/contract/test_storage.py",
+    ),
+    Guard(
+        "I10",
+        "a record's checksum is computed, not believed",
+        "wal/chain.py",
+        "            or digest_of(body).digest() != found",
+        "",
+        "tests/wal/test_chain.py",
+    ),
+    Guard(
+        "I10",
+        "a record must name its predecessor",
+        "wal/chain.py",
+        "            or prev != link",
+        "",
+        "tests/wal/test_chain.py",
+    ),
+    Guard(
+        "I11",
+        "a payload over its bound is refused",
+        "wal/record.py",
+        "    if len(payload) > PAYLOAD_BYTES_MAX:",
+        "    if False:",
+        "tests/wal/test_record.py::test_payload_bound",
+    ),
+    Guard(
+        "I11",
+        "a claw's output over its bound is cut off",
+        "femtoclaw/isolation/supervisor.py",
+        "        if seen > limit:",
+        "        if False:",
+        "tests/femtoclaw/test_isolation.py::test_output_over_the_bound_is_cut_off",
+    ),
+    Guard(
+        "I12",
+        "a claw inherits no descriptor",
+        "femtoclaw/isolation/supervisor.py",
+        "        close_descriptors({writing})",
+        "        pass",
+        "tests/femtoclaw/test_isolation.py::test_a_claw_sees_no_descriptor_and_no_environment_of_the_node",
+    ),
+    Guard(
+        "I12",
+        "a claw gets no environment of the node",
+        "femtoclaw/isolation/client.py",
+        'env={"LANG": "C.UTF-8"},',
+        "env=None,",
+        "tests/femtoclaw/test_isolation.py::test_a_claw_sees_no_descriptor_and_no_environment_of_the_node",
+    ),
+    Guard(
+        "I12",
+        "a brain's key is in no text",
+        "femtoclaw/brains/openai.py",
+        'return f"OpenAIBrain({self.name!r}, {self._settings.base_url!r})"',
+        'return f"OpenAIBrain({self.name!r}, {self._api_key!r})"',
+        "tests/femtoclaw/test_brains.py::test_bad_answers_are_typed_and_bounded",
+    ),
+)
