@@ -23,21 +23,19 @@ from types import TracebackType
 import lmdb
 
 from wal import head, record
+from wal.durable_file import FILE_MODE, FOLDER_MODE, read_file, refused_write, sync_folder, write_file
 from wal.errors import (
-    BoundError,
     CorruptFileError,
     CorruptRecordError,
-    LogError,
     LogFailedError,
     LogFullError,
     LogLockedError,
     LogMissingError,
     LogUnavailableError,
+    StoreUnreadableError,
 )
-from wal.limits import DISK_RESERVE_BYTES, FILE_BYTES_MAX, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
+from wal.limits import DISK_RESERVE_BYTES, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
 
-_DIRECTORY_MODE = 0o700
-_FILE_MODE = 0o600
 _LMDB_DATA_FORMAT = 0
 """py-lmdb's name for the LMDB 0.9 file format: passed explicitly, so that an environment variable cannot change it."""
 
@@ -65,6 +63,8 @@ class LmdbStorage:
         self._guards = 0
         self._last = -1
         self._times = (0, 0)
+        self._committed = False
+        self._folders = {path}
         data = os.path.join(path, "data", "data.mdb")
         if not os.path.exists(data):
             raise LogMissingError("there is no log in this directory", where=path, expected=data, found="nothing")
@@ -91,7 +91,7 @@ class LmdbStorage:
     def _lock(self) -> None:
         path = os.path.join(self._path, "LOCK")
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise LogUnavailableError("the log cannot be locked for writing", where=path, found=error) from error
         try:
@@ -102,9 +102,14 @@ class LmdbStorage:
             raise LogLockedError(
                 "the log is open for writing in another process", where=path, found=f"process {owner or 'unknown'}"
             ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{self._pid}\n".encode(), 0)
         self._lock_fd = fd
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{self._pid}\n".encode(), 0)
+            # Whoever moved the log here may have been killed before its name was durable.
+            sync_folder(os.path.dirname(os.path.abspath(self._path)))
+        except OSError as error:
+            raise LogUnavailableError("the log cannot be locked for writing", where=path, found=error) from error
 
     def _check_length(self, data: str) -> None:
         assert self._env is not None
@@ -208,9 +213,10 @@ class LmdbStorage:
         except lmdb.Error as error:
             raise LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error) from error
         self._last = frames[-1][0]
+        self._committed = True
 
     def get(self, index: int) -> bytes | None:
-        with _Reading(self._environment()) as txn:
+        with _Reading(self._environment(), self._data) as txn:
             cursor = txn.cursor()
             if not _seek(cursor, index):
                 return None
@@ -221,7 +227,7 @@ class LmdbStorage:
         return None
 
     def last_index(self) -> int:
-        with _Reading(self._environment()) as txn:
+        with _Reading(self._environment(), self._data) as txn:
             return _last_index(txn.cursor())
 
     def scan(self, first: int, stop: int) -> Iterator[tuple[int, bytes]]:
@@ -238,7 +244,7 @@ class LmdbStorage:
     def _chunk(self, first: int) -> list[tuple[int, bytes]]:
         """Frames from ``first`` on: whole entries until a chunk's worth of records is collected."""
         frames: list[tuple[int, bytes]] = []
-        with _Reading(self._environment()) as txn:
+        with _Reading(self._environment(), self._data) as txn:
             cursor = txn.cursor()
             if not _seek(cursor, first) and not cursor.set_range(first.to_bytes(_KEY_BYTES, "big")):
                 return []
@@ -270,6 +276,8 @@ class LmdbStorage:
         self._guard_owner()
         if self._head_fd < 0:
             self._open_head()
+        if not self._committed:
+            self._sync_environment()
         try:
             # Opened with O_DSYNC: the write returns when it is durable, one system call instead of two.
             written = os.pwrite(self._head_fd, raw, slot * head.SLOT_STRIDE)
@@ -278,14 +286,22 @@ class LmdbStorage:
         if written != len(raw):
             raise LogFailedError("HEAD was written short", where=self._path, expected=len(raw), found=written)
 
+    def _sync_environment(self) -> None:
+        """Before a slot without a commit of our own: what we read may be a killed writer's, and only in the cache."""
+        try:
+            self._environment().sync(True)
+        except lmdb.Error as error:
+            raise LogFailedError("a sync failed; its outcome is unknown", where=self._path, found=error) from error
+        self._committed = True
+
     def _open_head(self) -> None:
         path = os.path.join(self._path, "HEAD")
         try:
-            self._head_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC, _FILE_MODE)
+            self._head_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_DSYNC | os.O_CLOEXEC, FILE_MODE)
             if os.fstat(self._head_fd).st_size < 2 * head.SLOT_STRIDE:
                 os.ftruncate(self._head_fd, 2 * head.SLOT_STRIDE)
                 os.fsync(self._head_fd)
-                _sync_directory(self._path)
+                sync_folder(self._path)
         except OSError as error:
             raise LogFailedError("HEAD cannot be opened", where=path, found=error) from error
         self._guarded = self._identities()
@@ -296,11 +312,29 @@ class LmdbStorage:
                 raw = file.read(2 * head.SLOT_STRIDE)
         except FileNotFoundError:
             return b"", b""
+        except OSError as error:
+            raise LogUnavailableError("HEAD cannot be read", where=self._path, found=error) from error
         return raw[: head.SLOT_BYTES], raw[head.SLOT_STRIDE : head.SLOT_STRIDE + head.SLOT_BYTES]
 
     def put_file(self, name: str, raw: bytes) -> None:
         self._guard()
-        write_file(os.path.join(self._path, name), raw)
+        path = os.path.join(self._path, name)
+        try:
+            self._keep_folder(os.path.dirname(path))
+        except OSError as error:
+            raise refused_write(error, path) from error
+        write_file(path, raw)
+
+    def _keep_folder(self, folder: str) -> None:
+        """Make a folder; or sync its name once, as whoever made it may have been killed before it was durable."""
+        if folder in self._folders:
+            return
+        parent = os.path.dirname(folder)
+        self._keep_folder(parent)
+        if not os.path.isdir(folder):
+            os.mkdir(folder, FOLDER_MODE)
+        sync_folder(parent)
+        self._folders.add(folder)
 
     def get_file(self, name: str) -> bytes | None:
         return read_file(os.path.join(self._path, name))
@@ -364,10 +398,17 @@ def _seek(cursor: lmdb.Cursor, index: int) -> bool:
 
 
 class _Reading:
-    """A read transaction that gives its reader slot back at once (pitfall 9: the slot lives as long as the object)."""
+    """A read transaction that gives its reader slot back at once (pitfall 9: the slot lives as long as the object).
 
-    def __init__(self, env: lmdb.Environment) -> None:
-        self._txn: lmdb.Transaction | None = env.begin()
+    What LMDB raises on damaged pages leaves as StoreUnreadableError.
+    """
+
+    def __init__(self, env: lmdb.Environment, where: str) -> None:
+        self._where = where
+        try:
+            self._txn: lmdb.Transaction | None = env.begin()
+        except lmdb.Error as error:
+            raise LogFailedError("the store cannot be read any more", where=where, found=error) from error
 
     def __enter__(self) -> lmdb.Transaction:
         assert self._txn is not None
@@ -379,6 +420,8 @@ class _Reading:
         assert self._txn is not None
         self._txn.abort()
         self._txn = None
+        if isinstance(value, lmdb.Error):
+            raise StoreUnreadableError("LMDB cannot read its own pages", where=self._where, found=value) from value
 
 
 def _open_environment(path: str, *, writable: bool, map_bytes: int) -> lmdb.Environment:
@@ -387,7 +430,7 @@ def _open_environment(path: str, *, writable: bool, map_bytes: int) -> lmdb.Envi
     try:
         return lmdb.open(
             path, map_size=map_bytes, subdir=True, readonly=not writable, lock=lock, sync=True, metasync=True,
-            writemap=False, map_async=False, max_dbs=0, mode=_FILE_MODE, lib_version=_LMDB_DATA_FORMAT,
+            writemap=False, map_async=False, max_dbs=0, mode=FILE_MODE, lib_version=_LMDB_DATA_FORMAT,
         )  # fmt: skip
     except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
         raise CorruptFileError("LMDB refuses its own file", where=path, found=error) from error
@@ -397,81 +440,27 @@ def _open_environment(path: str, *, writable: bool, map_bytes: int) -> lmdb.Envi
 
 def create_directory(path: str, *, map_bytes: int = MAP_BYTES_DEFAULT) -> None:
     """Make an empty log directory (0700) with a synced, empty LMDB environment. Raises LogUnavailableError."""
+    data = os.path.join(path, "data")
     try:
-        os.mkdir(path, _DIRECTORY_MODE)
-        os.mkdir(os.path.join(path, "data"), _DIRECTORY_MODE)
-    except OSError as error:
+        os.mkdir(path, FOLDER_MODE)
+        os.mkdir(data, FOLDER_MODE)
+        with _open_environment(data, writable=True, map_bytes=map_bytes) as env:
+            env.sync(True)
+        os.close(os.open(os.path.join(path, "LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        sync_folder(data)
+        sync_folder(path)
+    except (OSError, lmdb.Error) as error:
         raise LogUnavailableError("the log's directory cannot be made", where=path, found=error) from error
-    env = _open_environment(os.path.join(path, "data"), writable=True, map_bytes=map_bytes)
-    env.sync(True)
-    env.close()
-    fd = os.open(os.path.join(path, "LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-    os.close(fd)
-    _sync_directory(os.path.join(path, "data"))
-    _sync_directory(path)
 
 
 def install_directory(new: str, path: str) -> None:
-    """Rename a finished directory into place and sync its parent: the moment from which it exists."""
-    _sync_directory(new)
-    os.rename(new, path)
-    _sync_directory(os.path.dirname(os.path.abspath(path)))
+    """Rename a finished directory into place and sync its parent: the moment from which it exists.
 
-
-def write_file(path: str, raw: bytes) -> None:
-    """Create or atomically replace a file: temporary name, fsync, rename, fsync of the directory.
-
-    Raises BoundError (nothing was written) or LogFailedError (outcome unknown).
+    Raises LogFailedError: it may be in place or not.
     """
-    if len(raw) > FILE_BYTES_MAX:
-        raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=len(raw))
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".new-{name}")
     try:
-        _make_folder(folder)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
-        try:
-            view = memoryview(raw)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
-        _sync_directory(folder)
+        sync_folder(new)
+        os.rename(new, path)
+        sync_folder(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
-        raise _refused(error, path) from error
-
-
-def _refused(error: OSError, path: str) -> LogError:
-    return LogFailedError("a file could not be written durably; outcome unknown", where=path, found=error)
-
-
-def read_file(path: str) -> bytes | None:
-    """The bytes of a file, None when it does not exist. Raises BoundError over ``FILE_BYTES_MAX``."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > FILE_BYTES_MAX:
-                raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=size)
-            return file.read()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise LogUnavailableError("a file of the log cannot be read", where=path, found=error) from error
-
-
-def _make_folder(folder: str) -> None:
-    if os.path.isdir(folder):
-        return
-    _make_folder(os.path.dirname(folder))
-    os.mkdir(folder, _DIRECTORY_MODE)
-    _sync_directory(os.path.dirname(folder))
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        raise refused_write(error, path) from error

@@ -108,8 +108,8 @@ class Log(LogReader):
         if len(raw) > BLOB_BYTES_MAX:
             raise BoundError("blob is too large", expected=f"<= {BLOB_BYTES_MAX} bytes", found=len(raw))
         digest = blob_name(raw)
-        if self.storage.get_file(blob_file(digest)) is None:
-            self._durable(blob_file(digest), raw)
+        # Also when it is there already: it may be damaged, or left by a process killed before its name was durable.
+        self._durable(blob_file(digest), raw)
         return digest
 
     def put_file(self, name: str, raw: bytes) -> None:
@@ -117,6 +117,8 @@ class Log(LogReader):
         self._durable(name, raw)
 
     def _durable(self, name: str, raw: bytes) -> None:
+        if self._writer.failure is not None:
+            raise self._writer.failure
         try:
             self.storage.put_file(name, raw)
         except BoundError:

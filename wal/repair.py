@@ -16,12 +16,13 @@ import msgpack
 from wal.bundle import Bundle
 from wal.chain import verify_run
 from wal.checkpoint import open_checkpoint
+from wal.durable_file import read_file, write_file
 from wal.errors import CorruptFileError, CorruptRecordError, LogError, RollbackError, SignatureError
 from wal.genesis import Genesis, Predecessor, decode_genesis
 from wal.head import SLOT_BYTES, SLOT_STRIDE, CommitPoint, Slot, encode_slot, read_slots
 from wal.inspection import inspect
 from wal.limits import FILE_BYTES_MAX, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
-from wal.lmdb_storage import LmdbStorage, create_directory, install_directory, read_file, write_file
+from wal.lmdb_storage import LmdbStorage, create_directory, install_directory
 from wal.log import EPOCH_FIRST, Clock
 from wal.manifest import Manifest
 from wal.note import Signer, sign_note

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.crash.disk_model import Choice, Disk, State, Unit
-from tests.crash.tracing import ROOT, Op, environment, read_trace
+from tests.crash.tracing import ROOT, Call, Op, environment, read_trace
 
 SUBSET_UNITS_MAX = 6
 """Up to so many pending units every subset is tried: 64."""
@@ -32,39 +32,57 @@ class Promise(NamedTuple):
     created: bool = False
     acked: int = 0
     tried: int = 1
-    files: tuple[tuple[str, int], ...] = ()
-    """Name and how many versions of it had been acknowledged."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Name and hash of the newest acknowledged version."""
+
+    def after(self, words: list[str]) -> Promise:
+        """The promise after one more mark."""
+        if words[0] == "TRY":
+            return self._replace(tried=max(self.tried, int(words[1])))
+        if words[0] == "CREATED":
+            return self._replace(created=True, acked=max(self.acked, 1))
+        if words[0] in ("ACK", "OPENED"):
+            return self._replace(created=True, acked=max(self.acked, int(words[1])))
+        if words[0] == "FILE":
+            return self._replace(files=tuple(sorted((dict(self.files) | {words[1]: words[2]}).items())))
+        return self
+
+
+RESTART = Call(Op.MARK, 0, 0, b"RESTART", b"")
+"""Between two traces: the process was killed between two calls, and another one began."""
+
+RESTART_INSIDE = Call(Op.MARK, 0, 0, b"RESTART inside", b"")
+"""The same, but it was killed inside its last call: done for those who look, not yet durable."""
 
 
 class Recording:
     """One recorded workload: its calls, and the records and files that it was promised in the end."""
 
-    def __init__(self, folder: str) -> None:
-        self.calls = read_trace(os.path.join(folder, "trace"))
-        self.root = os.path.join(folder, "root")
-        with open(os.path.join(folder, "frames"), "rb") as file:
-            self.frames = list(_split(file.read()))
-        self.versions: dict[str, list[str]] = {}
+    def __init__(
+        self, calls: list[Call], root: str, frames: list[bytes], versions: dict[str, list[str]] | None = None
+    ) -> None:
+        self.calls = calls
+        self.root = root
+        self.frames = frames
+        self.versions = {name: list(known) for name, known in (versions or {}).items()}
         self._promises: list[Promise] = []
-        promise, counts = Promise(), dict[str, int]()
-        for call in self.calls:
+        promise = Promise()
+        for call in calls:
             self._promises.append(promise)
             if call.op is Op.MARK:
-                promise = self._advance(promise, counts, call.one.decode().split())
+                words = call.one.decode().split()
+                promise = promise.after(words)
+                if words[0] == "FILE" and words[2] not in self.versions.setdefault(words[1], []):
+                    self.versions[words[1]].append(words[2])
+                elif words[0] == "ACK":
+                    assert frames[int(words[1]) - 1][-32:].hex() == words[2]
         self._promises.append(promise)
 
-    def _advance(self, promise: Promise, counts: dict[str, int], words: list[str]) -> Promise:
-        if words[0] == "TRY":
-            return promise._replace(tried=int(words[1]))
-        if words[0] == "CREATED":
-            return promise._replace(created=True, acked=1)
-        if words[0] == "ACK":
-            assert self.frames[int(words[1]) - 1][-32:].hex() == words[2]
-            return promise._replace(acked=int(words[1]))
-        assert words[0] == "FILE"
-        self.versions.setdefault(words[1], []).append(words[2])
-        counts[words[1]] = counts.get(words[1], 0) + 1
-        return promise._replace(files=tuple(sorted(counts.items())))
+    @classmethod
+    def load(cls, folder: str) -> Recording:
+        """What ``workload_process.py`` left in a folder."""
+        calls = read_trace(os.path.join(folder, "trace"))
+        return cls(calls, os.path.join(folder, "root"), read_frames(folder))
 
     def promise(self, position: int) -> Promise:
         """What had been acknowledged before call ``position``."""
@@ -79,21 +97,25 @@ class Recording:
         )
 
 
-def _split(raw: bytes) -> Iterator[bytes]:
-    at = 0
+def read_frames(folder: str) -> list[bytes]:
+    """The frames that a workload left in FOLDER/frames, each behind its length."""
+    with open(os.path.join(folder, "frames"), "rb") as file:
+        raw = file.read()
+    frames, at = [], 0
     while at < len(raw):
-        size = int.from_bytes(raw[at : at + 4], "big")
-        yield raw[at + 4 : at + 4 + size]
-        at += 4 + size
+        end = at + 4 + int.from_bytes(raw[at : at + 4], "big")
+        frames.append(raw[at + 4 : end])
+        at = end
+    return frames
 
 
 def record_workload(library: str, folder: str, name: str, seed: int, defect: str = "none") -> Recording:
     """Run one workload in a traced process of its own."""
     os.makedirs(folder)
     script = os.path.join(ROOT, "tests", "crash", "workload_process.py")
-    command = [sys.executable, script, "record", name, str(seed), defect, folder]
+    command = [sys.executable, script, name, str(seed), defect, folder]
     subprocess.run(command, env=environment(library), check=True, timeout=120)
-    return Recording(folder)
+    return Recording.load(folder)
 
 
 class CrashState(NamedTuple):
@@ -130,7 +152,7 @@ class Replayer:
         if position < self.position:
             self._restart()
         while self.position < position:
-            if self.position >= 0:
+            if self.position >= 0 and calls[self.position + 1 : self.position + 2] != [RESTART_INSIDE]:
                 self.disk.end(calls[self.position], self.units)
             self.position += 1
             self.units = self.disk.begin(calls[self.position]) if self.position < len(calls) else []
@@ -160,6 +182,27 @@ def enumerate_states(recording: Recording, seed: int, *, start: int = 0, rounds:
                 if key not in seen:
                     seen.add(key)
                     yield CrashState(position, choice)
+
+
+def after_restart(recording: Recording) -> Iterator[CrashState]:
+    """States of a second life, what the first left in the cache included: all lost, all kept, one lost, one kept."""
+    restart = next(n for n, call in enumerate(recording.calls) if call in (RESTART, RESTART_INSIDE))
+    seen: set[tuple[bytes, Promise]] = set()
+    replayer = Replayer(recording)
+    for position in range(restart + 1, len(recording.calls) + 1):
+        replayer.seek(position)
+        if not replayer.units and recording.calls[position - 1].op is not Op.MARK:
+            continue
+        promise = recording.promise(position)._replace(tried=0)
+        count = len(replayer.disk.pending)
+        extremes = [("0",) * count, ("1",) * count]
+        singles = [(*rest[:at], other, *rest[at + 1 :]) for rest, other in zip(extremes, "10", strict=True)
+                   for at in range(count)]  # fmt: skip
+        for choice in extremes + singles:
+            key = (replayer.disk.digest(choice), promise)
+            if key not in seen:
+                seen.add(key)
+                yield CrashState(position, choice)
 
 
 def _systematic(pending: list[Unit], units: list[Unit], chance: random.Random) -> Iterator[Choice]:

@@ -141,6 +141,8 @@ class Disk:
             folder, name = self._find(call.one)
             del folder.visible[name]
             return [Unit(folder, "unlink", name=name)]
+        if call.op is Op.MARK and call.one.startswith(b"RESTART"):
+            self._open.clear()
         return []
 
     def _opened(self, call: Call) -> list[Unit]:

@@ -144,10 +144,10 @@ static int open_any(int (*real)(const char *, int, ...), const char *path, int f
             record(OPEN, fd, flags, path, (uint32_t)strlen(path), NULL, 0);
         }
         if (met == KILL_AFTER) kill(getpid(), SIGKILL);
-        if (met == FAIL_AFTER && fd >= 0) {
+        if (met == FAIL_AFTER) {
             REAL(close, int, int);
-            real_close(fd);
-            traced[fd] = 0;
+            if (fd >= 0) real_close(fd);
+            if (fd >= 0 && fd < FDS) traced[fd] = 0;
             fd = failed(met);
         }
     }

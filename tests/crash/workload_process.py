@@ -1,11 +1,10 @@
 """The process under test: a scripted use of one log, telling the tracer what it was promised and when.
 
-``python workload_process.py record NAME SEED DEFECT FOLDER`` runs one workload under the tracer and leaves ``trace``,
-``marks`` and ``frames`` in FOLDER, the log in FOLDER/root. ``... serve FOLDER`` forks one child a request instead
-(see ``fault_runs.py``), so that hundreds of faults cost no interpreter start each.
+``python workload_process.py NAME SEED DEFECT FOLDER`` runs one workload under the tracer and leaves ``trace`` and
+``frames`` in FOLDER, the log in FOLDER/root. ``fault_process.py`` runs the same workloads under faults.
 
-Marks: ``TRY n`` (records up to n are about to be appended), ``CREATED``, ``ACK n link``, ``FILE name digest``,
-``ERROR type`` (the workload was told of a failure).
+Marks: ``TRY n`` (records up to n are about to be appended), ``CREATED``, ``ACK n link``, ``FILE name digest``;
+under faults also ``FAULT n call path``, ``ERROR type``, ``REFUSED type``, ``UNTYPED type`` and ``DONE calls``.
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ from typing import Any
 import lmdb
 from blake3 import blake3
 
-from tests.crash.tracing import Fault, Tracer
-from wal import head, lmdb_storage
+from tests.crash.tracing import Tracer
+from wal import durable_file, head, lmdb_storage
 from wal.blob import blob_file
 from wal.directory import create_log_directory, open_log_directory
 from wal.errors import LogError
 from wal.genesis import Genesis
+from wal.limits import PAYLOAD_BYTES_MAX
 from wal.log import Log
 from wal.note import Ed25519Signer
 from wal.opening import open_log
@@ -51,10 +51,14 @@ class Session:
 
     def __init__(self, folder: str, tracer: Tracer, seed: int) -> None:
         self.path = os.path.join(folder, "root", "log")
+        if not os.path.lexists(os.path.join(folder, "unseen")):
+            os.mkdir(os.path.join(folder, "root"))
+            os.symlink("root", os.path.join(folder, "unseen"))
         self.random = random.Random(seed)
         self.clock = Clock()
         self.log: Log | None = None
         self._tracer = tracer
+        self._unseen = os.path.join(folder, "unseen", "log")
 
     def create(self) -> None:
         create_log_directory(self.path, GENESIS, signer=SIGNER, clock=self.clock, map_bytes=MAP_BYTES)
@@ -64,11 +68,13 @@ class Session:
         self.log, _ = open_log_directory(
             self.path, signer=SIGNER, clock=self.clock, map_bytes=MAP_BYTES, threaded=threaded
         )
+        self._tracer.mark(f"OPENED {self.log.size}")
 
     def open_unclean(self) -> None:
         """Open after ``abandon`` without the probe process, which would only read."""
         storage = lmdb_storage.LmdbStorage(self.path, writable=True, map_bytes=MAP_BYTES)
         self.log, _ = open_log(storage, signer=SIGNER, clock=self.clock, threaded=False)
+        self._tracer.mark(f"OPENED {self.log.size}")
 
     def payload(self, size: int = 0) -> bytes:
         """Random bytes; by default 0 to 400, which mixes several records a page with one of almost no page."""
@@ -80,6 +86,16 @@ class Session:
         receipt = self.log.append(payloads)
         self._tracer.mark(f"ACK {receipt.last} {receipt.link.hex()}")
 
+    def client(self, number: int, count: int) -> None:
+        """One of many threads: marks what it was told, and goes on after an error to see it refused again."""
+        assert self.log is not None
+        for turn in range(count):
+            try:
+                receipt = self.log.append([b"client %d turn %d" % (number, turn)])
+                self._tracer.mark(f"ACK {receipt.last} {receipt.link.hex()}")
+            except LogError as error:
+                self._tracer.mark(f"REFUSED {type(error).__name__}")
+
     def singles(self, count: int) -> None:
         for _ in range(count):
             self.append([self.payload()])
@@ -89,18 +105,18 @@ class Session:
 
     def blob(self, size: int) -> None:
         assert self.log is not None
-        raw = self.random.randbytes(size)
-        self._file(blob_file(self.log.put_blob(raw)))
+        raw = random.Random(size).randbytes(size)  # a second life stores the same blob again
+        self._file(blob_file(self.log.put_blob(raw)), raw)
 
     def snapshot(self, size: int) -> None:
         assert self.log is not None
-        self.log.put_file("snapshots/state", self.random.randbytes(size))
-        self._file("snapshots/state")
+        raw = self.random.randbytes(size)
+        self.log.put_file("snapshots/state", raw)
+        self._file("snapshots/state", raw)
 
     def checkpoint(self) -> None:
         assert self.log is not None
-        self.log.checkpoint()
-        self._file("checkpoints/latest")
+        self._file("checkpoints/latest", self.log.checkpoint())
 
     def close(self) -> None:
         assert self.log is not None
@@ -113,13 +129,21 @@ class Session:
         for name in self.log.storage.list_files("segments"):
             self._file(f"segments/{name}")
 
-    def _file(self, name: str) -> None:
-        with open(os.path.join(os.path.dirname(self.path), "log", name), "rb") as file:
-            self._tracer.mark(f"FILE {name} {blake3(file.read()).hexdigest()}")
+    def _file(self, name: str, raw: bytes = b"") -> None:
+        """Mark a file as promised; bytes that the log did not hand out are read behind the tracer's back."""
+        if not raw:
+            with open(os.path.join(self._unseen, name), "rb") as file:
+                raw = file.read()
+        self._tracer.mark(f"FILE {name} {blake3(raw).hexdigest()}")
 
     def frames(self) -> list[bytes]:
+        """Every frame of the finished log, read through a storage of its own."""
         assert self.log is not None
-        return [raw for _, raw in self.log.storage.scan(1, self.log.size + 1)]
+        self.log.abandon()
+        storage = lmdb_storage.LmdbStorage(self.path, writable=False)
+        frames = [raw for _, raw in storage.scan(1, storage.last_index() + 1)]
+        storage.close()
+        return frames
 
 
 def mixed(session: Session) -> None:
@@ -182,13 +206,50 @@ def small(session: Session) -> None:
     session.close()
 
 
-WORKLOADS: dict[str, Callable[[Session], None]] = {"mixed": mixed, "border": border, "small": small}
+def large(session: Session) -> None:
+    """One record of the greatest size, which LMDB spreads over hundreds of pages."""
+    session.create()
+    session.open()
+    session.singles(1)
+    session.append([session.payload(PAYLOAD_BYTES_MAX)])
+    session.close()
+
+
+def crowd(session: Session) -> None:
+    """Fifty threads append at once, so that groups form."""
+    import threading
+
+    session.create()
+    session.open(threaded=True)
+    threads = [threading.Thread(target=session.client, args=(number, 6)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    session.close()
+
+
+def again(session: Session) -> None:
+    """The second life after a kill: whatever is there is opened (or made), and used as before."""
+    if not os.path.exists(session.path):
+        session.create()
+    session.open_unclean()
+    session.blob(2_000)
+    session.snapshot(301)
+    session.singles(2)
+    session.checkpoint()
+
+
+WORKLOADS: dict[str, Callable[[Session], None]] = {
+    "mixed": mixed, "border": border, "small": small, "large": large, "crowd": crowd, "again": again,
+}  # fmt: skip
 
 
 _LMDB: Any = lmdb
 _OS: Any = os
 _STORAGE: Any = lmdb_storage
 _WRITER: Any = GroupWriter
+_DURABLE: Any = durable_file
 
 
 def _no_metasync() -> None:
@@ -228,7 +289,7 @@ def _unsynced_head() -> None:
 
 
 def _unsynced_folders() -> None:
-    _STORAGE._sync_directory = lambda path: None
+    _STORAGE.sync_folder = _DURABLE.sync_folder = lambda path: None
 
 
 DEFECTS: dict[str, Callable[[], None]] = {
@@ -241,70 +302,20 @@ DEFECTS: dict[str, Callable[[], None]] = {
 def record(name: str, seed: int, defect: str, folder: str) -> None:
     """Run a workload once under the tracer and write down the frames that it ended with."""
     DEFECTS[defect]()
-    os.mkdir(os.path.join(folder, "root"))
     tracer = Tracer()
     session = Session(folder, tracer, seed)
     tracer.start(os.path.join(folder, "root"), trace=os.path.join(folder, "trace"))
     WORKLOADS[name](session)
     tracer.stop()
+    write_frames(session, folder)
+
+
+def write_frames(session: Session, folder: str) -> None:
+    """Leave every frame of the log in FOLDER/frames, each behind its length."""
     with open(os.path.join(folder, "frames"), "wb") as file:
         for frame in session.frames():
             file.write(len(frame).to_bytes(4, "big") + frame)
 
 
-def run_child(name: str, seed: int, folder: str, at: int, fault: Fault) -> int:
-    """One run under one fault. After the first error the workload tries on: a stopped log must refuse. Returns 0."""
-    tracer = Tracer()
-    session = Session(folder, tracer, seed)
-    os.mkdir(os.path.join(folder, "root"))
-    tracer.start(os.path.join(folder, "root"), marks=os.path.join(folder, "marks"), at=at, fault=fault)
-    try:
-        WORKLOADS[name](session)
-    except LogError as error:
-        tracer.mark(f"ERROR {type(error).__name__} {error}")
-    except BaseException as error:
-        tracer.mark(f"UNTYPED {type(error).__name__} {error}")
-    else:
-        tracer.mark(f"DONE {tracer.stop()}")
-        return 0
-    _insist(session, tracer)
-    tracer.mark(f"DONE {tracer.stop()}")
-    return 0
-
-
-def _insist(session: Session, tracer: Tracer) -> None:
-    """Three more appends, a file and a close through the log object that failed."""
-    if session.log is None:
-        return
-    attempts: list[Callable[[], None]] = [lambda: session.singles(1)] * 3
-    for attempt in [*attempts, lambda: session.blob(500), session.close]:
-        try:
-            attempt()
-        except LogError as error:
-            tracer.mark(f"REFUSED {type(error).__name__}")
-        except BaseException as error:
-            tracer.mark(f"UNTYPED {type(error).__name__} {error}")
-
-
-def serve(folder: str) -> None:
-    """Requests ``NUMBER NAME SEED AT FAULT`` on stdin; the run's folder is FOLDER/NUMBER; answers ``NUMBER STATUS``."""
-    for line in sys.stdin:
-        number, name, seed, at, fault = line.split()
-        home = os.path.join(folder, number)
-        os.mkdir(home)
-        child = os.fork()
-        if child == 0:
-            status = 90
-            try:
-                status = run_child(name, int(seed), home, int(at), Fault(int(fault)))
-            finally:
-                os._exit(status)
-        _, status = os.waitpid(child, 0)
-        print(number, status, flush=True)
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "record":
-        record(sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5])
-    else:
-        serve(sys.argv[2])
+    record(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
