@@ -29,7 +29,7 @@ from wal.genesis import decode_genesis
 from wal.head import HeadReading, Slot, read_slots
 from wal.log import Clock, Log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
-from wal.manifest import Manifest, decode_manifest
+from wal.manifest import Manifest, decode_manifest, encode_manifest
 from wal.note import Signer
 from wal.reader import CHECKPOINT_FILE
 from wal.record import EMPTY, KIND_RECOVERED, Head, Record, decode
@@ -49,6 +49,7 @@ class Examination(NamedTuple):
     broken_at: int | None
     checkpoint: Checkpoint | None
     findings: tuple[str, ...]
+    manifest_damaged: bool = False
 
     @property
     def committed(self) -> int:
@@ -79,6 +80,7 @@ class _Examiner:
         self.checkpoint: Checkpoint | None = None
         self.checked_from = 0
         self.broken_at: int | None = None
+        self.manifest_damaged = False
         self.facts = dict.fromkeys(Evidence._fields, True)
 
     def run(self) -> Examination:
@@ -100,6 +102,7 @@ class _Examiner:
             self.broken_at,
             self.checkpoint,
             tuple(self.findings),
+            self.manifest_damaged,
         )
 
     def _gather(self) -> None:
@@ -160,7 +163,8 @@ class _Examiner:
         try:
             return decode_manifest(manifest_raw, genesis.origin)
         except CorruptFileError as error:
-            self.findings.append(str(error))  # a damaged manifest only costs speed here: check from index 1
+            self.findings.append(str(error))
+            self.manifest_damaged = True  # it only costs time: records are checked from index 1, and sealed again
             return Manifest()
 
     def _read_checkpoint(self, note: bytes | None, origin: str) -> None:
@@ -275,6 +279,8 @@ def open_log(
         raise refuse(examination, storage.name)
     if verdict is Verdict.CUT_TAIL:
         _cut_tail(storage, examination)
+    if examination.manifest_damaged:
+        _forget_manifest(storage)
     slot = examination.slots.newest
     assert slot is not None
     last = storage.last_index()
@@ -308,6 +314,17 @@ def _cut_tail(storage: Storage, examination: Examination) -> None:
     frames = b"".join(raw for _, raw in storage.scan(first, last + 1))
     storage.put_file(f"evidence/cut-{first}-{last}-{blake3(frames).hexdigest()}.frames", frames)
     storage.cut(first - 1)
+
+
+def _forget_manifest(storage: Storage) -> None:
+    """Keep a damaged list of segments as evidence and begin an empty one.
+
+    The list is derived: sealing goes through all records again, verifies them, and writes the same segments.
+    """
+    raw = storage.get_file(MANIFEST_FILE)
+    assert raw is not None
+    storage.put_file(f"evidence/manifest-{blake3(raw).hexdigest()}", raw)
+    storage.put_file(MANIFEST_FILE, encode_manifest(()))
 
 
 def _unrecorded_cuts(storage: Storage, last: int) -> list[bytes]:

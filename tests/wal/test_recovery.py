@@ -33,6 +33,7 @@ from wal.head import SLOT_BYTES, CommitPoint, Slot, encode_slot, read_slots
 from wal.limits import SEGMENT_RECORDS
 from wal.lmdb_storage import LmdbStorage, create_directory
 from wal.log import Log, create_log
+from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.memory_storage import MemoryStorage
 from wal.opening import Examination, examine, open_log
 from wal.reader import CHECKPOINT_FILE
@@ -222,6 +223,22 @@ def test_opening_twice_changes_nothing_the_second_time(opener: Opener) -> None:
     before = content(storage)
     reopen(storage)[0].abandon()
     assert content(opener()) == before
+
+
+@pytest.mark.requirement("STORAGE-13.3")
+def test_a_damaged_manifest_is_kept_as_evidence_and_its_segments_are_sealed_again(opener: Opener) -> None:
+    """@J: the list of segments can be derived: opening goes on, checks from record 1, and seals the same bytes anew."""
+    storage = sealed_store(opener)
+    before = content(storage)
+    damaged = flip(before[2][MANIFEST_FILE] or b"")
+    storage.put_file(MANIFEST_FILE, damaged)
+    log, examination = reopen(storage)
+    assert (examination.case.verdict, examination.checked_from) == (Verdict.OPEN, 1)
+    assert [storage.get_file(f"evidence/{name}") for name in storage.list_files("evidence")] == [damaged]
+    log.append([b"the next commit seals"])
+    log.abandon()
+    after = content(opener())
+    assert {name: after[2][name] for name in before[2]} == before[2]
 
 
 # ---- stores that halt ----
