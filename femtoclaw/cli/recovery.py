@@ -44,7 +44,11 @@ def _dry_run(home: Home, output: Output) -> int:
         [
             ("records in the store", examination.last),
             ("promised (HEAD)", examination.committed),
-            ("checked from", examination.checked_from or "clean stop: nothing to check"),
+            (
+                "checked from",
+                examination.checked_from
+                or ("the last record (clean stop)" if examination.slots.clean else "nothing yet"),
+            ),
         ]
     )
     for finding in examination.findings:
@@ -58,6 +62,8 @@ def _advice(verdict: Verdict) -> str:
         return "`femtoclaw recover` would open it as it is and close what a crash cut."
     if verdict is Verdict.CUT_TAIL:
         return "`femtoclaw recover` would move the damaged, never acknowledged tail to log/evidence and go on."
+    if verdict is Verdict.HALT_HEAD_MISSING:
+        return "`femtoclaw recover` would rebuild HEAD if the records reach the newest signed checkpoint and match it."
     return "`femtoclaw recover` will not open it. Repair with --from-archive PATH, or --salvage; accept a loss with --accept-gap."
 
 
