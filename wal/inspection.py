@@ -106,6 +106,8 @@ def _verify(path: str, deep: str = "") -> dict[str, Any]:
         reader = LogReader(storage)
         chain = _check_chain(storage, path)
         findings.extend(chain.findings)
+        for index in storage.unfindable():
+            findings.append(Finding("RECORD_UNFINDABLE", f"index {index}", "found by its index", "met only in passing"))
         findings.extend(check_promises(storage, chain))
         findings.extend(check_segments(storage, reader.key, chain.segment_roots))
         findings.extend(check_blobs(storage))

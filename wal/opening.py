@@ -285,7 +285,8 @@ def open_log(
     assert slot is not None
     last = storage.last_index()
     raw = storage.get(last)
-    assert raw is not None
+    if raw is None:  # LMDB meets it in order and does not find it by its key
+        raise CorruptRecordError("the last record cannot be found", where=f"{storage.name}, index {last}")
     record = decode(raw, f"index {last}")
     log = Log(
         storage,

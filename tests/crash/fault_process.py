@@ -1,7 +1,7 @@
 """The server half of ``fault_runs``: runs a workload under one fault a request, then recovers what it left.
 
-``python fault_process.py RECORDING NAME SEED SCRATCH`` with the tracer preloaded reads ``NUMBER AT FAULT`` a line and
-answers one JSON object a line. The run and the recovery are forked children, so that hundreds of faults cost no
+``python fault_process.py RECORDING NAME SEED SCRATCH DEFECT`` with the tracer preloaded reads ``NUMBER AT FAULT`` a
+line and answers one JSON object a line. The run and the recovery are forked children, so that hundreds of faults cost no
 interpreter start each; LMDB is never open in the parent when it forks.
 """
 
@@ -22,10 +22,29 @@ from tests.crash.crash_states import (
     after_restart,
     read_frames,
 )
-from tests.crash.state_process import UNOPENED, VERIFY_EVERY, Expected, StateError, check, write_state
+from tests.crash.state_process import (
+    LOST,
+    UNOPENED,
+    UNSTABLE,
+    VERIFY_EVERY,
+    Expected,
+    StateError,
+    check,
+    recover_log,
+    write_state,
+)
 from tests.crash.tracing import Fault, Tracer, read_trace
-from tests.crash.workload_process import WORKLOADS, Session, write_frames
+from tests.crash.workload_process import (
+    CLIENT_APPENDS,
+    CLIENTS,
+    DEFECTS,
+    WORKLOADS,
+    Session,
+    write_frames,
+)
 from wal.errors import LogError
+from wal.head import read_slots
+from wal.lmdb_storage import LmdbStorage
 
 
 def run(name: str, seed: int, folder: str, at: int, fault: Fault, *, trace: str = "") -> None:
@@ -77,13 +96,34 @@ def recover(recording: Recording, folder: str, marks: list[str]) -> None:
     promise = Promise()
     for line in marks:
         promise = promise.after(line.split())
-    expected = Expected(recording.frames, recording.versions, promise)
+    root = os.path.join(folder, "root")
     try:
-        answer = check(os.path.join(folder, "root"), expected, verify=True)
+        if any(line == "CROWD" for line in marks):
+            answer = _check_crowd(root, marks)
+        else:
+            answer = check(root, Expected(recording.frames, recording.versions, promise), verify=True)
     except StateError as error:
         answer = " ".join(map(str, error.args))
     with open(os.path.join(folder, "answer"), "w") as file:
         file.write(answer)
+
+
+def _check_crowd(root: str, marks: list[str]) -> str:
+    """Threads interleave anew on every run, so each acknowledgement is held to the log that is there."""
+    told = [line.split() for line in marks if line.startswith(("ACK", "REFUSED"))]
+    acked = {int(words[1]): words[2] for words in told if words[0] == "ACK"}
+    storage = LmdbStorage(os.path.join(root, "log"), writable=False)
+    slot = read_slots(storage.read_slots()).newest
+    links = {index: raw[-32:].hex() for index, raw in storage.scan(1, storage.last_index() + 1)}
+    storage.close()
+    if slot is None or any(links.get(index) != link for index, link in acked.items()):
+        raise StateError(LOST, "an acknowledged record is not in the log")
+    if max(acked, default=0) > slot.point.size:
+        raise StateError(LOST, f"acknowledged up to {max(acked)}, HEAD promised {slot.point.size}")
+    if marks[-1].startswith("DONE") and len(told) != CLIENTS * CLIENT_APPENDS:
+        raise StateError(UNSTABLE, f"{len(told)} of {CLIENTS * CLIENT_APPENDS} appends were answered")
+    recover_log(os.path.join(root, "log"))[0].close()
+    return "ok"
 
 
 def _second_life(name: str, seed: int, folder: str, at: int, fault: Fault) -> None:
@@ -138,6 +178,7 @@ def _read(path: str) -> str:
 
 def main(arguments: list[str]) -> None:
     recording, name, seed, scratch = Recording.load(arguments[0]), arguments[1], int(arguments[2]), arguments[3]
+    DEFECTS[arguments[4]]()
     for line in sys.stdin:
         number, at, fault = line.split()
         folder = os.path.join(scratch, number)

@@ -65,16 +65,16 @@ def check(folder: str, expected: Expected, *, verify: bool) -> str:
         if expected.promise.created:
             raise StateError(LOST, "the log is not there")
         create_log_directory(path, GENESIS, signer=SIGNER, clock=_clock(), map_bytes=MAP_BYTES)
-        _recover(path)[0].abandon()
+        recover_log(path)[0].abandon()
         return "none"
     _check_files(path, expected)
-    log, examination = _recover(path)
+    log, examination = recover_log(path)
     _check_records(log, examination, expected)
     head, records = log.head, _records(log)
     log.abandon()
     if verify:
         _verify(path)
-    log, again = _recover(path)
+    log, again = recover_log(path)
     if (log.head, _records(log)) != (head, records) or again.case.verdict is not Verdict.OPEN or again.findings:
         raise StateError(UNSTABLE, f"second recovery: {again.case.label} {again.findings}, {log.head} after {head}")
     _append(log)
@@ -87,7 +87,8 @@ def _clock() -> Clock:
     return Clock(RECOVERY_TIME_NS)
 
 
-def _recover(path: str) -> tuple[Log, Examination]:
+def recover_log(path: str) -> tuple[Log, Examination]:
+    """The real opening, without a probe: this process is the one that may die. Raises StateError."""
     storage = None
     try:
         storage = LmdbStorage(path, writable=True, map_bytes=MAP_BYTES)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.crash.tracing import Tracer
 from wal import durable_file, head, lmdb_storage
 from wal.blob import blob_file
 from wal.directory import create_log_directory, open_log_directory
-from wal.errors import LogError
+from wal.errors import LogError, LogFailedError
 from wal.genesis import Genesis
 from wal.limits import PAYLOAD_BYTES_MAX
 from wal.log import Log
@@ -30,6 +31,7 @@ from wal.note import Ed25519Signer
 from wal.opening import open_log
 from wal.writer import GroupWriter
 
+CLIENTS, CLIENT_APPENDS = 50, 6
 MAP_BYTES = 64 * 1024 * 1024
 SIGNER = Ed25519Signer("crash.example", b"\x07" * 32)
 GENESIS = Genesis("crash.example/log", SIGNER.public, bytes(range(16)))
@@ -86,10 +88,21 @@ class Session:
         receipt = self.log.append(payloads)
         self._tracer.mark(f"ACK {receipt.last} {receipt.link.hex()}")
 
-    def client(self, number: int, count: int) -> None:
+    def crowd(self) -> None:
+        """Many clients at once, then an orderly close."""
+        assert self.log is not None
+        self._tracer.mark("CROWD")
+        threads = [threading.Thread(target=self._client, args=(number,)) for number in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.log.close()
+
+    def _client(self, number: int) -> None:
         """One of many threads: marks what it was told, and goes on after an error to see it refused again."""
         assert self.log is not None
-        for turn in range(count):
+        for turn in range(CLIENT_APPENDS):
             try:
                 receipt = self.log.append([b"client %d turn %d" % (number, turn)])
                 self._tracer.mark(f"ACK {receipt.last} {receipt.link.hex()}")
@@ -217,16 +230,9 @@ def large(session: Session) -> None:
 
 def crowd(session: Session) -> None:
     """Fifty threads append at once, so that groups form."""
-    import threading
-
     session.create()
     session.open(threaded=True)
-    threads = [threading.Thread(target=session.client, args=(number, 6)) for number in range(50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    session.close()
+    session.crowd()
 
 
 def again(session: Session) -> None:
@@ -292,9 +298,20 @@ def _unsynced_folders() -> None:
     _STORAGE.sync_folder = _DURABLE.sync_folder = lambda path: None
 
 
+def _no_latch() -> None:
+    """Go on after a failed write: what I4 forbids."""
+    _WRITER.fail = lambda writer, cause: LogFailedError("forgotten at once", found=cause)
+
+
+def _trusted_cache() -> None:
+    """Believe that what a killed process left in the cache is on the disk."""
+    _STORAGE.LmdbStorage._sync_environment = lambda storage: None
+    _STORAGE.LmdbStorage._keep_folder = lambda storage, folder: os.makedirs(folder, exist_ok=True)
+
+
 DEFECTS: dict[str, Callable[[], None]] = {
-    "none": lambda: None, "metasync": _no_metasync, "head-first": _head_first,
-    "head-unsynced": _unsynced_head, "folders-unsynced": _unsynced_folders,
+    "none": lambda: None, "metasync": _no_metasync, "head-first": _head_first, "head-unsynced": _unsynced_head,
+    "folders-unsynced": _unsynced_folders, "no-latch": _no_latch, "trusted-cache": _trusted_cache,
 }  # fmt: skip
 """Known ways to break the promise, for proving that the enumeration finds them."""
 
