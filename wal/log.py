@@ -48,7 +48,10 @@ class Log(LogReader):
         self._signer = signer
         self._threaded = threaded
         self._manifest = self.manifest()
+        # Taken in this order: checkpointing, sealing, filing.
+        self._checkpointing = threading.Lock()
         self._sealing = threading.Lock()
+        self._filing = threading.Lock()
         self._sealer: threading.Thread | None = None
         self._frontier: Frontier | None = None
         self._opened_at = head.index
@@ -117,15 +120,16 @@ class Log(LogReader):
         self._durable(name, raw)
 
     def _durable(self, name: str, raw: bytes) -> None:
-        if self._writer.failure is not None:
-            raise self._writer.failure
-        try:
-            self.storage.put_file(name, raw)
-        except BoundError:
-            raise  # refused before anything was written
-        except Exception as cause:
-            self._writer.fail(cause)
-            raise
+        with self._filing:
+            if self._writer.failure is not None:
+                raise self._writer.failure
+            try:
+                self.storage.put_file(name, raw)
+            except BoundError:
+                raise  # refused before anything was written
+            except Exception as cause:
+                self._writer.fail(cause)
+                raise
 
     def _committed(self, links: list[bytes]) -> None:
         self._pending.extend(links)
@@ -188,15 +192,16 @@ class Log(LogReader):
 
     def checkpoint(self) -> bytes:
         """Sign the tree's size and root, store the note durably and return it. Idempotent at one size."""
-        frontier = self.frontier()
-        if frontier.size == self._checkpointed:
-            note = self.checkpoint_note()
-            assert note is not None
+        with self._checkpointing:  # from size to file: of two at once, the smaller must not be stored last
+            frontier = self.frontier()
+            if frontier.size == self._checkpointed:
+                note = self.checkpoint_note()
+                assert note is not None
+                return note
+            note = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), [self._signer])
+            self._durable(CHECKPOINT_FILE, note)
+            self._checkpointed = frontier.size
             return note
-        note = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), [self._signer])
-        self._durable(CHECKPOINT_FILE, note)
-        self._checkpointed = frontier.size
-        return note
 
     def confirm(self) -> None:
         """Move the commit point up to records that a crash left durable but unpromised."""

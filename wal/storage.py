@@ -4,8 +4,8 @@ Two implementations pass one contract suite (``tests/contract/test_storage.py``)
 ``MemoryStorage`` for tests and simulation. Every method that changes something is durable when it returns and atomic
 (after a crash all of it is there or nothing). When one raises ``OSError`` or a ``LogError`` other than LogFullError
 or BoundError, its outcome is unknown and the caller must never write again through this object (I4). ``append``,
-``cut`` and ``write_slot`` are serialized by the caller; ``put_file`` may run beside them; readers may call ``get``,
-``scan``, ``get_file`` and ``list_files`` from any thread at any time.
+``cut`` and ``write_slot`` are serialized by the caller; so are calls of ``put_file``, but they may run beside the other
+three; readers may call ``get``, ``scan``, ``get_file`` and ``list_files`` from any thread at any time.
 """
 
 from __future__ import annotations

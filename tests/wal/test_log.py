@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from tests.wal.sample_log import GENESIS, ORIGIN, OTHER_SIGNER, SIGNER, T0, make
 from wal.blob import blob_file, read_blob
 from wal.chain import verify_run
 from wal.checkpoint import open_checkpoint
+from wal.directory import create_log_directory, open_log_directory
 from wal.errors import (
     BoundError,
     CorruptFileError,
@@ -368,6 +371,37 @@ def test_a_blob_over_the_bound_is_refused_and_the_log_goes_on() -> None:
         log.put_blob(bytes(BLOB_BYTES_MAX + 1))
     assert log.append([b"next"]).last == 2
     assert [name for name in storage.files if name.startswith("blobs/")] == []
+
+
+def test_threads_may_store_blobs_and_checkpoints_at_once(tmp_path: Path) -> None:
+    """On a real disk: the same blob from many threads, and a stored checkpoint that never falls behind a returned one."""
+    path = str(tmp_path / "log")
+    create_log_directory(path, GENESIS, signer=SIGNER, clock=ticking_clock(), map_bytes=1 << 26)
+    log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(2 * T0), map_bytes=1 << 26)
+    wrong: list[object] = []
+
+    def size_of(note: bytes | None) -> int:
+        return open_checkpoint(note or b"", [log.key], ORIGIN).checkpoint.size
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(30):
+                log.put_blob(b"the same output %d" % turn)
+                log.append([b"%d" % number])
+                signed = size_of(log.checkpoint())
+                if size_of(log.checkpoint_note()) < signed:
+                    wrong.append(signed)
+        except LogError as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert log.head.index == 1 + 6 * 30
+    log.close()
 
 
 # ---- creation and reopening ----
