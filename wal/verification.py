@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from wal.blob import blob_name
+from wal.chain import follow
 from wal.checkpoint import open_checkpoint
 from wal.errors import CorruptFileError, LogError, UnknownFormatError
 from wal.head import CLEAN, read_slots
@@ -17,7 +19,7 @@ from wal.limits import SEGMENT_RECORDS
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
 from wal.reader import CHECKPOINT_FILE, LogReader
-from wal.record import EMPTY, KIND_GENESIS, Head, decode
+from wal.record import EMPTY, KIND_GENESIS, Head, Record, decode
 from wal.segment import decode_segment, open_seal
 from wal.storage import Storage
 
@@ -50,45 +52,100 @@ class RangeReport(NamedTuple):
 def check_range(frames: Iterable[tuple[int, bytes]], first: int, stop: int) -> RangeReport:
     """Check records first <= index < stop; ``first - 1`` is a multiple of the segment size."""
     assert (first - 1) % SEGMENT_RECORDS == 0
-    findings: list[Finding] = []
-    roots: list[bytes] = []
-    leaves: list[bytes] = []
-    prev: bytes | None = None
-    link, time_ns, epoch, expected = b"", 0, 0, first
-    for key, raw in frames:
-        where = f"index {key}"
-        if key != expected:
-            findings.append(Finding("RECORD_MISSING", f"index {expected}", f"index {expected}", where))
-        try:
-            record = decode(raw, where)
-        except LogError as error:
-            code = "FORMAT_UNKNOWN" if isinstance(error, UnknownFormatError) else "RECORD_DAMAGED"
-            findings.append(Finding(code, where, str(error.expected), f"{error.what}: {error.found}"))
-            link, expected = raw[-32:], key + 1
-            leaves.append(leaf_hash(link))
-            continue
-        if prev is None:
-            prev = record.prev
-        elif record.prev != link:
-            findings.append(Finding("CHAIN_BROKEN", where, link.hex(), record.prev.hex()))
-        if record.index != key:
-            findings.append(Finding("RECORD_MISPLACED", where, str(key), str(record.index)))
-        if record.time_ns < time_ns or record.epoch < epoch:
-            findings.append(Finding("ORDER_BACKWARDS", where, f"{epoch}/{time_ns}", f"{record.epoch}/{record.time_ns}"))
-        if (record.kind == KIND_GENESIS) != (key == 1):
-            findings.append(Finding("GENESIS_MISPLACED", where, "only index 1", f"kind {record.kind}"))
-        link, time_ns, epoch, expected = record.link, record.time_ns, record.epoch, key + 1
-        leaves.append(leaf_hash(link))
-        if len(leaves) == SEGMENT_RECORDS:
-            roots.append(_root(leaves))
-            leaves = []
-        if len(findings) > FINDINGS_MAX:
+    checker = _RangeChecker(first)
+    stream = iter(frames)
+    while chunk := list(itertools.islice(stream, SEGMENT_RECORDS)):
+        if not checker.whole(chunk):
+            checker.one_by_one(chunk)
+        if len(checker.findings) > FINDINGS_MAX:
             break
-    if expected < stop and len(findings) <= FINDINGS_MAX:
-        findings.append(Finding("RECORD_MISSING", f"index {expected}", f"records up to {stop - 1}", str(expected - 1)))
-    return RangeReport(
-        first, expected - 1, prev or b"", link, tuple(roots), tuple(leaves), tuple(findings[:FINDINGS_MAX])
-    )
+    return checker.report(first, stop)
+
+
+class _RangeChecker:
+    """A whole run of sound records in one sweep; whatever is not sound record by record, to say what is wrong with it."""
+
+    def __init__(self, first: int) -> None:
+        self.findings: list[Finding] = []
+        self.roots: list[bytes] = []
+        self.leaves: list[bytes] = []
+        self.prev: bytes | None = None
+        self.link = b""
+        self.time_ns = self.epoch = 0
+        self.expected = first
+
+    def whole(self, chunk: list[tuple[int, bytes]]) -> bool:
+        """True when every record of ``chunk`` is sound and follows what came before; then all of it is taken in."""
+        try:
+            head = Head(self.expected - 1, decode(chunk[0][1]).prev if self.prev is None else self.link)
+            records = list(follow(head, chunk))
+        except LogError:
+            return False
+        begin, end = records[0], records[-1]
+        if begin.time_ns < self.time_ns or begin.epoch < self.epoch:
+            return False
+        if [record.index for record in records if record.kind == KIND_GENESIS] != ([1] if self.expected == 1 else []):
+            return False
+        self.prev = begin.prev if self.prev is None else self.prev
+        self.link, self.time_ns, self.epoch, self.expected = end.link, end.time_ns, end.epoch, end.index + 1
+        self._grow([leaf_hash(record.link) for record in records])
+        return True
+
+    def _grow(self, leaves: list[bytes]) -> None:
+        self.leaves.extend(leaves)
+        while len(self.leaves) >= SEGMENT_RECORDS:
+            self.roots.append(_root(self.leaves[:SEGMENT_RECORDS]))
+            del self.leaves[:SEGMENT_RECORDS]
+
+    def one_by_one(self, chunk: list[tuple[int, bytes]]) -> None:
+        """Say what is wrong with each record of ``chunk``."""
+        for key, raw in chunk:
+            where = f"index {key}"
+            if key != self.expected:
+                self._find("RECORD_MISSING", f"index {self.expected}", f"index {self.expected}", where)
+            self.expected = key + 1
+            try:
+                record = decode(raw, where)
+            except LogError as error:
+                code = "FORMAT_UNKNOWN" if isinstance(error, UnknownFormatError) else "RECORD_DAMAGED"
+                self._find(code, where, str(error.expected), f"{error.what}: {error.found}")
+                self.link = raw[-32:]
+                self._grow([leaf_hash(self.link)])
+                continue
+            self._judge(record, key, where)
+
+    def _judge(self, record: Record, key: int, where: str) -> None:
+        if self.prev is None:
+            self.prev = record.prev
+        elif record.prev != self.link:
+            self._find("CHAIN_BROKEN", where, self.link.hex(), record.prev.hex())
+        if record.index != key:
+            self._find("RECORD_MISPLACED", where, str(key), str(record.index))
+        if record.time_ns < self.time_ns or record.epoch < self.epoch:
+            found = f"{record.epoch}/{record.time_ns}"
+            self._find("ORDER_BACKWARDS", where, f"{self.epoch}/{self.time_ns}", found)
+        if (record.kind == KIND_GENESIS) != (key == 1):
+            self._find("GENESIS_MISPLACED", where, "only index 1", f"kind {record.kind}")
+        self.link, self.time_ns, self.epoch = record.link, record.time_ns, record.epoch
+        self._grow([leaf_hash(record.link)])
+
+    def _find(self, code: str, where: str, expected: str, found: str) -> None:
+        self.findings.append(Finding(code, where, expected, found))
+
+    def report(self, first: int, stop: int) -> RangeReport:
+        """What was found, with what is missing at the end."""
+        if self.expected < stop and len(self.findings) <= FINDINGS_MAX:
+            last = str(self.expected - 1)
+            self._find("RECORD_MISSING", f"index {self.expected}", f"records up to {stop - 1}", last)
+        return RangeReport(
+            first,
+            self.expected - 1,
+            self.prev or b"",
+            self.link,
+            tuple(self.roots),
+            tuple(self.leaves),
+            tuple(self.findings[:FINDINGS_MAX]),
+        )
 
 
 def _root(leaves: list[bytes]) -> bytes:

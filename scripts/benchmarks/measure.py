@@ -48,10 +48,15 @@ def process_ms(arguments: list[str], *, runs: int = 15, env: dict[str, str] | No
     return p50(samples) * 1e3
 
 
-def rss_mb() -> float:
-    """Resident memory of this process in MB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def resident_mb() -> tuple[float, float]:
+    """(anonymous, file-backed) resident memory of this process in MB: LMDB's mapped pages are the latter."""
+    sizes = {}
+    with open("/proc/self/status") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in ("RssAnon", "RssFile"):
+                sizes[name] = int(rest.split()[0]) * 1024 / 1e6
+    return sizes["RssAnon"], sizes["RssFile"]
 
 
 def environment() -> list[str]:
