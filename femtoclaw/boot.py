@@ -64,18 +64,31 @@ def start(home: Home, sources: Sources) -> Started:
     except (FemtoClawError, LogError) as error:
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
         raise
+    authority = _authority(log)
     try:
-        authority = Authority(log, load_state(log), _Snapshots(log))
         authority.perform(
             commands.StartRuntime(boot_id, VERSION, platform.python_version(), examination.case.verdict.value)
         )
         unknown, cut = _close_interrupted(authority)
         adopted = _adopt(home, authority, effective)
+    except FemtoClawError as error:
+        # The operator's files are wrong, the log is not: leave it closed in order, with the reason in it.
+        journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
+        stop(Started(home, log, authority, examination, (), (), ()), f"start failed: {error.code}")
+        raise
     except BaseException:
         log.abandon()
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
     return Started(home, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted))
+
+
+def _authority(log: Log) -> Authority:
+    try:
+        return Authority(log, load_state(log), _Snapshots(log))
+    except BaseException:
+        log.abandon()
+        raise
 
 
 def stop(started: Started, reason: str) -> None:

@@ -45,9 +45,13 @@ class Node:
     def call(self, *arguments: str, stdin: bytes = b"", human: bool = False, expect: int | None = 0) -> Answer:
         """Run one command; by default with --json, and exit 0 is expected."""
         words = self.command(*([] if human else ["--json"]), *arguments)
-        done = subprocess.run(words, input=stdin, capture_output=True, env=environment(), cwd=self.path.parent, check=False)
+        done = subprocess.run(
+            words, input=stdin, capture_output=True, env=environment(), cwd=self.path.parent, check=False
+        )
         stdout, stderr = done.stdout.decode(), done.stderr.decode()
-        answer = Answer(done.returncode, [] if human else [json.loads(line) for line in stdout.splitlines()], stdout, stderr)
+        answer = Answer(
+            done.returncode, [] if human else [json.loads(line) for line in stdout.splitlines()], stdout, stderr
+        )
         assert expect is None or done.returncode == expect, answer
         return answer
 

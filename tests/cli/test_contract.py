@@ -102,7 +102,11 @@ def test_wrong_usage_exits_with_2_and_a_remedy(node: Node, words: list[str]) -> 
 def test_heavy_libraries_are_not_imported_where_they_are_not_needed(node: Node, words: list[str]) -> None:
     """--version, --help and reading commands load neither grpc nor cedarpy; run loads no grpc."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *node.command(*words)[1:]], capture_output=True, text=True, env=environment(), check=False
+        [sys.executable, "-X", "importtime", *node.command(*words)[1:]],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
     )
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     assert not loaded & {"grpc", "cedarpy", "jsonschema_rs", "nacl"}
@@ -140,7 +144,12 @@ def test_the_tour_of_the_readme_names_real_commands() -> None:
 def test_demo_shows_what_it_claims(tmp_path: Path) -> None:
     """The whole story, in under 15 seconds after set-up."""
     done = subprocess.run(
-        [sys.executable, "-c", START, "demo", "--json"], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False
+        [sys.executable, "-c", START, "demo", "--json"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     body = json.loads(done.stdout)
