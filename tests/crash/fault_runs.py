@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from tests.crash.exploration import Explorer, Plan
-from tests.crash.tracing import ROOT, Call, Fault, Op, environment
+from tests.crash.tracing import ROOT, Fault, environment
 
 PROMISES = ("ACK", "FILE", "CREATED")
 ABSORBED = (Fault.SHORT, Fault.INTERRUPTED)
@@ -61,9 +61,10 @@ class Run(NamedTuple):
         return f"{place}: promised after the error: {promised}" if promised else ""
 
 
-def calls_of(trace: Iterable[Call]) -> int:
-    """How many of a trace's records are calls that can meet a fault."""
-    return sum(call.op not in (Op.MARK, Op.CLOSE) for call in trace)
+def operations_of(explorer: Explorer, plan: Plan) -> int:
+    """How many calls of a workload can meet a fault; failing ones count, which the trace does not hold."""
+    with open(os.path.join(explorer.recording(plan)[0], "operations")) as file:
+        return int(file.read())
 
 
 def run_faults(

@@ -1,7 +1,8 @@
 """The process under test: a scripted use of one log, telling the tracer what it was promised and when.
 
-``python workload_process.py NAME SEED DEFECT FOLDER`` runs one workload under the tracer and leaves ``trace`` and
-``frames`` in FOLDER, the log in FOLDER/root. ``fault_process.py`` runs the same workloads under faults.
+``python workload_process.py NAME SEED DEFECT FOLDER`` runs one workload under the tracer and leaves ``trace``,
+``frames`` and ``operations`` (how many calls can meet a fault) in FOLDER, and the log in FOLDER/root.
+``fault_process.py`` runs the same workloads under faults.
 
 Marks: ``TRY n`` (records up to n are about to be appended), ``CREATED``, ``ACK n link``, ``FILE name digest``;
 under faults also ``FAULT n call path``, ``ERROR type``, ``REFUSED type``, ``UNTYPED type`` and ``DONE calls``.
@@ -323,8 +324,10 @@ def record(name: str, seed: int, defect: str, folder: str) -> None:
     session = Session(folder, tracer, seed)
     tracer.start(os.path.join(folder, "root"), trace=os.path.join(folder, "trace"))
     WORKLOADS[name](session)
-    tracer.stop()
+    operations = tracer.stop()
     write_frames(session, folder)
+    with open(os.path.join(folder, "operations"), "w") as file:
+        file.write(str(operations))
 
 
 def write_frames(session: Session, folder: str) -> None:
