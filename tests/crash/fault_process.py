@@ -30,6 +30,7 @@ from tests.crash.state_process import (
     Expected,
     StateError,
     check,
+    check_state,
     recover_log,
     write_state,
 )
@@ -100,6 +101,9 @@ def recover(recording: Recording, folder: str, marks: list[str]) -> None:
     try:
         if any(line == "CROWD" for line in marks):
             answer = _check_crowd(root, marks)
+        elif states := [line.split() for line in marks if line.startswith("STATE")]:
+            check_state(os.path.join(root, "log"), int(states[-1][1]), states[-1][2])
+            answer = f"ok {states[-1][1]}"
         else:
             answer = check(root, Expected(recording.frames, recording.versions, promise), verify=True)
     except StateError as error:

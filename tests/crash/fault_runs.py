@@ -42,7 +42,7 @@ class Run(NamedTuple):
     def problem(self) -> str:
         """Why this run breaks the fail-stop rule or lost something; empty when all is well."""
         place = f"{self.fault.name} at {self.met or self.at}"
-        if self.recovered not in ("ok", "none"):
+        if self.recovered.split()[0] not in ("ok", "none"):
             return f"{place}: after recovery {self.recovered}"
         if any(line.startswith("UNTYPED") for line in self.marks):
             return f"{place}: {[line for line in self.marks if line.startswith('UNTYPED')]}"

@@ -154,6 +154,24 @@ def _verify(path: str) -> None:
         raise StateError(UNSTABLE, f"verify after recovery: {answer['findings'][:3]}")
 
 
+def check_state(path: str, size: int, expected: str) -> None:
+    """Recover a log of the runtime and fold its first ``size`` records: the state must have the expected hash."""
+    from femtoclaw.restore import fold_records
+    from femtoclaw.state import EMPTY, state_hash
+    from tests.femtoclaw import simulated
+
+    storage = LmdbStorage(path, writable=True, map_bytes=MAP_BYTES)
+    log, _ = opening.open_log(storage, signer=simulated.SIGNER, clock=_clock(), threaded=False)
+    try:
+        if log.size < size:
+            raise StateError(LOST, f"{size} records were acknowledged, {log.size} are there")
+        found = state_hash(fold_records(EMPTY, log.scan(1, size + 1)))
+        if found != expected:
+            raise StateError(LOST, f"state after {size} records is {found}, acknowledged was {expected}")
+    finally:
+        log.abandon()
+
+
 def _head_check_off() -> None:
     """The mutation: opening believes LMDB alone, as if no HEAD slot had ever promised anything."""
 

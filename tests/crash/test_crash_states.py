@@ -11,13 +11,17 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from tests.crash.crash_states import CrashState, Recording, Replayer, enumerate_states
 from tests.crash.disk_model import Disk
 from tests.crash.exploration import Explorer, Plan, Report
 from tests.crash.fault_runs import KILLS, operations_of, run_faults
+from tests.crash.state_process import check_state, write_state
 from tests.crash.tracing import Call, Fault, Op
+from tests.crash.workload_process import GENESIS, MAP_BYTES, SIGNER, Clock
+from wal.directory import create_log_directory, open_log_directory
 from wal.head import SLOT_BYTES, decode_slot
 from wal.lmdb_storage import LmdbStorage, create_directory
 
@@ -32,7 +36,7 @@ def show(plan: Plan, report: Report) -> None:
         print(example)
 
 
-@pytest.mark.requirement("STORAGE-2.1", "STORAGE-10.1")
+@pytest.mark.requirement("STORAGE-10.1")
 @pytest.mark.invariant("I2", "I3")
 def test_no_crash_state_loses_an_acknowledged_record(explorer: Explorer, seed: int) -> None:
     """20,000 states of new workloads: 0 lost, 0 invented, 0 refused, appendable, and a second recovery changes nothing."""
@@ -47,7 +51,7 @@ def test_no_crash_state_loses_an_acknowledged_record(explorer: Explorer, seed: i
     assert total.states >= STATES
 
 
-@pytest.mark.requirement("STORAGE-2.1", "STORAGE-10.1")
+@pytest.mark.requirement("STORAGE-10.1")
 @pytest.mark.invariant("I2", "I3")
 def test_no_crash_state_at_a_segment_border_loses_a_record(explorer: Explorer, seed: int) -> None:
     """Sealing, the manifest and the checkpoint over it: each may be missing, torn or nameless, and all is rebuilt."""
@@ -178,6 +182,46 @@ def test_no_acknowledgement_runs_ahead_of_head(explorer: Explorer) -> None:
     assert acknowledged == 300
     assert groups
     assert promised == 301
+
+
+@pytest.mark.requirement("STORAGE-2.1")
+@pytest.mark.invariant("I2")
+def test_state_outlives_stop_kill_and_power_cut(explorer: Explorer, seed: int) -> None:
+    """500 executions; after a clean stop, SIGKILLs and power cuts the folded state is the last acknowledged one."""
+    plan = Plan("executions", 1)
+    recording = explorer.recording(plan)[1]
+    told = {n: c.one.decode().split() for n, c in enumerate(recording.calls) if c.one.startswith(b"STATE")}
+    assert len(told) == 500
+    *_, (_, size, digest) = told.values()
+    check_state(os.path.join(recording.root, "log"), int(size), digest)
+    chance, replayer = random.Random(seed), Replayer(recording)
+    for position in [*sorted(chance.sample(sorted(told)[:-1], 20)), max(told)]:
+        replayer.seek(position + 1)
+        cut = CrashState(position + 1, ("0",) * len(replayer.disk.pending))  # every write not yet synced is dropped
+        folder = os.path.join(explorer.folder, f"cut-{position}")
+        write_state(folder, replayer.state(cut))
+        check_state(os.path.join(folder, "log"), int(told[position][1]), told[position][2])
+    points = chance.sample(range(200, operations_of(explorer, plan)), 12)
+    runs = run_faults(explorer, plan, [(at, Fault.KILL_BEFORE) for at in points])
+    assert [run.recovered for run in runs if not run.recovered.startswith("ok ")] == []
+    assert all(run.status == 9 for run in runs)
+
+
+@pytest.mark.requirement("STORAGE-2.3")
+def test_the_same_inputs_give_the_same_store(explorer: Explorer) -> None:
+    """1,000 records with a fixed clock on two fresh nodes: every LMDB entry is equal, in key order."""
+    contents = []
+    for name in ("one", "two"):
+        path = os.path.join(explorer.folder, f"node-{name}")
+        create_log_directory(path, GENESIS, signer=SIGNER, clock=Clock(), map_bytes=MAP_BYTES)
+        log, _ = open_log_directory(path, signer=SIGNER, clock=Clock(2 * 10**18), map_bytes=MAP_BYTES)
+        for number in range(1_000):
+            log.append([b"input %d" % number])
+        log.close()
+        with lmdb.open(f"{path}/data", readonly=True, lock=False) as env, env.begin() as txn:
+            contents.append([(bytes(key), bytes(value)) for key, value in txn.cursor()])
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 1_001
 
 
 def test_a_rename_without_a_folder_sync_may_be_lost(tmp_path: Path) -> None:

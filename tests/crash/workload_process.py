@@ -33,6 +33,7 @@ from wal.opening import open_log
 from wal.writer import GroupWriter
 
 CLIENTS, CLIENT_APPENDS = 50, 6
+EXECUTIONS = 500
 MAP_BYTES = 64 * 1024 * 1024
 SIGNER = Ed25519Signer("crash.example", b"\x07" * 32)
 GENESIS = Genesis("crash.example/log", SIGNER.public, bytes(range(16)))
@@ -62,6 +63,10 @@ class Session:
         self.log: Log | None = None
         self._tracer = tracer
         self._unseen = os.path.join(folder, "unseen", "log")
+
+    def mark(self, text: str) -> None:
+        """A line between the calls."""
+        self._tracer.mark(text)
 
     def create(self) -> None:
         create_log_directory(self.path, GENESIS, signer=SIGNER, clock=self.clock, map_bytes=MAP_BYTES)
@@ -247,8 +252,24 @@ def again(session: Session) -> None:
     session.checkpoint()
 
 
+def executions(session: Session) -> None:
+    """Five hundred executions of the runtime over this log; after each answer, the head and the state's hash."""
+    from femtoclaw.state import state_hash
+    from tests.femtoclaw.simulated import Simulated
+
+    lmdb_storage.create_directory(session.path, map_bytes=MAP_BYTES)
+    storage: Any = lmdb_storage.LmdbStorage(session.path, writable=True, map_bytes=MAP_BYTES)
+    node = Simulated(storage)
+    session.log = node.log
+    for number in range(EXECUTIONS):
+        node.intent("fs.read", path=f"reports/{number}") if number % 5 else node.intent("shell", argv=["/bin/rm"])
+        session.mark(f"STATE {node.log.size} {state_hash(node.state)}")
+    node.log.close()
+
+
 WORKLOADS: dict[str, Callable[[Session], None]] = {
     "mixed": mixed, "border": border, "small": small, "large": large, "crowd": crowd, "again": again,
+    "executions": executions,
 }  # fmt: skip
 
 
