@@ -46,13 +46,13 @@ def faulty_log(
 
 
 class SlowStorage(MemoryStorage):
-    """Holds every append until told to go on: appends queue up behind a running commit."""
+    """Holds every append, or every slot, until told to go on: appends queue up behind a running commit."""
 
     def __init__(self) -> None:
         super().__init__()
         self.held = threading.Event()
         self.go_on = threading.Event()
-        self.hold = False
+        self.hold = self.hold_slots = False
         self.groups: list[int] = []
 
     def append(self, frames: list[tuple[int, bytes]]) -> None:  # type: ignore[override]
@@ -61,6 +61,12 @@ class SlowStorage(MemoryStorage):
             assert self.go_on.wait(DEADLINE_SECONDS)
         super().append(frames)
         self.groups.append(len(frames))
+
+    def write_slot(self, slot: int, raw: bytes) -> None:
+        if self.hold_slots:
+            self.held.set()
+            assert self.go_on.wait(DEADLINE_SECONDS)
+        super().write_slot(slot, raw)
 
 
 def in_threads(count: int, work: Callable[[int], None]) -> None:
@@ -125,6 +131,24 @@ def test_no_receipt_is_given_before_its_slot_is_durable() -> None:
 
     in_threads(50, work)
     assert early == []
+    log.close()
+
+
+@pytest.mark.invariant("I2")
+@pytest.mark.requirement("STORAGE-10.3")
+def test_the_records_are_stored_but_not_acknowledged_while_head_is_being_written() -> None:
+    """The receipt waits for the HEAD slot, not only for the records."""
+    storage = SlowStorage()
+    log = new_log(storage)
+    storage.hold_slots = True
+    ticket = log.submit([b"stored"])
+    assert storage.held.wait(DEADLINE_SECONDS)
+    assert storage.last_index() == 2
+    with pytest.raises(LogFailedError, match="in time"):
+        ticket.wait(0.05)
+    assert not ticket.resolved
+    storage.go_on.set()
+    assert ticket.wait(DEADLINE_SECONDS).last == 2
     log.close()
 
 
