@@ -13,13 +13,15 @@ import socket
 import sys
 from importlib import import_module
 
-from femtoclaw.isolation.confine import die_with_parent
 from femtoclaw.isolation.supervisor import supervise
 
 
 def main(control_fd: int, modules: list[str]) -> None:
-    """Serve until the control socket ends."""
-    die_with_parent()
+    """Serve until the control socket ends.
+
+    The end of the socket is the only sign of the node's death that is used here: the parent-death signal would come
+    when the *thread* that started this process ends, and any run's thread may have started it.
+    """
     for module in modules:
         import_module(module)
     import json  # noqa: F401  (loaded once here, not in every child)

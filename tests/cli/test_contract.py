@@ -46,7 +46,7 @@ def test_every_other_command_has_its_keys(node: Node) -> None:
     run = node.call("run", "hello", "--brain", "echo").body
     assert (run["outcome"], run["response"]) == ("answered", "hello")
     shown = node.call("show", run["steps"][0]["execution_id"]).body
-    assert [entry["type"] for entry in shown["trace"]][0] == "InputReceived"
+    assert shown["trace"][0]["type"] == "InputReceived"
     assert shown["transitions"][-1] == "COMPLETED>IDLE"
 
 
