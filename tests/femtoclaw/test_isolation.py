@@ -50,8 +50,17 @@ def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     while time.monotonic() < deadline:
         if condition():
             return True
-        os.sched_yield()
+        time.sleep(0.01)  # between looks; the condition decides
     return False
+
+
+def alive(pid: int) -> bool:
+    """False for a process that is gone or only waits to be reaped by whoever inherited it."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def descendants(pid: int) -> list[int]:
@@ -68,7 +77,7 @@ def descendants(pid: int) -> list[int]:
     while border:
         border = [child for child, parent in parents.items() if parent in border]
         found.extend(border)
-    return found
+    return [child for child in found if alive(child)]
 
 
 def test_a_result_comes_back_whole(isolation: Isolation) -> None:
@@ -212,7 +221,7 @@ def test_a_killed_fork_server_costs_one_outcome_and_comes_back(isolation: Isolat
     server.send_signal(signal.SIGKILL)
     thread.join(15)
     assert [outcome.status for outcome in results] == ["crashed"]
-    assert eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in running))
+    assert eventually(lambda: not any(alive(pid) for pid in running))
     assert run(isolation, "echo").status == "success"
 
 
@@ -238,7 +247,7 @@ def test_kill_9_of_the_node_leaves_no_orphan(workspace: Path) -> None:
     node.kill()
     node.wait()
     node.stdout.close()
-    assert eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in running))
+    assert eventually(lambda: not any(alive(pid) for pid in running))
 
 
 def test_layers_are_named_and_absent_ones_too(isolation: Isolation) -> None:
