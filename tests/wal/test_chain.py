@@ -96,14 +96,12 @@ def test_tampered_chains_break_where_the_naive_reading_breaks(payloads: list[byt
             verify_run(EMPTY, frames)
 
 
-def resealed(index: int, offset: int, value: int) -> Frames:
-    """Three frames, one header byte of frame ``index`` changed, and its checksum made to fit."""
-    frames = make_frames([b"one", b"two", b"three"])
-    key, raw = frames[index - 1]
+def resealed(offset: int, value: int) -> Frames:
+    """Two frames; one header byte of the last is changed, and its checksum made to fit: only that field is wrong."""
+    first, (key, raw) = make_frames([b"one", b"two"])
     body = bytearray(raw[:-32])
     body[offset] = value
-    frames[index - 1] = (key, bytes(body) + blake3(bytes(body)).digest())
-    return frames
+    return [first, (key, bytes(body) + blake3(bytes(body)).digest())]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +119,10 @@ def resealed(index: int, offset: int, value: int) -> Frames:
 )
 def test_each_check_of_the_loop_stands_alone(offset: int, value: int, error: type[LogError]) -> None:
     """A second record that is wrong in one field only, its own checksum right, is refused for that field."""
+    frames = resealed(offset, value)
+    assert fast_prefix(EMPTY, frames) == 1
     with pytest.raises(error):
-        verify_run(EMPTY, resealed(2, offset, value))
+        verify_run(EMPTY, frames)
 
 
 def test_a_wrong_link_at_the_start_is_refused() -> None:
@@ -162,6 +162,13 @@ def test_random_two_byte_changes_in_a_large_log_are_found_at_their_record() -> N
         with pytest.raises(LogError) as caught:
             verify_run(before, [(key, bytes(changed)), *frames[at + 1 : at + 2]])
         assert caught.value.where == f"index {key}"
+
+
+def test_a_key_that_is_not_the_index_is_refused() -> None:
+    """A whole frame stored under another key is out of order."""
+    first, (_, raw) = make_frames([b"one", b"two"])
+    with pytest.raises(CorruptRecordError, match="out of order"):
+        verify_run(EMPTY, [first, (3, raw)])
 
 
 def test_equal_time_and_epoch_are_in_order() -> None:
