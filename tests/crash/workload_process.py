@@ -170,7 +170,7 @@ def mixed(session: Session) -> None:
     session.create()
     session.open()
     session.singles(10)
-    for count in (2, 3, 5, 8, 13, 21):
+    for count in (2, 3, 5, 8, 13):
         session.group(count)
     session.append([session.payload(200 * 1024)])
     session.blob(3_000)
@@ -188,7 +188,7 @@ def mixed(session: Session) -> None:
     session.log.abandon()
     session.open_unclean()
     session.singles(5)
-    session.group(30)
+    session.group(12)
     session.checkpoint()
     session.singles(3)
 
