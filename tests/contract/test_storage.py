@@ -192,7 +192,6 @@ def test_a_file_over_the_bound_is_refused_and_the_old_one_stays(backend: Backend
     assert backend.storage.list_files("snapshots") == ["state"]
 
 
-@pytest.mark.requirement("STORAGE-12.2")
 def test_readers_beside_the_writer_see_whole_appends(backend: Backend) -> None:
     """While groups of three are appended, every scan is a gap-free prefix of the log made of whole groups."""
     frames = make_frames([b"%d" % number for number in range(900)])

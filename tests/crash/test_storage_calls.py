@@ -14,7 +14,7 @@ from tests.wal.sample_log import GENESIS, ORIGIN, SIGNER, T0, ticking_clock
 from wal.blob import read_blob
 from wal.checkpoint import open_checkpoint
 from wal.errors import LogError
-from wal.limits import BATCH_RECORDS_MAX, SEGMENT_RECORDS
+from wal.limits import BATCH_RECORDS_MAX, PAYLOAD_BYTES_MAX, SEGMENT_RECORDS
 from wal.log import Log, create_log
 from wal.memory_storage import MemoryStorage
 from wal.merkle import leaf_hash, root_of
@@ -53,7 +53,7 @@ class Life:
         self.created = True
         self.append(log, [b"first"])
         self.put_blob(log, b"large output")
-        self.append(log, [b"two", b"three"])
+        self.append(log, [b"two", b"m" * PAYLOAD_BYTES_MAX, b"four"])
         log.checkpoint()
         log.close()
         log = reopen(storage)
