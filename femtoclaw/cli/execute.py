@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -36,23 +37,31 @@ class Node:
 
 @contextmanager
 def open_node(home_flag: str | None, output: Output, listener: Any = None) -> Iterator[Node]:
-    """Start the node, and stop it in order whatever happens inside."""
+    """Start the node, and stop it in order whatever happens inside; SIGTERM ends the work as Ctrl-C does."""
     home = locate(home_flag)
     sources = live()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = start(home, sources)
-    _report_recovery(started, output)
-    settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
-    isolation = Isolation(home.inside(settings["security"]["workspace"]))
-    gate = Gate(isolation)
-    runtime = Runtime(
-        started.log, started.authority, gate, sources,
-        concurrency_max=settings["runtime"]["concurrency_max"], listener=listener,
-    )  # fmt: skip
+    reason = "command ended"
+    gate: Gate | None = None
     try:
+        _report_recovery(started, output)
+        settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
+        gate = Gate(Isolation(home.inside(settings["security"]["workspace"])))
+        runtime = Runtime(
+            started.log, started.authority, gate, sources,
+            concurrency_max=settings["runtime"]["concurrency_max"], listener=listener,
+        )  # fmt: skip
         yield Node(started, runtime, settings)
+    except KeyboardInterrupt:
+        reason = "interrupted by a signal"
+        raise
     finally:
-        gate.close()
-        stop(started, "command ended")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # once the end has begun a second signal must not cut it short
+        if gate is not None:
+            gate.close()
+        stop(started, reason)
 
 
 def _report_recovery(started: Started, output: Output) -> None:
@@ -66,6 +75,10 @@ def _report_recovery(started: Started, output: Output) -> None:
 
 def run(arguments: Namespace, output: Output) -> int:
     """One agent run: 0 answered, 1 ended without an answer, 4 the brain failed."""
+    try:
+        arguments.text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("text is not UTF-8", where="run TEXT", found=f"a wrong byte at {error.start}") from error
 
     def listen(recorded: Recorded) -> None:
         for event in recorded.events:
@@ -120,6 +133,8 @@ def intent(arguments: Namespace, output: Output) -> int:
     """Gate one message: 0 executed or answered, 1 rejected, denied or failed."""
     raw = arguments.message.encode("utf-8", "surrogateescape")
     if arguments.message == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input is closed", where="intent -", expected="a message on it")
         raw = sys.stdin.buffer.read(INTENT_BYTES_MAX + 1)
     if len(raw) > INTENT_BYTES_MAX - 1024:
         raise UsageError("message is too long to record", expected=f"< {INTENT_BYTES_MAX - 1024} bytes", found=len(raw))

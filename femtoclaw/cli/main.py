@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from femtoclaw.cli.render import Output, error_body, error_text
-from femtoclaw.errors import FemtoClawError, UsageError
+from femtoclaw.errors import FemtoClawError, UnavailableError, UsageError
 from femtoclaw.version import VERSION
 from wal.errors import LogError
 
@@ -20,8 +19,11 @@ exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 integrity vi
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)  # a script that writes `--js` would break with the next option
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, where=f"femtoclaw {' '.join(sys.argv[1:3])}"[:80], remedy=f"see `{self.prog} --help`")
+        raise UsageError(message, where=self.prog, remedy=f"see `{self.prog} --help`")
 
 
 def _shared() -> _Parser:
@@ -153,19 +155,34 @@ def run(arguments: list[str]) -> int:
             raise UsageError("no command was given", expected="one of those in `femtoclaw --help`")
         command = import_module(f"femtoclaw.cli.{parsed.module}")
         code: int = getattr(command, parsed.command)(parsed, output)
-        return code
     except (FemtoClawError, LogError) as error:
-        output.data(error_body(error))
-        print(error_text(error), file=sys.stderr)
-        return error.exit_code
+        return _tell(error, output)
     except KeyboardInterrupt:
-        output.note("interrupted; what was in flight is closed at the next start (`femtoclaw status`)")
-        return 5
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader went away: nothing to tell anyone
-        return 0
+        return _tell(_Interrupted("interrupted"), output)
     except Exception as error:
         return _defect(error, output)
+    if output.failure is None or isinstance(output.failure, BrokenPipeError):
+        return code  # a reader that went away had what it wanted
+    lost = UnavailableError(
+        "the answer could not be written", where="standard output", found=output.failure.strerror,
+        remedy=f"what the command did stands (it ended with {code}); see `femtoclaw log`",
+    )  # fmt: skip
+    _tell(lost, output)
+    return code or lost.exit_code
+
+
+class _Interrupted(FemtoClawError):
+    """Ctrl-C or SIGTERM."""
+
+    code = "INTERRUPTED"
+    exit_code = 5
+    default_remedy = "nothing to repair: what was in flight is closed at the next start (see `femtoclaw status`)"
+
+
+def _tell(error: FemtoClawError | LogError, output: Output) -> int:
+    output.data(error_body(error))
+    output.error(error_text(error))
+    return error.exit_code
 
 
 def _defect(error: Exception, output: Output) -> int:
@@ -180,6 +197,4 @@ def _defect(error: Exception, output: Output) -> int:
         f"a defect in femtoclaw: {type(error).__name__}: {error}", where=where,
         remedy="run it again with FEMTOCLAW_DEBUG=1 and report the traceback",
     )  # fmt: skip
-    output.data(error_body(defect))
-    print(error_text(defect), file=sys.stderr)
-    return defect.exit_code
+    return _tell(defect, output)

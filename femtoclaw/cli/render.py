@@ -4,33 +4,61 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from io import TextIOWrapper
+from typing import Any, TextIO
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 
 
 class Output:
-    """Where a command's answer goes."""
+    """Where a command's answer goes. A stream that cannot be written never disturbs the work: it is noted in
+    ``failure``, the rest of the output is dropped, and the command goes on to its own exit code."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self.failure: OSError | None = None
+        self._ascii = True
+        self._colour = False
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+        if sys.stdout is not None:
+            self._ascii = sys.stdout.encoding.lower() not in ("utf-8", "utf8")
+            self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def _print(self, text: str) -> None:
+        if self.failure is not None or sys.stdout is None:
+            return
+        try:
+            print(text, flush=True)
+        except OSError as error:
+            self.failure = error
+            _discard(sys.stdout)
 
     def data(self, body: dict[str, Any]) -> None:
         """The command's answer as one JSON object on one line; only with --json."""
         if self.as_json:
             import json
 
-            print(json.dumps(body, ensure_ascii=False, sort_keys=False, default=str), flush=True)
+            self._print(json.dumps(body, ensure_ascii=self._ascii, sort_keys=False, default=str))
 
     def line(self, text: str = "", colour: str = "") -> None:
         """One line for people; silent with --json."""
         if not self.as_json:
-            print(self.paint(text, colour), flush=True)
+            self._print(self.paint(text, colour))
 
     def note(self, text: str) -> None:
         """A remark on stderr that is not part of the answer."""
-        print(f"femtoclaw: {text}", file=sys.stderr, flush=True)
+        self.error(f"femtoclaw: {text}")
+
+    def error(self, text: str) -> None:
+        """Text on stderr."""
+        if sys.stderr is None:
+            return
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            _discard(sys.stderr)  # nobody can be told
 
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour when standard output is a terminal."""
@@ -38,7 +66,7 @@ class Output:
 
     def progress(self, text: str) -> None:
         """A passing line on a terminal's stderr; nothing anywhere else."""
-        if sys.stderr.isatty() and not self.as_json:
+        if sys.stderr is not None and sys.stderr.isatty() and not self.as_json:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
     def fields(self, pairs: list[tuple[str, object]]) -> None:
@@ -46,6 +74,13 @@ class Output:
         width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:
             self.line(f"  {name:<{width}}  {printable(str(value))}")
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is still buffered, and all that follows, nowhere: the interpreter flushes once more when it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def printable(text: str, limit: int = 400) -> str:
