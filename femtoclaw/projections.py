@@ -20,6 +20,7 @@ from wal import KIND_EVENT, LogReader, Record
 
 SCHEMA_VERSION = 1
 COMMIT_RECORDS = 10_000
+MEMORY = ":memory:"
 STORES = ("execution_log", "audit_log", "telemetry", "configuration", "metadata")
 
 _SCHEMA = f"""
@@ -93,16 +94,17 @@ class AuditRow(NamedTuple):
 class Projections:
     """The projections' file, caught up with a log on demand. One writer at a time; any other instance may read."""
 
-    def __init__(self, file: str) -> None:
-        os.makedirs(os.path.dirname(file), 0o700, exist_ok=True)
-        self._file = file
+    def __init__(self, file: str | None) -> None:
+        """Without a ``file`` they live in memory: for a reader who may not write."""
+        if file is not None:
+            os.makedirs(os.path.dirname(file), 0o700, exist_ok=True)
+        self._file = file if file is not None else MEMORY
         self._db = self._open()
         self._states: dict[str, RuntimeState] = {}
         self._claws: dict[str, str] = {}
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._file, isolation_level=None, timeout=30)
-        os.chmod(self._file, 0o600)
+        db = self._connect()
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == SCHEMA_VERSION:
@@ -116,12 +118,17 @@ class Projections:
         db.close()
         return self._fresh()
 
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._file, isolation_level=None, timeout=30)
+        if self._file != MEMORY:
+            os.chmod(self._file, 0o600)
+        return db
+
     def _fresh(self) -> sqlite3.Connection:
         for suffix in ("", "-wal", "-shm", "-journal"):
             if os.path.exists(self._file + suffix):
                 os.unlink(self._file + suffix)
-        db = sqlite3.connect(self._file, isolation_level=None, timeout=30)
-        os.chmod(self._file, 0o600)
+        db = self._connect()
         db.executescript(_SCHEMA)
         return db
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import Any
 
 from femtoclaw.cli.render import Output, printable, when
@@ -12,6 +13,10 @@ from femtoclaw.event_codec import decode
 from femtoclaw.home import Home, locate, require
 from wal.reader import LogReader, read_log_directory
 from wal.record import KIND_EVENT, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from femtoclaw.projections import Projections
 
 FOLLOW_SECONDS = 0.2
 
@@ -30,16 +35,14 @@ def log(arguments: Namespace, output: Output) -> int:
             _print_matching(home, reader, arguments, output, 1)
         else:
             first = 1 if arguments.limit <= 0 else max(1, shown - arguments.limit + 1)
-            for record in reader.scan(first, shown + 1):
-                print_record(record, output)
-        while arguments.follow:
+            _print_all(reader.scan(first, shown + 1), output)
+        while arguments.follow and output.failure is None:
             time.sleep(FOLLOW_SECONDS)
             size = reader.size
             if size > shown and filtered:
                 _print_matching(home, reader, arguments, output, shown + 1)
             elif size > shown:
-                for record in reader.scan(shown + 1, size + 1):
-                    print_record(record, output)
+                _print_all(reader.scan(shown + 1, size + 1), output)
             shown = size
     except KeyboardInterrupt:
         return 0
@@ -49,11 +52,8 @@ def log(arguments: Namespace, output: Output) -> int:
 
 
 def _print_matching(home: Home, reader: LogReader, arguments: Namespace, output: Output, first: int) -> None:
-    from femtoclaw.projections import Projections
-
-    projections = Projections(home.index_file)
+    projections = _projections(home, reader, output)
     try:
-        projections.catch_up(reader)
         rows = projections.audit(
             execution=arguments.execution, kind=arguments.kind, capability=arguments.capability,
             since_ns=_time(arguments.since), until_ns=_time(arguments.until), first=first,
@@ -63,8 +63,34 @@ def _print_matching(home: Home, reader: LogReader, arguments: Namespace, output:
         projections.close()
     if arguments.limit > 0 and not arguments.follow:
         indexes = indexes[-arguments.limit :]
-    for index in indexes:
-        print_record(reader.read(index), output)
+    _print_all(map(reader.read, indexes), output)
+
+
+def _print_all(records: Iterable[Record], output: Output) -> None:
+    for record in records:
+        print_record(record, output)
+        if output.failure is not None:
+            return
+
+
+def _projections(home: Home, reader: LogReader, output: Output) -> Projections:
+    """The index, caught up; in memory where the file cannot be written (a full or read-only disk, another user)."""
+    import sqlite3
+
+    from femtoclaw.projections import Projections
+
+    projections: Projections | None = None
+    try:
+        projections = Projections(home.index_file)
+        projections.catch_up(reader)
+        return projections
+    except (OSError, sqlite3.Error) as error:
+        if projections is not None:
+            projections.close()
+        output.note(f"{home.index_file} cannot be used ({error}): reading the whole log instead")
+    projections = Projections(None)
+    projections.catch_up(reader)
+    return projections
 
 
 def _time(text: str | None) -> int | None:
@@ -120,15 +146,12 @@ def print_record(record: Record, output: Output) -> None:
 
 def show(arguments: Namespace, output: Output) -> int:
     """Print one execution: its record and its trace, with the original bytes of its messages."""
-    from femtoclaw.projections import Projections
-
     home = locate(getattr(arguments, "home", None))
     require(home)
     reader = read_log_directory(home.log)
     try:
-        projections = Projections(home.index_file)
+        projections = _projections(home, reader, output)
         try:
-            projections.catch_up(reader)
             found = projections.execution(arguments.execution)
             if found is None:
                 raise UsageError(
