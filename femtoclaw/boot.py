@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from femtoclaw import commands, config
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
 from femtoclaw.crash_rules import interrupted
-from femtoclaw.errors import FemtoClawError
+from femtoclaw.errors import FemtoClawError, PolicyError
 from femtoclaw.home import (
     Home,
     check_permissions,
@@ -57,6 +57,7 @@ def start(home: Home, sources: Sources) -> Started:
     try:
         check_permissions(home)
         effective = effective_configuration(home, claw_names(SHIPPED))
+        policy = policy_text(home, effective)
         signer = load_signer(home)
         log, examination = open_log_directory(
             home.log, signer=signer, clock=sources.wall_ns, map_bytes=effective["memory"]["map_bytes"]
@@ -70,7 +71,7 @@ def start(home: Home, sources: Sources) -> Started:
             commands.StartRuntime(boot_id, VERSION, platform.python_version(), examination.case.verdict.value)
         )
         unknown, cut = _close_interrupted(authority)
-        adopted = _adopt(home, authority, effective)
+        adopted = _adopt(home, authority, effective, policy)
     except FemtoClawError as error:
         # The operator's files are wrong, the log is not: leave it closed in order, with the reason in it.
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
@@ -132,7 +133,7 @@ def _close_interrupted(authority: Authority) -> tuple[list[str], list[str]]:
     return unknown, cut
 
 
-def _adopt(home: Home, authority: Authority, effective: dict[str, object]) -> list[str]:
+def _adopt(home: Home, authority: Authority, effective: dict[str, Any], policy: str) -> list[str]:
     """Put changed claw manifests, configuration and policy in force; each change is an event with the operator."""
     operator = operator_name()
     adopted: list[str] = []
@@ -149,9 +150,12 @@ def _adopt(home: Home, authority: Authority, effective: dict[str, object]) -> li
     if config.digest(content) != node.configuration.digest or stale:
         authority.perform(commands.AdoptConfiguration(content, operator))
         adopted.append(f"configuration version {authority.state.node.configuration.version}")
-    text = policy_text(home, effective)
-    if text != node.policy.text or (adopted and adopted[0].startswith("claw")):
-        authority.perform(commands.AdoptPolicy(text, engine_version(), operator))
+    if policy != node.policy.text or (adopted and adopted[0].startswith("claw")):
+        try:
+            authority.perform(commands.AdoptPolicy(policy, engine_version(), operator))
+        except PolicyError as error:
+            error.where = error.where or home.inside(effective["policy"]["file"])
+            raise
         adopted.append(f"policy version {authority.state.node.policy.version}")
     return adopted
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CONFIG_BYTES_MAX = 1024 * 1024
 DIRECTORY_MODE = 0o700
+PLACE_REMEDY = "check the path, its permissions and its mount"
 
 
 class Home(NamedTuple):
@@ -70,16 +71,18 @@ def require(home: Home) -> None:
     """Raise ConfigurationError when there is no home, UnavailableError when it cannot be read."""
     try:
         os.listdir(home.path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigurationError(
             "there is no node here",
             where=home.path,
             expected="a home made by `femtoclaw init`",
-            found="nothing",
+            found="a file" if os.path.lexists(home.path) else "nothing",
             remedy="run `femtoclaw init`, or give the right --home",
         ) from error
     except OSError as error:
-        raise UnavailableError("the home cannot be read", where=home.path, found=error.strerror) from error
+        raise UnavailableError(
+            "the home cannot be read", where=home.path, found=error.strerror, remedy=PLACE_REMEDY
+        ) from error
     if not os.path.exists(home.log) or not os.path.exists(home.config_file):
         missing = home.log if not os.path.exists(home.log) else home.config_file
         raise ConfigurationError(
@@ -92,21 +95,32 @@ def require(home: Home) -> None:
 
 
 def check_permissions(home: Home) -> None:
-    """Refuse a home, key, configuration or policy that others may write, or a key that others may read (DEPLOY-4.2)."""
-    forbidden = {home.path: 0o022, home.log: 0o022, home.config_file: 0o022, home.key_file: 0o077}
+    """Refuse a home or configuration that others may write, or a log or key that others may even read (DEPLOY-4.2)."""
+    forbidden = {
+        home.path: 0o022,
+        home.config_file: 0o022,
+        home.log: 0o077,
+        os.path.join(home.log, "data", "data.mdb"): 0o077,
+        home.key_file: 0o077,
+    }
     for path, bits in forbidden.items():
-        try:
-            mode = stat.S_IMODE(os.stat(path).st_mode)
-        except FileNotFoundError:
-            continue
-        if mode & bits:
-            raise ConfigurationError(
-                "permissions are too wide",
-                where=path,
-                expected=f"mode {mode & ~bits:04o}",
-                found=f"{mode:04o}",
-                remedy=f"run `chmod {mode & ~bits:o} {path}` after checking who changed it",
-            )
+        check_mode(path, bits)
+
+
+def check_mode(path: str, forbidden: int) -> None:
+    """Refuse a file or directory with any of the ``forbidden`` permission bits; a missing one is another's finding."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if mode & forbidden:
+        raise ConfigurationError(
+            "permissions are too wide",
+            where=path,
+            expected=f"mode {mode & ~forbidden:04o}",
+            found=f"{mode:04o}",
+            remedy=f"run `chmod {mode & ~forbidden:o} {path}` after checking who changed it",
+        )
 
 
 def read_bounded(path: str, limit: int = CONFIG_BYTES_MAX) -> bytes:
@@ -130,12 +144,18 @@ def effective_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]
 
 
 def policy_text(home: Home, effective: dict[str, Any]) -> str:
-    """The policy file's text. Raises ConfigurationError when it is missing or not UTF-8."""
+    """The policy file's text. Raises ConfigurationError when others may write it, or as ``read_text`` does."""
     path = home.inside(effective["policy"]["file"])
+    check_mode(path, 0o022)
+    return read_text(path)
+
+
+def read_text(path: str) -> str:
+    """An operator's text file. Raises ConfigurationError as ``read_bounded`` does, or when it is not UTF-8."""
     try:
         return read_bounded(path).decode()
     except UnicodeDecodeError as error:
-        raise ConfigurationError("policy is not UTF-8", where=path, found=error) from error
+        raise ConfigurationError("file is not UTF-8", where=path, found=error) from error
 
 
 def journal(home: Home, wall_ns: int, event: str, **fields: object) -> None:

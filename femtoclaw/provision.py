@@ -13,7 +13,7 @@ from femtoclaw import commands, config
 from femtoclaw.authority import Authority
 from femtoclaw.claws import SHIPPED
 from femtoclaw.errors import ConfigurationError, UnavailableError
-from femtoclaw.home import DIRECTORY_MODE, Home, claw_names, effective_configuration, policy_text
+from femtoclaw.home import DIRECTORY_MODE, PLACE_REMEDY, Home, claw_names, effective_configuration, policy_text
 from femtoclaw.policy import engine_version
 from femtoclaw.sources import Sources
 from femtoclaw.state import EMPTY
@@ -47,22 +47,26 @@ def initialize(
     cannot be written. Nothing is left behind then.
     """
     _refuse_existing(home)
-    new = Home(f"{home.path}.new")
     import shutil
+    import tempfile
 
+    new: Home | None = None
     try:
         os.makedirs(os.path.dirname(home.path), exist_ok=True)
-        shutil.rmtree(new.path, ignore_errors=True)
-        os.mkdir(new.path, DIRECTORY_MODE)
+        # A name of its own, not one derived from the home's: what stands beside a home is not ours to remove.
+        new = Home(tempfile.mkdtemp(prefix=f".{os.path.basename(home.path)}.", dir=os.path.dirname(home.path)))
         manifest = _build(new, enable, binaries, policy, operator, sources)
         if os.path.isdir(home.path):
             os.rmdir(home.path)
         os.rename(new.path, home.path)
         _sync(os.path.dirname(home.path))
     except OSError as error:
-        raise UnavailableError("the home cannot be made", where=home.path, found=error.strerror) from error
+        raise UnavailableError(
+            "the home cannot be made", where=home.path, found=error.strerror, remedy=PLACE_REMEDY
+        ) from error
     finally:
-        shutil.rmtree(new.path, ignore_errors=True)
+        if new is not None:
+            shutil.rmtree(new.path, ignore_errors=True)
     return manifest | {"home": home.path}
 
 
@@ -72,7 +76,9 @@ def _refuse_existing(home: Home) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UnavailableError("the home cannot be read", where=home.path, found=error.strerror) from error
+        raise UnavailableError(
+            "the home cannot be read", where=home.path, found=error.strerror, remedy=PLACE_REMEDY
+        ) from error
     if occupied:
         raise ConfigurationError(
             "there is something here already",
@@ -132,9 +138,9 @@ def _capabilities(enable: list[str], binaries: list[str]) -> str:
     """The TOML for the claws that are enabled from the beginning."""
     known = claw_names(SHIPPED)
     lines: list[str] = []
-    for name in enable:
+    for name in dict.fromkeys(enable):
         if name not in known:
-            raise ConfigurationError("unknown claw", where="--enable", expected=sorted(known), found=name)
+            raise ConfigurationError("unknown claw", where="--enable", expected=", ".join(sorted(known)), found=name)
         lines.append(f'\n[capabilities."{name}"]\nenabled = true')
         if name == "shell":
             lines.append(f"settings = {{ binaries = {json.dumps(binaries)} }}")

@@ -8,8 +8,8 @@ from argparse import Namespace
 from typing import Any
 
 from femtoclaw.cli.render import Output, printable
-from femtoclaw.errors import UsageError
-from femtoclaw.home import locate, read_bounded, require
+from femtoclaw.errors import PolicyError, UsageError
+from femtoclaw.home import locate, read_text, require
 from wal import LogReader, read_log_directory
 
 INTEGRITY = 3
@@ -67,7 +67,7 @@ def replay(arguments: Namespace, output: Output) -> int:
 
     policy = None
     if arguments.policy is not None:
-        policy = read_bounded(arguments.policy).decode("utf-8", "replace")
+        policy = read_text(arguments.policy)
     reader = _reader(arguments)
     try:
         size = reader.size
@@ -75,6 +75,9 @@ def replay(arguments: Namespace, output: Output) -> int:
         if not 1 <= to <= size:
             raise UsageError("--to is outside of the log", expected=f"1 to {size}", found=to)
         report = derive(reader.scan(1, to + 1), policy=policy)
+    except PolicyError as error:
+        error.where = arguments.policy
+        raise
     finally:
         reader.close()
     output.data(

@@ -7,27 +7,34 @@ from argparse import Namespace
 from typing import Any
 
 from femtoclaw.cli.render import Output
+from femtoclaw.errors import PolicyError, UsageError
 from femtoclaw.home import Home, locate, require
 
 
 def init(arguments: Namespace, output: Output) -> int:
     """Provision a node and print its manifest."""
     from femtoclaw.boot import operator_name
-    from femtoclaw.home import read_bounded
+    from femtoclaw.home import read_text
     from femtoclaw.policy import default_policy
     from femtoclaw.provision import initialize
     from femtoclaw.sources import live
 
+    if arguments.binary and "shell" not in arguments.enable:
+        raise UsageError("--binary is for the claw `shell`", where="femtoclaw init", expected="--enable shell with it")
     home = locate(getattr(arguments, "home", None))
-    policy = default_policy() if arguments.policy is None else read_bounded(arguments.policy).decode("utf-8", "replace")
-    manifest = initialize(
-        home,
-        enable=arguments.enable,
-        binaries=arguments.binary,
-        policy=policy,
-        operator=operator_name(),
-        sources=live(),
-    )
+    policy = default_policy() if arguments.policy is None else read_text(arguments.policy)
+    try:
+        manifest = initialize(
+            home,
+            enable=arguments.enable,
+            binaries=arguments.binary,
+            policy=policy,
+            operator=operator_name(),
+            sources=live(),
+        )
+    except PolicyError as error:
+        error.where = arguments.policy
+        raise
     output.data(manifest)
     output.line(f"node {manifest['runtime_id']} is ready in {home.path}", "green")
     output.fields(
