@@ -68,7 +68,11 @@ def test_a_log_across_segment_borders_exports(tmp_path: Path) -> None:
     """Sealed segments go in as they are, with their signatures, and the tail behind them."""
     ticks = iter(range(1, 10**9))
     log = create_log(
-        MemoryStorage(), Genesis(ORIGIN, SIGNER.public, bytes(16)), signer=SIGNER, clock=lambda: next(ticks), threaded=False
+        MemoryStorage(),
+        Genesis(ORIGIN, SIGNER.public, bytes(16)),
+        signer=SIGNER,
+        clock=lambda: next(ticks),
+        threaded=False,
     )
     for _ in range(9):
         log.append([b"x"] * 1000)
