@@ -491,13 +491,16 @@ def test_a_waiter_that_gives_up_leaves_the_others_their_wake_up() -> None:
 
 def test_a_waiter_already_in_the_chain_passes_the_wake_up_on_when_it_leaves() -> None:
     """Interrupted after the writer has chained it: it waits for its own wake-up and wakes the next one."""
-    first, second = Ticket([b""], KIND_EVENT), Ticket([b""], KIND_EVENT)
-    receipt = Receipt(1, 1, b"", 1, T0)
-    for ticket in (first, second):
+    log = new_log()
+    tickets = [Ticket([b""], KIND_EVENT) for _ in range(3)]
+    for ticket in tickets:
         ticket.awaited = True
-        assert ticket.claim()
-    second.resolve(receipt, None, None)
-    first.resolve(receipt, None, second)
-    first.release()
-    first.step_aside()
-    assert second.wait(DEADLINE_SECONDS) == receipt
+    receipts = [Receipt(number, number, b"", 1, T0) for number in range(3)]
+    log._writer._wake(tickets, receipts, None)
+    leaving = threading.Thread(target=tickets[1].step_aside, daemon=True)
+    leaving.start()
+    assert tickets[0].wait(DEADLINE_SECONDS) == receipts[0]
+    assert tickets[2].wait(DEADLINE_SECONDS) == receipts[2]
+    leaving.join(DEADLINE_SECONDS)
+    assert not leaving.is_alive()
+    log.close()
