@@ -11,9 +11,9 @@ from typing import Any
 
 from femtoclaw import events
 from femtoclaw.errors import FemtoClawError
-from femtoclaw.event_codec import check_types, decode
+from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
-from femtoclaw.replay import Replay, replay
+from femtoclaw.replay import Replay, checked_event, replay
 from wal import KIND_EVENT, LogError, Record, read_log_directory
 from wal.blob import read_blob
 from wal.bundle import Bundle
@@ -36,14 +36,7 @@ class _RuleCheck:
     def __iter__(self) -> Iterator[Record]:
         for record in self._records:
             if record.kind == KIND_EVENT:
-                event = decode(record.payload)
-                wrong = check_types(event)
-                if wrong is not None:
-                    self.findings.append(
-                        Finding(
-                            "EVENT_TYPE", f"index {record.index}", f"{wrong} of its declared type", repr(event)[:200]
-                        )
-                    )
+                event = checked_event(record)
                 if isinstance(event, events.ExecutionFinished) and event.blob:
                     self._check_blob(record.index, event.blob)
             yield record

@@ -17,7 +17,7 @@ from femtoclaw.commands import Command
 from femtoclaw.decide import call_context, decide
 from femtoclaw.engines import EngineCache
 from femtoclaw.errors import FemtoClawError, StateMachineError
-from femtoclaw.event_codec import decode
+from femtoclaw.event_codec import EventFormatError, check_types, decode
 from femtoclaw.events import Event
 from femtoclaw.protocol import ToolCall
 from femtoclaw.state import EMPTY, State, state_hash
@@ -66,14 +66,24 @@ Indexed = tuple[int, Event]
 
 
 def event_stream(records: Iterable[Record]) -> Iterator[Indexed]:
-    """The events among verified records, with their indexes. Raises EventFormatError naming the index."""
+    """The events among verified records, with their indexes. Raises as ``checked_event`` does."""
     for record in records:
         if record.kind == KIND_EVENT:
-            try:
-                yield record.index, decode(record.payload)
-            except FemtoClawError as error:
-                error.where = f"index {record.index}"
-                raise
+            yield record.index, checked_event(record)
+
+
+def checked_event(record: Record) -> Event:
+    """The event in a record. Raises EventFormatError naming the index, also for a field of another type than declared:
+    only a forger with the key writes one, and no rule can be judged on it."""
+    try:
+        event = decode(record.payload)
+        wrong = check_types(event)
+        if wrong is not None:
+            raise EventFormatError(f"{wrong} is not of its declared type", found=repr(event)[:200])
+    except FemtoClawError as error:
+        error.where = f"index {record.index}"
+        raise
+    return event
 
 
 def replay(records: Iterable[Record], *, policy: str | None = None) -> Replay:
