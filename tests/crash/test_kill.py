@@ -27,7 +27,7 @@ KILLS = 200
 PROBED_EVERY = 20
 """One recovery in so many asks a probe process first, as ``open_log_directory`` always does: it costs a process start."""
 
-ACKS_MAX = 40
+ACKS_MAX = 24
 SCRIPT = Path(__file__).with_name("writer_process.py")
 ROOT = SCRIPT.parent.parent.parent
 
@@ -89,11 +89,11 @@ def test_no_acknowledged_record_is_lost_over_200_kills(tmp_path: Path) -> None:
         assert verdict is Verdict.OPEN
         assert log.head.index >= size
         unpromised += log.head.index - size
-        checked = sorted(links)[-1]
+        checked = len(links) - 1
         for record in log.scan(checked + 1):
             assert record.prev.hex() == links[record.index - 1]
             links[record.index] = record.link.hex()
-        assert sorted(links)[-1] == log.head.index
+        assert len(links) - 1 == log.head.index
         for index, link in acknowledged.items():
             assert links[index] == link, f"seed {SEED}, kill {turn}, index {index}"
         size = log.head.index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -55,7 +55,7 @@ class SlowStorage(MemoryStorage):
         self.hold = self.hold_slots = False
         self.groups: list[int] = []
 
-    def append(self, frames: list[tuple[int, bytes]]) -> None:  # type: ignore[override]
+    def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
         if self.hold:
             self.held.set()
             assert self.go_on.wait(DEADLINE_SECONDS)
@@ -306,11 +306,12 @@ def test_a_failed_group_fails_every_waiter(only: str, mode: Mode) -> None:
 @pytest.mark.invariant("I4")
 def test_a_failed_file_stops_the_log_too() -> None:
     """A blob, snapshot or checkpoint whose write failed leaves the same doubt about the disk."""
-    for act in (
+    acts: tuple[Callable[[Log], object], ...] = (
         lambda log: log.put_blob(b"blob"),
         lambda log: log.put_file("snapshots/state", b"state"),
         lambda log: log.checkpoint(),
-    ):
+    )
+    for act in acts:
         log, storage = faulty_log(fail_at=1, mode="before", only="put_file")
         with pytest.raises(Crash):
             act(log)
@@ -376,7 +377,7 @@ class SmallStorage(MemoryStorage):
 
     room = 5
 
-    def append(self, frames: list[tuple[int, bytes]]) -> None:  # type: ignore[override]
+    def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
         if len(self.records) + len(frames) > self.room:
             raise LogFullError("no room", where=self.name)
         super().append(frames)
