@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,11 +18,15 @@ from femtoclaw.replay import Replay, checked_event, replay
 from wal import KIND_EVENT, LogError, Record, read_log_directory
 from wal.blob import read_blob
 from wal.bundle import Bundle
+from wal.checkpoint import open_checkpoint
+from wal.errors import CorruptFileError
 from wal.inspection import verify_directory
+from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
 from wal.verification import Finding
 
 Report = dict[str, Any]
+_HEX = set("0123456789abcdef")
 
 
 class _RuleCheck:
@@ -44,6 +49,8 @@ class _RuleCheck:
     def _check_blob(self, index: int, digest: str) -> None:
         self.blobs.add(digest)
         try:
+            if len(digest) != 64 or set(digest) - _HEX:
+                raise CorruptFileError("not a blob's name", where="blobs", found=repr(digest[:80]))
             self._blob(digest)
         except LogError as error:
             self.findings.append(Finding("BLOB_DAMAGED", f"index {index}: {error.where}", digest, str(error.found)))
@@ -60,6 +67,21 @@ def check_rules(records: Iterable[Record], blob: Callable[[str], bytes]) -> tupl
     return [*check.findings, *divergences], replayed
 
 
+def check_anchor(note: bytes, key: PublicKey, origin: str, size: int, root_of: Callable[[int], bytes]) -> list[Finding]:
+    """Does the log still begin as a checkpoint that someone kept says? Finds histories that were cut or rewritten by
+    whoever holds the node, key included. ``root_of(n)`` is the root over the first n records."""
+    try:
+        kept = open_checkpoint(note, [key], origin).checkpoint
+    except LogError as error:
+        return [Finding("ANCHOR_INVALID", "--checkpoint", str(error.expected), f"{error.what}: {error.found}")]
+    if kept.size > size:
+        return [Finding("ANCHOR_AHEAD", f"index {size + 1}", f"at least {kept.size} records", f"{size} records")]
+    root = root_of(kept.size)
+    if root != kept.root:
+        return [Finding("ANCHOR_DIFFERS", f"index 1 to {kept.size}", kept.root.hex(), root.hex())]
+    return []
+
+
 def _report(size: int, root: str, findings: list[dict[str, Any]], replayed: Replay | None, **more: Any) -> Report:
     return {
         "ok": not findings,
@@ -71,8 +93,11 @@ def _report(size: int, root: str, findings: list[dict[str, Any]], replayed: Repl
     } | more
 
 
-def verify_home(home: Home, *, deep: bool = False) -> Report:
-    """Check a node's whole log: bytes, chain, tree, signatures, segments, blobs, rules. {"ok", "size", "root", ...}."""
+def verify_home(home: Home, *, deep: bool = False, anchor: bytes | None = None) -> Report:
+    """Check a node's whole log: bytes, chain, tree, signatures, segments, blobs, rules. {"ok", "size", "root", ...}.
+
+    ``anchor`` is a signed checkpoint kept elsewhere, which the log must still fulfil.
+    """
     raw = verify_directory(home.log, deep=deep)
     if not raw["ok"]:
         # Rules are judged on sound bytes only: a damaged record would show up as a hundred broken rules.
@@ -82,14 +107,16 @@ def verify_home(home: Home, *, deep: bool = False) -> Report:
         findings, replayed = check_rules(
             reader.scan(1, raw["size"] + 1), lambda digest: read_blob(reader.storage, digest)
         )
+        if anchor is not None:
+            findings += check_anchor(anchor, reader.key, reader.origin, raw["size"], reader.tree().root)
         return _report(raw["size"], raw["root"], [f._asdict() for f in findings], replayed, key=reader.key.vkey())
     finally:
         reader.close()
 
 
-def verify_bundle(path: str, key: PublicKey) -> Report:
-    """Check a bundle against the auditor's own key. Raises LogUnavailableError or CorruptFileError when it cannot be
-    opened as a bundle at all."""
+def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> Report:
+    """Check a bundle against the auditor's own key, and a checkpoint that he kept. Raises LogUnavailableError or
+    CorruptFileError when it cannot be opened as a bundle at all."""
     bundle = Bundle(path)
     try:
         checked = bundle.check(key)
@@ -97,12 +124,23 @@ def verify_bundle(path: str, key: PublicKey) -> Report:
         replayed = None
         if not findings:
             findings, replayed = check_rules(bundle.records(), bundle.blob)
+            if anchor is not None:
+                assert checked.genesis is not None
+                findings += check_anchor(
+                    anchor, key, checked.genesis.origin, checked.size, lambda size: _root(bundle.records(), size)
+                )
         return _report(
             checked.size, checked.root.hex(), [f._asdict() for f in findings], replayed, key=key.vkey(),
             origin=checked.genesis.origin if checked.genesis is not None else None,
         )  # fmt: skip
     finally:
         bundle.close()
+
+
+def _root(records: Iterable[Record], size: int) -> bytes:
+    frontier = Frontier()
+    frontier.extend([leaf_hash(record.link) for record in itertools.islice(records, size)])
+    return frontier.root()
 
 
 def named_blobs(records: Iterable[Record]) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import PolicyError, UsageError
-from femtoclaw.home import locate, read_text, require
+from femtoclaw.home import locate, read_bounded, read_text, require
 from wal import LogReader, read_log_directory
 
 INTEGRITY = 3
@@ -19,19 +19,20 @@ def verify(arguments: Namespace, output: Output) -> int:
     """0 when everything holds, 3 with the findings otherwise."""
     from femtoclaw.audit import verify_bundle, verify_home
 
+    anchor = read_bounded(arguments.checkpoint) if arguments.checkpoint is not None else None
     if arguments.bundle is not None:
         if arguments.key is None:
             raise UsageError(
                 "which key do you trust?", where="verify --bundle", expected="--key FILE or --key NAME+HASH+BASE64",
                 remedy="get the node's keys/node.pub from its operator by another way than this bundle",
             )  # fmt: skip
-        report = verify_bundle(arguments.bundle, _key(arguments.key))
+        report = verify_bundle(arguments.bundle, _key(arguments.key), anchor=anchor)
         what = arguments.bundle
     else:
         home = locate(getattr(arguments, "home", None))
         require(home)
         output.progress("verifying ...")
-        report = verify_home(home, deep=arguments.deep)
+        report = verify_home(home, deep=arguments.deep, anchor=anchor)
         output.progress("")
         what = home.path
     output.data(report)
@@ -104,6 +105,7 @@ def replay(arguments: Namespace, output: Output) -> int:
 
 def proof(arguments: Namespace, output: Output) -> int:
     """Print a proof, checked before it is shown."""
+    from wal.checkpoint import open_checkpoint
     from wal.merkle import leaf_hash, verify_consistency, verify_inclusion
 
     wanted = 1 if arguments.which == "inclusion" else 2
@@ -116,6 +118,9 @@ def proof(arguments: Namespace, output: Output) -> int:
         body: dict[str, Any] = {"kind": arguments.which, "hash": "SHA-256, RFC 6962"}
         if arguments.which == "inclusion":
             index = arguments.numbers[0]
+            signed = open_checkpoint(note, [reader.key], reader.origin).checkpoint.size if note is not None else 0
+            if index <= signed:
+                size = signed  # a running node's newest records are not signed yet: prove what a signature vouches for
             path, root = tree.inclusion(index, size), tree.root(size)
             leaf = leaf_hash(reader.read(index).link)
             verify_inclusion(leaf, index - 1, size, path, root)

@@ -69,6 +69,9 @@ def _show(show: argparse.ArgumentParser) -> None:
 def _verify(verify: argparse.ArgumentParser) -> None:
     verify.add_argument("--bundle", metavar="FILE", help="check an exported bundle; needs --key and no home")
     verify.add_argument("--key", metavar="KEY", help="the public key you trust: a file, or the text name+hash+base64")
+    verify.add_argument(
+        "--checkpoint", metavar="FILE", help="a signed checkpoint that you kept: is it still fulfilled?"
+    )
     verify.add_argument("--deep", action="store_true", help="walk LMDB's pages whatever the size of the file")
 
 
