@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from femtoclaw import events
 from femtoclaw.errors import FemtoClawError
 from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
+from femtoclaw.keys import load_public_key
 from femtoclaw.replay import Replay, checked_event, replay
 from wal import KIND_EVENT, LogError, Record, read_log_directory
 from wal.blob import read_blob
@@ -62,7 +64,8 @@ def check_rules(records: Iterable[Record], blob: Callable[[str], bytes]) -> tupl
     try:
         replayed = replay(check)
     except (FemtoClawError, LogError) as error:
-        return [*check.findings, Finding(type(error).__name__, error.where, str(error.expected), str(error))], None
+        expected = "" if error.expected is None else str(error.expected)
+        return [*check.findings, Finding(type(error).__name__, error.where, expected, str(error))], None
     divergences = [Finding("DIVERGENCE", f"index {d.index}", d.expected, d.found) for d in replayed.divergences]
     return [*check.findings, *divergences], replayed
 
@@ -107,11 +110,23 @@ def verify_home(home: Home, *, deep: bool = False, anchor: bytes | None = None) 
         findings, replayed = check_rules(
             reader.scan(1, raw["size"] + 1), lambda digest: read_blob(reader.storage, digest)
         )
+        findings += _check_key(home, reader.key)
         if anchor is not None:
             findings += check_anchor(anchor, reader.key, reader.origin, raw["size"], reader.tree().root)
         return _report(raw["size"], raw["root"], [f._asdict() for f in findings], replayed, key=reader.key.vkey())
     finally:
         reader.close()
+
+
+def _check_key(home: Home, key: PublicKey) -> list[Finding]:
+    """A log names its own key, so a whole forged log is sound in itself: the home's public key must be the same."""
+    if not os.path.exists(home.public_key_file):
+        return []  # a log that was taken away to be looked at
+    try:
+        own = load_public_key(home.public_key_file).vkey()
+    except FemtoClawError as error:
+        own = str(error)
+    return [Finding("FOREIGN_KEY", "index 1", own, key.vkey())] if own != key.vkey() else []
 
 
 def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> Report:

@@ -134,8 +134,13 @@ class Bundle:
             if info.file_size > FILE_BYTES_MAX or info.filename in self._names:
                 raise CorruptFileError("bundle member is too large or doubled", where=where, found=info.file_size)
             self._names[info.filename] = info
+        if sum(info.file_size for info in members) > os.path.getsize(self._path):
+            # Members that share bytes would let a small file keep an auditor busy for days.
+            raise CorruptFileError("bundle members overlap", where=self._path)
         if self._read("FORMAT") != FORMAT:
-            raise CorruptFileError("not a bundle of this version", where=self._path, expected=FORMAT.split(b"\n")[0])
+            raise CorruptFileError(
+                "not a bundle of this version", where=self._path, expected=FORMAT.decode().split("\n")[0]
+            )
         if sum(name.startswith("segments/") for name in self._names) > SEGMENTS_MAX + 1:
             raise CorruptFileError("bundle has too many segments", where=self._path, expected=SEGMENTS_MAX)
 
@@ -197,9 +202,9 @@ class Bundle:
             for digest in sorted(self.blobs()):
                 self.blob(digest)
         except LogError as error:
-            findings.append(
-                Finding(type(error).__name__, error.where, str(error.expected), f"{error.what}: {error.found}")
-            )
+            expected = "" if error.expected is None else str(error.expected)
+            found = error.what if error.found is None else f"{error.what}: {error.found}"
+            findings.append(Finding(type(error).__name__, error.where or self._path, expected, found))
         return BundleReport(frontier.size, frontier.root(), head, genesis, tuple(findings))
 
     def _check_checkpoint(self, key: PublicKey, genesis: Genesis | None, frontier: Frontier) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import PolicyError, UsageError
 from femtoclaw.home import locate, read_bounded, read_text, require
-from wal import LogReader, read_log_directory
+from wal import LogError, LogReader, read_log_directory
 
 INTEGRITY = 3
+BUNDLE_REMEDY = "this bundle proves nothing: ask for it again, and for the key by another way; keep both as evidence"
 
 
 def verify(arguments: Namespace, output: Output) -> int:
@@ -26,7 +27,13 @@ def verify(arguments: Namespace, output: Output) -> int:
                 "which key do you trust?", where="verify --bundle", expected="--key FILE or --key NAME+HASH+BASE64",
                 remedy="get the node's keys/node.pub from its operator by another way than this bundle",
             )  # fmt: skip
-        report = verify_bundle(arguments.bundle, _key(arguments.key), anchor=anchor)
+        key = _key(arguments.key)
+        try:
+            report = verify_bundle(arguments.bundle, key, anchor=anchor)
+        except LogError as error:
+            error.remedy = BUNDLE_REMEDY
+            raise
+        remedy = BUNDLE_REMEDY
         what = arguments.bundle
     else:
         home = locate(getattr(arguments, "home", None))
@@ -34,19 +41,19 @@ def verify(arguments: Namespace, output: Output) -> int:
         output.progress("verifying ...")
         report = verify_home(home, deep=arguments.deep, anchor=anchor)
         output.progress("")
-        what = home.path
+        what, remedy = home.path, "keep this home as evidence; `femtoclaw recover --dry-run` says what can be done"
     output.data(report)
     if report["ok"]:
         output.line(f"ok: {what}", "green")
     else:
-        output.line(f"NOT ok: {what}: {len(report['findings'])} findings", "red")
-    output.fields([(name, report[name]) for name in ("size", "root", "state_hash", "decisions")])
+        output.line(f"NOT ok: {what}", "red")
+    output.fields([(name, report[name]) for name in ("size", "root", "state_hash", "decisions") if report[name]])
     for finding in report["findings"][:50]:
         output.line(f"  {finding['code']}  {finding['where']}", "red")
         output.line(f"    expected  {printable(finding['expected'])}")
         output.line(f"    found     {printable(finding['found'])}")
     if not report["ok"]:
-        output.note("keep this home as evidence; `femtoclaw recover --dry-run` says what can be done")
+        output.note(remedy)
     return 0 if report["ok"] else INTEGRITY
 
 
