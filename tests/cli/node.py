@@ -44,16 +44,8 @@ class Node:
 
     def call(self, *arguments: str, stdin: bytes = b"", human: bool = False, expect: int | None = 0) -> Answer:
         """Run one command; by default with --json, and exit 0 is expected."""
-        words = self.command(*([] if human else ["--json"]), *arguments)
-        done = subprocess.run(
-            words, input=stdin, capture_output=True, env=environment(), cwd=self.path.parent, check=False
-        )
-        stdout, stderr = done.stdout.decode(), done.stderr.decode()
-        answer = Answer(
-            done.returncode, [] if human else [json.loads(line) for line in stdout.splitlines()], stdout, stderr
-        )
-        assert expect is None or done.returncode == expect, answer
-        return answer
+        words = [*([] if human else ["--json"]), "--home", str(self.path), *arguments]
+        return femtoclaw(*words, cwd=self.path.parent, stdin=stdin, expect=expect)
 
     def intent(self, message: Any, expect: int | None = 0) -> Answer:
         """Gate one message, given as an object or as raw bytes."""
@@ -64,6 +56,21 @@ class Node:
         """The same home at another place."""
         shutil.copytree(self.path, to, symlinks=True)
         return Node(to)
+
+
+def femtoclaw(
+    *words: str, cwd: Path, stdin: bytes = b"", expect: int | None = 0, python: str = sys.executable, **variables: str
+) -> Answer:
+    """Run the real command in ``cwd``; what it prints is read as JSON lines when the words ask for them."""
+    done = subprocess.run(
+        [python, "-c", START, *words], input=stdin, capture_output=True, env=environment() | variables, cwd=cwd,
+        check=False,
+    )  # fmt: skip
+    stdout, stderr = done.stdout.decode(), done.stderr.decode()
+    objects = [json.loads(line) for line in stdout.splitlines()] if "--json" in words else []
+    answer = Answer(done.returncode, objects, stdout, stderr)
+    assert expect is None or done.returncode == expect, answer
+    return answer
 
 
 def environment() -> dict[str, str]:
