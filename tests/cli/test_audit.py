@@ -139,6 +139,12 @@ def edit_record(payloads: Payloads) -> None:
     payloads[20] = (time_ns, kind, payload[:-1] + bytes([payload[-1] ^ 1]))
 
 
+def edit_time(payloads: Payloads) -> None:
+    """What replay cannot find: nothing is derived from a time."""
+    time_ns, kind, payload = payloads[-1]
+    payloads[-1] = (time_ns + 1, kind, payload)
+
+
 def swap_records(payloads: Payloads) -> None:
     (time_a, *a), (time_b, *b) = payloads[20], payloads[21]
     payloads[20], payloads[21] = (time_a, *b), (time_b, *a)  # type: ignore[assignment]
@@ -156,7 +162,7 @@ def drop_last(payloads: Payloads) -> None:
     del payloads[-10:]
 
 
-REWRITINGS = (edit_record, drop_record, swap_records, insert_record, drop_last)
+REWRITINGS = (edit_record, edit_time, drop_record, swap_records, insert_record, drop_last)
 
 
 def foreign_checkpoint(members: Members) -> None:
@@ -310,7 +316,7 @@ FORGERIES: dict[str, Callable[[Payloads], int]] = {
     "an intent": replaced(events.InputReceived, 0, content=b'{"message":{"content":"I was good"}}'),
     "a rejection": replaced(events.ProtocolRejected, 0, code="OTHER"),
     "an effect without a cause": without_cause,
-    "a field of another type": replaced(events.AuthorizationDecided, 0, determining=7),
+    "a field of another type": replaced(events.InputReceived, 0, content="text"),
     "a blob's name that is a path": replaced(events.ExecutionFinished, 0, blob="../../../../dev/zero\0"),
     "an unknown event": raw_payload(msgpack.packb([999, 1])),
     "a newer event": raw_payload(msgpack.packb([26, 2, "x"])),
