@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from wal.errors import CorruptRecordError, LogError
 from wal.record import (
-    FLAG_CLOCK_CLAMPED,
+    FLAGS_KNOWN,
     FRAME_OVERHEAD_BYTES,
     HEADER,
     HEADER_BYTES,
@@ -62,7 +62,7 @@ def follow(start: Head, frames: Iterable[tuple[int, bytes]]) -> Iterator[Record]
             or prev != link
             or magic != MAGIC
             or version != VERSION
-            or flags > FLAG_CLOCK_CLAMPED
+            or flags > FLAGS_KNOWN
             or length != len(body) - HEADER_BYTES
             or record_epoch < epoch
             or record_time < time_ns

@@ -18,7 +18,7 @@ from wal.manifest import encode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import Signer
 from wal.reader import CHECKPOINT_FILE, LogReader
-from wal.record import KIND_EVENT, KIND_GENESIS, NO_LINK, Head, encode
+from wal.record import FLAG_BATCH_END, KIND_EVENT, KIND_GENESIS, NO_LINK, Head, encode
 from wal.segment import encode_segment
 from wal.storage import Storage
 from wal.tree import LogTree
@@ -97,10 +97,10 @@ class Log(LogReader):
         """Append without waiting; log order is the order of the calls."""
         return self._writer.submit(payloads, kind)
 
-    def enqueue(self, payloads: Sequence[bytes], kind: int = KIND_EVENT) -> Ticket:
-        """Fix a batch's place in the log; it becomes durable with ``settle``. For callers who must order appends
-        under a lock of their own but wait outside of it."""
-        return self._writer.enqueue(payloads, kind)
+    def enqueue(self, payloads: Sequence[bytes], kind: int = KIND_EVENT, *, after: Ticket | None = None) -> Ticket:
+        """Fix a batch's place in the log; it becomes durable with ``settle``, and only if ``after`` did. For callers
+        who must order appends under a lock of their own but wait outside of it."""
+        return self._writer.enqueue(payloads, kind, after)
 
     def settle(self, ticket: Ticket) -> Receipt:
         """Wait until a queued batch is durable; raises as ``append`` does."""
@@ -242,7 +242,7 @@ def create_log(storage: Storage, genesis: Genesis, *, signer: Signer, clock: Clo
     if storage.last_index() or any(any(raw) for raw in storage.read_slots()):
         raise LogError("storage is not empty", where=storage.name)
     now = clock()
-    frame, link = encode(1, EPOCH_FIRST, now, KIND_GENESIS, genesis.payload(), NO_LINK)
+    frame, link = encode(1, EPOCH_FIRST, now, KIND_GENESIS, genesis.payload(), NO_LINK, FLAG_BATCH_END)
     storage.append([(1, frame)])
     slot = Slot(1, 0, CommitPoint(EPOCH_FIRST, 1, link), link, now)
     storage.write_slot(1, encode_slot(slot))

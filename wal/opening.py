@@ -32,7 +32,7 @@ from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import Manifest, decode_manifest, encode_manifest
 from wal.note import Signer
 from wal.reader import CHECKPOINT_FILE
-from wal.record import EMPTY, KIND_RECOVERED, Head, Record, decode
+from wal.record import EMPTY, FLAG_BATCH_END, KIND_RECOVERED, Head, Record, decode
 from wal.recovery import Case, Evidence, Verdict, decide
 from wal.storage import Storage
 from wal.tree import LogTree
@@ -50,6 +50,8 @@ class Examination(NamedTuple):
     checkpoint: Checkpoint | None
     findings: tuple[str, ...]
     manifest_damaged: bool = False
+    promised: int = 0
+    """How many records have been promised to someone: by HEAD, the newest checkpoint, or a sealed segment."""
 
     @property
     def committed(self) -> int:
@@ -67,7 +69,7 @@ def examine(storage: Storage, *, key_text: str | None = None, probe: Probe | Non
 
 
 class _Examiner:
-    """Collects the nine facts; every question that an earlier answer makes moot is answered with True."""
+    """Collects the ten facts; every question that an earlier answer makes moot is answered with True."""
 
     def __init__(self, storage: Storage, key_text: str | None, probe: Probe | None) -> None:
         self.storage = storage
@@ -103,6 +105,7 @@ class _Examiner:
             self.checkpoint,
             tuple(self.findings),
             self.manifest_damaged,
+            self.promised,
         )
 
     def _gather(self) -> None:
@@ -121,6 +124,7 @@ class _Examiner:
             facts["exists"] = False
             return
         if self.slots.damaged:
+            facts["head_whole"] = False
             self.findings.append(f"{self.slots.damaged} of 2 HEAD slots damaged")
         slot = self.slots.newest
         facts["head_known"] = slot is not None
@@ -256,7 +260,7 @@ def refuse(examination: Examination, where: str) -> LogError:
         return ForeignLogError(f"cannot open the log: {what}", where=where, found=found)
     if verdict in (Verdict.HALT_ROLLED_BACK, Verdict.HALT_FORKED):
         return RollbackError(f"cannot open the log: {what}", where=where, found=found)
-    if verdict is Verdict.HALT_DAMAGED:
+    if verdict in (Verdict.HALT_DAMAGED, Verdict.HALT_UNCERTAIN):
         return CorruptRecordError(f"cannot open the log: {what}", where=where, found=found)
     if verdict is Verdict.HALT_HEAD_MISSING:
         return CorruptFileError(
@@ -308,13 +312,25 @@ def open_log(
 
 
 def _cut_tail(storage: Storage, examination: Examination) -> None:
-    """Preserve the frames from the damage on as evidence, then remove them."""
+    """Preserve what follows the last whole batch before the damage as evidence, then remove it.
+
+    A batch is one atomic append: a part of one was never anybody's decision, so none is left behind.
+    """
     assert examination.broken_at is not None
-    assert examination.broken_at > examination.committed
-    first, last = examination.broken_at, examination.last
+    first, last = _batch_start(storage, examination.broken_at, examination.promised), examination.last
+    assert first > examination.promised
     frames = b"".join(raw for _, raw in storage.scan(first, last + 1))
     storage.put_file(f"evidence/cut-{first}-{last}-{blake3(frames).hexdigest()}.frames", frames)
     storage.cut(first - 1)
+
+
+def _batch_start(storage: Storage, broken_at: int, promised: int) -> int:
+    """The first index behind the last whole batch that ends at or above the promise and below the damage."""
+    after = promised
+    for index, raw in storage.scan(promised + 1, broken_at):
+        if decode(raw, f"index {index}").flags & FLAG_BATCH_END:
+            after = index
+    return after + 1
 
 
 def _forget_manifest(storage: Storage) -> None:

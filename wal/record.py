@@ -38,6 +38,11 @@ KIND_EVENT = 16
 FLAG_CLOCK_CLAMPED = 1
 """The wall clock ran backwards; the record carries its predecessor's time instead. Order comes from the index."""
 
+FLAG_BATCH_END = 2
+"""The last record of one atomic append. Recovery never leaves a part of a batch: it cuts behind such a record only."""
+
+FLAGS_KNOWN = FLAG_CLOCK_CLAMPED | FLAG_BATCH_END
+
 _pack = HEADER.pack
 _unpack = HEADER.unpack_from
 
@@ -103,11 +108,11 @@ def decode(raw: bytes, where: str = "") -> Record:
     computed = blake3(raw[:-LINK_BYTES]).digest()
     if computed != link:
         raise CorruptRecordError("record checksum is wrong", where=where, expected=link.hex(), found=computed.hex())
-    if version != VERSION or flags & ~FLAG_CLOCK_CLAMPED:
+    if version != VERSION or flags & ~FLAGS_KNOWN:
         raise UnknownFormatError(
             "record format is newer than this program",
             where=where,
-            expected=f"version {VERSION}, flags 0 or 1",
+            expected=f"version {VERSION}, flags 0 to {FLAGS_KNOWN}",
             found=f"version {version}, flags {flags}",
         )
     return Record(index, epoch, time_ns, kind, raw[HEADER_BYTES:-LINK_BYTES], prev, link, flags)

@@ -27,7 +27,17 @@ from wal.log import EPOCH_FIRST, Clock
 from wal.manifest import Manifest
 from wal.note import Signer, sign_note
 from wal.reader import CHECKPOINT_FILE, LogReader
-from wal.record import EMPTY, FRAME_OVERHEAD_BYTES, HEADER, KIND_RECOVERED, Head, Record, decode, encode
+from wal.record import (
+    EMPTY,
+    FLAG_BATCH_END,
+    FRAME_OVERHEAD_BYTES,
+    HEADER,
+    KIND_RECOVERED,
+    Head,
+    Record,
+    decode,
+    encode,
+)
 from wal.segment import Segment, decode_segment
 from wal.tree import LogTree
 
@@ -101,6 +111,7 @@ def rebuild(path: str, new: str, archives: list[str], *, map_bytes: int = MAP_BY
     point = promise.point
     try:
         head, time_ns = _assemble(storage, frames, segments)
+        head = _cut_partial_batch(storage, head, point.size if point is not None else 0)
         promised = storage.get(point.size) if point is not None else None
     finally:
         storage.close()
@@ -167,6 +178,22 @@ def _assemble(storage: LmdbStorage, frames: _Frames, segments: list[Segment]) ->
     if batch:
         storage.append(batch)
     return head, time_ns
+
+
+def _cut_partial_batch(storage: LmdbStorage, head: Head, promised: int) -> Head:
+    """Remove what is left of a batch whose end is lost, as opening does; never below the promise."""
+    for index in range(head.index, promised, -1):
+        raw = storage.get(index)
+        assert raw is not None
+        record = decode(raw)
+        if record.flags & FLAG_BATCH_END:
+            head = Head(index, record.link)
+            break
+    else:
+        raw = storage.get(promised) if 0 < promised < head.index else None
+        head = Head(promised, decode(raw).link) if raw is not None else head
+    storage.cut(head.index)
+    return head
 
 
 def storage_get(path: str, index: int) -> bytes | None:
@@ -244,7 +271,9 @@ def install(path: str, new: str, rebuilt: Rebuilt, *, clock: Clock, reason: str)
         log_id = decode(genesis).link
         payload: bytes = msgpack.packb(["rebuilt", rebuilt.head.index, reason])
         now = max(clock(), rebuilt.time_ns)
-        frame, link = encode(rebuilt.head.index + 1, EPOCH_FIRST, now, KIND_RECOVERED, payload, rebuilt.head.link)
+        frame, link = encode(
+            rebuilt.head.index + 1, EPOCH_FIRST, now, KIND_RECOVERED, payload, rebuilt.head.link, FLAG_BATCH_END
+        )
         storage.append([(rebuilt.head.index + 1, frame)])
         sequence = rebuilt.promise.sequence + 1
         slot = Slot(sequence, 0, CommitPoint(EPOCH_FIRST, rebuilt.head.index + 1, link), log_id, now)

@@ -23,7 +23,7 @@ from wal.limits import (
     PAYLOAD_BYTES_MAX,
     QUEUE_TICKETS_MAX,
 )
-from wal.record import FLAG_CLOCK_CLAMPED, Head, encode
+from wal.record import FLAG_BATCH_END, FLAG_CLOCK_CLAMPED, Head, encode
 from wal.storage import Storage
 
 
@@ -41,11 +41,12 @@ class Receipt(NamedTuple):
 class Ticket:
     """An append on its way. ``wait`` returns its Receipt or raises what became of it."""
 
-    __slots__ = ("_done", "_next", "_unclaimed", "awaited", "error", "kind", "payloads", "receipt")
+    __slots__ = ("_done", "_next", "_unclaimed", "after", "awaited", "error", "kind", "payloads", "receipt")
 
-    def __init__(self, payloads: Sequence[bytes], kind: int) -> None:
+    def __init__(self, payloads: Sequence[bytes], kind: int, after: Ticket | None = None) -> None:
         self.payloads = payloads
         self.kind = kind
+        self.after = after
         self.receipt: Receipt | None = None
         self.error: LogError | None = None
         self.awaited = False
@@ -57,6 +58,7 @@ class Ticket:
     def resolve(self, receipt: Receipt | None, error: LogError | None, following: Ticket | None) -> None:
         """Fix the outcome, without waking anyone yet. Called once, by the writer."""
         self._next = following
+        self.after = None  # a chain of them would keep every batch of the past in memory
         self.receipt, self.error = receipt, error
 
     def claim(self) -> bool:
@@ -75,6 +77,11 @@ class Ticket:
         interpreter's lock, and the next commit would wait for all of them.
         """
         self._done.release()
+
+    @property
+    def orphaned(self) -> LogError | None:
+        """Why this batch may not be written: the one it builds upon was refused."""
+        return self.after.error if self.after is not None else None
 
     @property
     def resolved(self) -> bool:
@@ -168,11 +175,14 @@ class GroupWriter:
                 ticket.step_aside()
                 raise
             finally:
-                self._turn.release()
-                # Whoever enqueued while we held the turn saw it taken and now waits: pass the work on.
-                if self._queue:
-                    self._hand_over()
+                self._end_turn()
         return ticket.wait()
+
+    def _end_turn(self) -> None:
+        """Release the turn. Whoever enqueued while it was held saw it taken and now waits: pass the work on."""
+        self._turn.release()
+        if self._queue:
+            self._hand_over()
 
     def submit(self, payloads: Sequence[bytes], kind: int) -> Ticket:
         """Append a batch without waiting. Tickets become durable in the order in which they were submitted."""
@@ -185,17 +195,23 @@ class GroupWriter:
 
     def flush(self) -> None:
         """Commit everything that is queued, on this thread."""
-        with self._turn:
+        self._turn.acquire()
+        try:
             while self._queue:
                 self._commit_group()
+        finally:
+            self._end_turn()
 
     def confirm(self) -> None:
         """Write a HEAD slot for the head as it stands: after a crash, records above the old slot become promised.
 
         Raises the failure that stopped this writer, or what the storage raised, which stops it (I4).
         """
-        with self._turn:
+        self._turn.acquire()
+        try:
             self._mark(0)
+        finally:
+            self._end_turn()
 
     def _mark(self, flags: int) -> None:
         if self._failure is not None:
@@ -236,8 +252,11 @@ class GroupWriter:
                 self._thread.join()
             self.flush()  # what came after the last look at the queue is refused, not forgotten
 
-    def enqueue(self, payloads: Sequence[bytes], kind: int) -> Ticket:
+    def enqueue(self, payloads: Sequence[bytes], kind: int, after: Ticket | None = None) -> Ticket:
         """Put a batch in the queue; ``settle`` or ``submit`` makes it durable. Queue order is log order.
+
+        A batch that makes sense only behind an earlier one names it as ``after``: when that one is refused for want of
+        room, so is this one, however small it is.
 
         Raises BoundError, LogClosedError, or the failure that stopped this writer.
         """
@@ -257,7 +276,7 @@ class GroupWriter:
                 found=len(self._queue),
                 remedy="wait for earlier appends before submitting more",
             )
-        ticket = Ticket(payloads, kind)
+        ticket = Ticket(payloads, kind, after)
         self._queue.append(ticket)
         return ticket
 
@@ -284,28 +303,32 @@ class GroupWriter:
             while self._queue:
                 self.flush()
 
-    def _take_group(self) -> list[Ticket]:
-        group: list[Ticket] = []
+    def _take_group(self, group: list[Ticket]) -> None:
+        """Move what one commit may hold from the queue into ``group``; an orphan is a group of its own."""
         records = size = 0
         while self._queue:
             ticket = self._queue[0]
+            if ticket.orphaned is not None:
+                if not group:
+                    group.append(self._queue.popleft())
+                break
             records += len(ticket.payloads)
             size += sum(map(len, ticket.payloads))
             if group and (records > GROUP_RECORDS_MAX or size > GROUP_BYTES_MAX):
                 break
             group.append(self._queue.popleft())
-        return group
 
     def _commit_group(self) -> None:
-        group = self._take_group()
-        if not group:
-            return
+        group: list[Ticket] = []
+        receipts: list[Receipt] = []
         error = self._failure
         if error is None and self._closed:
             error = LogClosedError("the log is closed", where=self._storage.name)
-        receipts: list[Receipt] = []
         try:
-            if error is None:
+            self._take_group(group)
+            if group and error is None:
+                error = group[0].orphaned
+            if group and error is None:
                 receipts = self._write(group)
         except LogFullError as full:
             error = full
@@ -346,9 +369,11 @@ class GroupWriter:
         for ticket in group:
             first = index + 1
             kind = ticket.kind
+            left = len(ticket.payloads)
             for payload in ticket.payloads:
                 index += 1
-                frame, link = encode(index, epoch, now, kind, payload, link, flags)
+                left -= 1
+                frame, link = encode(index, epoch, now, kind, payload, link, flags if left else flags | FLAG_BATCH_END)
                 frames.append((index, frame))
                 links.append(link)
             receipts.append(Receipt(first, index, link, epoch, now))

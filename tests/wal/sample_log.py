@@ -11,7 +11,7 @@ from typing import Any
 
 from wal.genesis import Genesis
 from wal.note import Ed25519Signer
-from wal.record import EMPTY, KIND_EVENT, KIND_GENESIS, Head, encode
+from wal.record import EMPTY, FLAG_BATCH_END, KIND_EVENT, KIND_GENESIS, Head, encode
 
 ORIGIN = "example.org/log"
 SIGNER = Ed25519Signer("example.org/log", bytes(range(32)))
@@ -27,20 +27,23 @@ def ticking_clock(start: int = T0, step: int = 1000) -> Callable[[], int]:
     return lambda: next(ticks)
 
 
-def make_frames(payloads: Sequence[bytes], start: Head = EMPTY, *, time_ns: int = T0) -> list[tuple[int, bytes]]:
-    """(index, frame) of a valid chain of events behind ``start``."""
+def make_frames(
+    payloads: Sequence[bytes], start: Head = EMPTY, *, time_ns: int = T0, batch: int = 1
+) -> list[tuple[int, bytes]]:
+    """(index, frame) of a valid chain of events behind ``start``, in batches of ``batch`` records."""
     frames: list[tuple[int, bytes]] = []
     index, link = start
-    for payload in payloads:
+    for number, payload in enumerate(payloads, 1):
         index += 1
-        frame, link = encode(index, 1, time_ns + index, KIND_EVENT, payload, link)
+        flags = 0 if number % batch else FLAG_BATCH_END
+        frame, link = encode(index, 1, time_ns + index, KIND_EVENT, payload, link, flags)
         frames.append((index, frame))
     return frames
 
 
 def genesis_frame(genesis: Genesis = GENESIS) -> tuple[bytes, bytes]:
     """(frame, link) of a genesis record."""
-    return encode(1, 1, T0, KIND_GENESIS, genesis.payload(), bytes(32))
+    return encode(1, 1, T0, KIND_GENESIS, genesis.payload(), bytes(32), FLAG_BATCH_END)
 
 
 def bit_flips(raw: bytes) -> Iterator[bytes]:

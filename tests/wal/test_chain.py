@@ -109,7 +109,7 @@ def resealed(offset: int, value: int) -> Frames:
     [
         pytest.param(0, 0, CorruptRecordError, id="magic"),
         pytest.param(4, 2, UnknownFormatError, id="version"),
-        pytest.param(7, 2, UnknownFormatError, id="flags"),
+        pytest.param(7, 4, UnknownFormatError, id="flags"),
         pytest.param(11, 9, CorruptRecordError, id="length"),
         pytest.param(19, 9, CorruptRecordError, id="index"),
         pytest.param(27, 0, CorruptRecordError, id="epoch backwards"),

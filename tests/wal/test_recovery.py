@@ -133,8 +133,8 @@ def assert_halts(storage: Storage, verdict: Verdict, error: type[LogError]) -> E
 
 
 @pytest.mark.invariant("I3")
-def test_exactly_one_case_matches_each_of_the_512_patterns() -> None:
-    """Every pattern of the nine facts finds exactly one row, and only the last two rows lead to writing."""
+def test_exactly_one_case_matches_each_of_the_1024_patterns() -> None:
+    """Every pattern of the ten facts finds exactly one row, and only the last two rows lead to writing."""
     for facts in product((True, False), repeat=len(Evidence._fields)):
         evidence = Evidence(*facts)
         matching = [
@@ -146,7 +146,7 @@ def test_exactly_one_case_matches_each_of_the_512_patterns() -> None:
         verdict = matching[0].verdict
         promised_intact = all(facts[:8])
         assert (verdict is Verdict.OPEN) == (promised_intact and evidence.sound_above)
-        assert (verdict is Verdict.CUT_TAIL) == (promised_intact and not evidence.sound_above)
+        assert (verdict is Verdict.CUT_TAIL) == (promised_intact and evidence.head_whole and not evidence.sound_above)
         assert (verdict is Verdict.CREATE) == (not evidence.exists)
 
 
@@ -164,7 +164,7 @@ def test_nothing_there_is_a_missing_log(opener: Opener) -> None:
 
 
 def test_records_behind_a_clean_slot_are_promised(opener: Opener) -> None:
-    """@J: a clean slot, then a commit, then a crash before the next slot: the record stays and is promised."""
+    """@K: a clean slot, then a commit, then a crash before the next slot: the record stays and is promised."""
     storage = build(opener, clean=True)
     extend(storage, [b"first after the clean close"])
     log, examination = reopen(storage)
@@ -177,7 +177,7 @@ def test_records_behind_a_clean_slot_are_promised(opener: Opener) -> None:
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_whole_store_opens(opener: Opener, clean: bool) -> None:
-    """@J: after an orderly close and after a crash, everything promised is there and appending goes on."""
+    """@K: after an orderly close and after a crash, everything promised is there and appending goes on."""
     log, examination = reopen(build(opener, clean=clean))
     assert examination.case.verdict is Verdict.OPEN
     assert examination.slots.clean == clean
@@ -188,7 +188,7 @@ def test_a_whole_store_opens(opener: Opener, clean: bool) -> None:
 @pytest.mark.invariant("I2", "I3")
 @pytest.mark.parametrize("cut_by_crash", [1, 3])
 def test_whole_records_above_the_commit_point_are_kept_and_promised(opener: Opener, cut_by_crash: int) -> None:
-    """@J: records that a crash left durable but unacknowledged stay, and opening promises them."""
+    """@K: records that a crash left durable but unacknowledged stay, and opening promises them."""
     storage = build(opener)
     extend(storage, [b"unpromised %d" % number for number in range(cut_by_crash)])
     log, examination = reopen(storage)
@@ -201,7 +201,7 @@ def test_whole_records_above_the_commit_point_are_kept_and_promised(opener: Open
 
 
 def test_one_damaged_slot_is_healed_by_opening(opener: Opener) -> None:
-    """@J: the other slot still knows the commit point; after opening both slots are whole again."""
+    """@K: the other slot still knows the commit point; after opening both slots are whole again."""
     storage = build(opener)
     newest = read_slots(storage.read_slots()).newest
     assert newest is not None
@@ -227,7 +227,7 @@ def test_opening_twice_changes_nothing_the_second_time(opener: Opener) -> None:
 
 @pytest.mark.requirement("STORAGE-13.3")
 def test_a_damaged_manifest_is_kept_as_evidence_and_its_segments_are_sealed_again(opener: Opener) -> None:
-    """@J: the list of segments can be derived: opening goes on, checks from record 1, and seals the same bytes anew."""
+    """@K: the list of segments can be derived: opening goes on, checks from record 1, and seals the same bytes anew."""
     storage = sealed_store(opener)
     before = content(storage)
     damaged = flip(before[2][MANIFEST_FILE] or b"")
@@ -432,7 +432,7 @@ def damaged_tail(opener: Opener) -> Storage:
 @pytest.mark.invariant("I2", "I3")
 @pytest.mark.requirement("STORAGE-13.3")
 def test_a_damaged_tail_is_cut_kept_as_evidence_and_stated_by_a_record(opener: Opener) -> None:
-    """@I: the whole record before the damage stays; what is cut lies in evidence/; a RECOVERED record tells of it."""
+    """@J: the whole record before the damage stays; what is cut lies in evidence/; a RECOVERED record tells of it."""
     storage = damaged_tail(opener)
     promised = list(storage.scan(1, 8))
     doomed = b"".join(raw for _, raw in storage.scan(8, 11))
@@ -449,7 +449,7 @@ def test_a_damaged_tail_is_cut_kept_as_evidence_and_stated_by_a_record(opener: O
 
 @pytest.mark.invariant("I3")
 def test_a_tail_whose_length_field_is_damaged_is_cut_whole(opener: Opener) -> None:
-    """@I: where the frames behind the damage can no longer be told apart, all their bytes still become evidence."""
+    """@J: where the frames behind the damage can no longer be told apart, all their bytes still become evidence."""
     storage = build(opener)
     extend(storage, [b"tail 7", b"tail 8", b"tail 9", b"tail 10"])
     doomed = b"".join(raw for _, raw in storage.scan(8, 11))
@@ -505,6 +505,40 @@ def restored(opener: Opener, state: Content) -> Storage:
         for name in storage.list_files("evidence"):
             (Path(storage.name) / "evidence" / name).unlink()
     return storage
+
+
+@pytest.mark.invariant("I3")
+def test_a_cut_never_leaves_a_part_of_a_batch(opener: Opener) -> None:
+    """@J: records 9 and 10 of the batch 9..11 are whole, but 11 is damaged: the cut begins at 9, where it began."""
+    storage = build(opener)
+    last = storage.last_index()
+    storage.append(make_frames([b"x"] * 5, Head(last, (storage.get(last) or b"")[-32:]), time_ns=2 * T0, batch=2))
+    rewrite(storage, 10, flip)  # batches 7..8, 9..10, and 11 without its end
+    log, examination = reopen(storage)
+    assert (examination.case.verdict, examination.broken_at) == (Verdict.CUT_TAIL, 10)
+    assert storage.list_files("evidence")[0].startswith("cut-9-11-")
+    assert (log.head.index, log.read(9).kind) == (9, KIND_RECOVERED)
+    assert log.read(8).payload == b"x"
+
+
+@pytest.mark.invariant("I2")
+@pytest.mark.parametrize("damaged_slot", ["older", "newer"])
+def test_a_damaged_tail_is_not_cut_when_a_damaged_slot_may_have_promised_it(opener: Opener, damaged_slot: str) -> None:
+    """@I: of two slots the newer one may be the damaged one; then the tail may have been acknowledged."""
+    storage = build(opener)
+    newest = read_slots(storage.read_slots()).newest
+    assert newest is not None
+    extend(storage, [b"7", b"8"])
+    if damaged_slot == "newer":
+        raw = storage.get(8)
+        assert raw is not None
+        point = CommitPoint(1, 8, raw[-32:])
+        other = newest.sequence + 1
+        storage.write_slot(other & 1, flip(encode_slot(newest._replace(sequence=other, point=point))))
+    else:
+        storage.write_slot(newest.sequence + 1 & 1, flip(encode_slot(newest)))
+    rewrite(storage, 7, flip)
+    assert_halts(storage, Verdict.HALT_UNCERTAIN, CorruptRecordError)
 
 
 def test_two_cuts_at_one_index_are_both_stated(opener: Opener) -> None:

@@ -21,7 +21,7 @@ from wal.limits import (
 from wal.log import Log, create_log
 from wal.memory_storage import MemoryStorage
 from wal.opening import open_log
-from wal.record import FLAG_CLOCK_CLAMPED, KIND_EVENT
+from wal.record import FLAG_BATCH_END, FLAG_CLOCK_CLAMPED, KIND_EVENT
 from wal.storage import Storage
 from wal.writer import Receipt, Ticket
 
@@ -227,7 +227,7 @@ def test_a_clock_that_runs_backwards_is_clamped_and_flagged() -> None:
     log = new_log(clock=lambda: next(readings), threaded=False)
     for number in range(5):
         log.append([b"%d" % number])
-    found = [(record.time_ns - T0, record.flags) for record in log.scan()]
+    found = [(record.time_ns - T0, record.flags & ~FLAG_BATCH_END) for record in log.scan()]
     clamped = FLAG_CLOCK_CLAMPED
     assert found == [(0, 0), (10, 0), (10, clamped), (10, clamped), (11, 0), (11, 0)]
     log.abandon()
@@ -240,7 +240,7 @@ def test_the_clock_is_clamped_across_reopening() -> None:
     log, _ = open_log(storage, signer=SIGNER, clock=lambda: T0, threaded=False)
     log.append([b"x"])
     record = log.read(2)
-    assert (record.time_ns, record.flags) == (5 * T0, FLAG_CLOCK_CLAMPED)
+    assert (record.time_ns, record.flags) == (5 * T0, FLAG_CLOCK_CLAMPED | FLAG_BATCH_END)
     log.abandon()
 
 
@@ -395,6 +395,65 @@ def test_a_full_storage_refuses_and_the_log_goes_on() -> None:
     assert [record.payload for record in log.scan(2)] == [b"2", b"3", b"4"]
     log.close()
     assert open_log(storage, signer=SIGNER, clock=ticking_clock())[1].slots.clean
+
+
+def test_what_builds_upon_a_refused_batch_is_refused_with_it() -> None:
+    """A batch queued behind one that found no room is never written, however small; independent ones still are."""
+    storage = SmallStorage()
+    log = new_log(storage, threaded=False)
+    big = log.enqueue([b"too"] * 6)
+    with pytest.raises(LogFullError):
+        log.settle(big)
+    upon = log.enqueue([b"upon big"], after=big)
+    further = log.enqueue([b"upon upon"], after=upon)
+    alone = log.enqueue([b"alone"])
+    for ticket in (further, upon):
+        with pytest.raises(LogFullError):
+            log.settle(ticket)
+    assert log.settle(alone).last == 2
+    assert [record.payload for record in log.scan(2)] == [b"alone"]
+    assert log.failure is None
+
+
+def test_every_batch_is_marked_at_its_end() -> None:
+    """The last record of each append carries the flag by which recovery finds whole batches; no other does."""
+    log = new_log(threaded=False)
+    log.append([b"2", b"3", b"4"])
+    log.append([b"5"])
+    tickets = [log.enqueue([b"6", b"7"]), log.enqueue([b"8", b"9"])]
+    for ticket in tickets:
+        log.settle(ticket)
+    ends = [record.index for record in log.scan() if record.flags & FLAG_BATCH_END]
+    assert ends == [1, 4, 5, 7, 9]
+
+
+@pytest.mark.parametrize("how", ["flush", "confirm"])
+def test_a_turn_that_ends_hands_on_what_was_queued_meanwhile(how: str) -> None:
+    """An append that finds the turn taken relies on its holder: whoever gives it back looks at the queue again."""
+    storage = SlowStorage()
+    log = new_log(storage)
+    first = log.enqueue([b"first"])
+    storage.hold = how == "flush"
+    storage.hold_slots = how == "confirm"
+    holder = threading.Thread(target=log._writer.flush if how == "flush" else log.confirm, daemon=True)
+    holder.start()
+    assert storage.held.wait(DEADLINE_SECONDS)
+    done = threading.Event()
+    receipts: list[Receipt] = []
+
+    def wait() -> None:
+        receipts.append(log.settle(first if how == "confirm" else log.enqueue([b"second"])))
+        done.set()
+
+    waiter = threading.Thread(target=wait, daemon=True)
+    waiter.start()
+    while waiter.is_alive() and not log._writer._queue:
+        threading.Event().wait(0.001)
+    storage.hold = storage.hold_slots = False
+    storage.go_on.set()
+    assert done.wait(DEADLINE_SECONDS), "the waiter was left asleep"
+    assert len(receipts) == 1
+    log.close()
 
 
 # ---- closing and leaving ----
