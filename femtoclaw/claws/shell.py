@@ -11,6 +11,7 @@ from typing import Any
 from femtoclaw.claws.errors import AccessError, SurroundingsError
 from femtoclaw.claws.fs_read import text_or_base64
 from femtoclaw.facts import resolve_binary
+from femtoclaw.isolation import kernel
 from femtoclaw.manifest import Manifest
 
 STREAM_BYTES_MAX = 1024 * 1024
@@ -44,6 +45,7 @@ def execute(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> d
     binary = resolve_binary(args["bin"], settings.get("binaries", ()))
     if binary is None:
         raise AccessError("no such program in the node's list")
+    claw = os.getpid()
     try:
         process = subprocess.Popen(
             [binary, *args.get("argv", [])],
@@ -54,9 +56,13 @@ def execute(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> d
             cwd=workspace,
             env={"LANG": "C.UTF-8", "TMPDIR": os.environ.get("TMPDIR", "/nonexistent")},
             close_fds=True,
+            # A claw has one thread, so the child may run Python before the exec.
+            preexec_fn=lambda: kernel.die_with_process(claw),  # noqa: PLW1509
         )
     except OSError as error:
         raise SurroundingsError(os.strerror(error.errno or 0)) from error
+    except subprocess.SubprocessError as error:
+        raise SurroundingsError("the program could not be tied to the claw's life") from error
     assert process.stdout is not None
     assert process.stderr is not None
     streams = {process.stdout.fileno(): _Stream("stdout"), process.stderr.fileno(): _Stream("stderr")}

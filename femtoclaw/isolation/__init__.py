@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 from femtoclaw.isolation.client import Isolation
-from femtoclaw.isolation.outcome import Outcome
+from femtoclaw.isolation.outcome import Outcome, OutcomeUnknownError
 
-__all__ = ["Isolation", "Outcome"]
+__all__ = ["Isolation", "Outcome", "OutcomeUnknownError"]

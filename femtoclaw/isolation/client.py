@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from typing import Any
 
-from blake3 import blake3
-
 from femtoclaw.errors import CapabilityError
-from femtoclaw.isolation import wire
+from femtoclaw.isolation import call, namespace
+from femtoclaw.isolation.answer import judge
+from femtoclaw.isolation.confine import STEPS
 from femtoclaw.isolation.outcome import Outcome
 from femtoclaw.manifest import Manifest
 
-GRACE_SECONDS = 10.0
-"""How much longer than the claw's own wall time its supervisor may take to kill, reap and report."""
+HAND_OVER_SECONDS_MAX = 5.0
+"""How long the fork server may take to accept one socket before the call is given up (nothing was executed)."""
+
+CLOSE_SECONDS_MAX = 20.0
+"""How long ``close`` waits for supervisors to kill their claws, before it kills the fork server."""
+
+_DEAD_SECONDS_MAX = 1.0
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START = (
@@ -38,18 +43,90 @@ class Isolation:
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._namespace: bool | None = None
+        self._running: set[socket.socket] = set()
+        self._closed = False
+        self._namespace: str | None = None
 
     def start(self) -> None:
         """Start the server now instead of at the first execution. Raises CapabilityError."""
         with self._lock:
             self._ensure()
 
+    def run(
+        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = ""
+    ) -> Outcome:
+        """Execute one call and return what happened; what a claw does never raises.
+
+        Raises CapabilityError when nothing was executed and nothing will be: no process or descriptor could be had,
+        the server did not take the call in time, or the isolation is closed. Its subclass OutcomeUnknownError says
+        the opposite: the claw was started, and nobody reported its end.
+        """
+        until = call.deadlines(manifest.limits.wall_seconds)
+        request = call.encode(
+            {
+                "entry": manifest.entry,
+                "args": args,
+                "workspace": self._workspace,
+                "settings": settings,
+                "limits": manifest.limits._asdict(),
+                "key": idempotency_key,
+                "start_by_ns": until.start,
+                "end_by_ns": until.end,
+            }
+        )
+        limit = manifest.limits.output_bytes
+        with self._connection() as connection:
+            ended, raw = call.execute(connection, request, until, limit)
+        self._namespace = ended.namespace
+        return judge(ended, raw, limit)
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[socket.socket]:
+        """A socket whose other end a supervisor has or will get; ``close`` can hang it up."""
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise CapabilityError("no socket could be had; nothing was executed", found=error.strerror) from error
+        ours.setblocking(False)
+        try:
+            with self._lock:
+                try:
+                    self._hand_over(theirs)
+                finally:
+                    theirs.close()
+                self._running.add(ours)
+            yield ours
+        finally:
+            with self._lock:
+                self._running.discard(ours)
+            ours.close()
+
+    def _hand_over(self, theirs: socket.socket) -> None:
+        """Pass the socket on. A server that has died since it was last seen is replaced once: nobody began."""
+        for attempt in (1, 2):
+            control = self._ensure()
+            try:
+                socket.send_fds(control, [b"x"], [theirs.fileno()])
+                return
+            except (BrokenPipeError, ConnectionResetError) as error:
+                self._discard()
+                if attempt == 2:
+                    raise CapabilityError("the fork server does not answer", found=error.strerror) from error
+            except OSError as error:  # it lives, but takes nothing: too many descriptors are on their way already
+                raise CapabilityError(
+                    "the fork server takes no call; nothing was executed", found=error.strerror or "no answer in time"
+                ) from error
+
     def _ensure(self) -> socket.socket:
+        if self._closed:
+            raise CapabilityError("the isolation is closed; nothing was executed")
         if self._server is not None and self._server.poll() is None and self._control is not None:
             return self._control
         self._discard()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise CapabilityError("the fork server cannot be started", found=error.strerror) from error
         modules = [*self._modules, *(f"femtoclaw.claws.{name}" for name in ("fs_read", "fs_list", "fs_write", "shell"))]
         code = _START.format(root=self._search_path, fd=theirs.fileno(), modules=modules)
         try:
@@ -61,103 +138,57 @@ class Isolation:
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                start_new_session=True,  # the terminal's Ctrl-C is for the node, which then ends its claws in order
             )
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             ours.close()
-            raise CapabilityError("the fork server cannot be started", found=error.strerror) from error
+            found = getattr(error, "strerror", None) or type(error).__name__
+            raise CapabilityError("the fork server cannot be started", found=found) from error
         finally:
             theirs.close()
+        ours.settimeout(HAND_OVER_SECONDS_MAX)
         self._control = ours
         return ours
 
-    def run(
-        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = ""
-    ) -> Outcome:
-        """Execute one call and return what happened; what a claw does never raises.
-
-        Raises CapabilityError when no process could be had at all: then nothing was executed.
-        """
-        ours, theirs = socket.socketpair()
-        begun = time.monotonic_ns()
-        try:
-            with self._lock:
-                self._hand_over(theirs)
-            theirs.close()
-            request = {
-                "entry": manifest.entry,
-                "args": args,
-                "workspace": self._workspace,
-                "settings": settings,
-                "limits": manifest.limits._asdict(),
-                "key": idempotency_key,
-            }
-            wire.write_all(ours.fileno(), wire.encode(request))
-            answer = wire.read_message(ours.fileno(), seconds=manifest.limits.wall_seconds + GRACE_SECONDS)
-        except (BrokenPipeError, ConnectionResetError):
-            answer = None
-        finally:
-            ours.close()
-            theirs.close()
-        if answer is None:
-            error = {"class": "EnvironmentError", "message": "the isolation ended before the claw did"}
-            return Outcome("crashed", None, error, None, begun, time.monotonic_ns(), 0, 0, "")
-        self._namespace = bool(answer["pid_namespace"])
-        return _outcome(answer)
-
-    def _hand_over(self, theirs: socket.socket) -> None:
-        try:
-            socket.send_fds(self._ensure(), [b"x"], [theirs.fileno()])
-        except OSError:
-            # The server died since it was last seen: a new one gets the same request, which nobody has begun.
-            self._discard()
-            try:
-                socket.send_fds(self._ensure(), [b"x"], [theirs.fileno()])
-            except OSError as error:
-                raise CapabilityError("the fork server does not answer", found=error.strerror) from error
-
     def layers(self) -> dict[str, str]:
         """Isolation layers by name: in force, not granted by the kernel, or not built in this version."""
-        from femtoclaw.isolation.confine import STEPS
-
         layers = {name: "in force" for name, _ in STEPS}
-        unknown = "in force where the kernel grants it"
-        known = {True: "in force", False: "not granted by the kernel: descendants are killed one by one", None: unknown}
-        layers["pid_namespace"] = known[self._namespace]
+        layers["pid_namespace"] = {
+            None: "in force where the kernel grants it",
+            namespace.DIRECT: "in force",
+            namespace.THROUGH_USER: "in force, through a user namespace",
+        }.get(self._namespace, "not granted by the kernel: descendants are killed one by one")
         for name in ("landlock", "seccomp", "network_namespace"):
             layers[name] = "not built in this version"
         return layers
 
     def _discard(self) -> None:
+        """Let go of a server that has died. Its supervisors end their claws and still report."""
         if self._control is not None:
             self._control.close()
         if self._server is not None:
-            self._server.kill()
-            self._server.wait()
+            self._wait(self._server, _DEAD_SECONDS_MAX)
         self._control = self._server = None
 
+    @staticmethod
+    def _wait(server: subprocess.Popen[bytes], seconds: float) -> None:
+        try:
+            server.wait(seconds)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
     def close(self) -> None:
-        """End the server and with it every claw. Idempotent."""
+        """End the server and with it every claw; calls in flight raise OutcomeUnknownError. Idempotent.
+
+        Takes at most CLOSE_SECONDS_MAX. Later calls raise CapabilityError.
+        """
         with self._lock:
-            self._discard()
-
-
-def _outcome(answer: dict[str, Any]) -> Outcome:
-    result = answer["result"]
-    kept, digest = 0, ""
-    if result is not None:
-        raw = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
-            "utf-8", "surrogatepass"
-        )
-        kept, digest = len(raw), blake3(raw).hexdigest()
-    original = max(answer["original_bytes"], int((result or {}).get("original_bytes", 0)))
-    return Outcome(
-        answer["status"],
-        result,
-        answer["error"],
-        answer["exit_status"],
-        answer["started_ns"],
-        answer["ended_ns"],
-        original,
-        kept,
-        digest,
-    )
+            self._closed = True
+            if self._control is not None:
+                self._control.close()
+            for connection in self._running:
+                call.shut_down(connection)
+            if self._server is not None:
+                self._wait(self._server, CLOSE_SECONDS_MAX)
+            self._control = self._server = None

@@ -5,75 +5,61 @@ The next layers (Landlock, seccomp, network namespaces) belong into ``STEPS``; n
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import signal
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_SET_CHILD_SUBREAPER = 36
-_CLONE_NEWPID = 0x20000000
-
-_libc = ctypes.CDLL(None, use_errno=True)
+from femtoclaw.isolation import kernel
 
 
-def die_with_parent() -> None:
-    """SIGKILL when the parent dies. Raises OSError where the kernel refuses."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+class Bounds(NamedTuple):
+    """What the steps need to know.
+
+    ``limits`` are the manifest's; ``only_parent_reads`` is a pipe's writing end, ``processes`` the RLIMIT_NPROC that
+    leaves the claw its number of processes.
+    """
+
+    limits: Mapping[str, Any]
+    only_parent_reads: int
+    processes: int
 
 
-def become_subreaper() -> None:
-    """Orphaned descendants are re-parented here, so that none can hide by forking twice."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
-
-
-def new_pid_namespace() -> bool:
-    """Put the next child into a PID namespace of its own, whose processes all die with it; False when not allowed."""
-    return bool(_libc.unshare(_CLONE_NEWPID) == 0)
-
-
-def _new_session(limits: Mapping[str, Any]) -> None:
+def _new_session(bounds: Bounds) -> None:
     os.setsid()
 
 
-def _no_new_privileges(limits: Mapping[str, Any]) -> None:
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+def _parent_death(bounds: Bounds) -> None:
+    kernel.die_with_parent(bounds.only_parent_reads)
 
 
-def _parent_death(limits: Mapping[str, Any]) -> None:
-    die_with_parent()
+def _empty_environment(bounds: Bounds) -> None:
+    os.environ.clear()
+    os.environ["LANG"] = "C.UTF-8"
 
 
-def _resource_limits(limits: Mapping[str, Any]) -> None:
+def _private_files(bounds: Bounds) -> None:
+    os.umask(0o077)
+
+
+def _resource_limits(bounds: Bounds) -> None:
+    limits = bounds.limits
     for which, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, int(limits["cpu_seconds"])),
         (resource.RLIMIT_AS, int(limits["memory_bytes"])),
         (resource.RLIMIT_FSIZE, int(limits["file_bytes"])),
         (resource.RLIMIT_NOFILE, int(limits["open_files"])),
-        (resource.RLIMIT_NPROC, int(limits["processes"])),
+        (resource.RLIMIT_NPROC, bounds.processes),
     ):
         resource.setrlimit(which, (value, value))
 
 
-def _empty_environment(limits: Mapping[str, Any]) -> None:
-    os.environ.clear()
-    os.environ["LANG"] = "C.UTF-8"
+def _no_new_privileges(bounds: Bounds) -> None:
+    kernel.no_new_privileges()
 
 
-def _private_files(limits: Mapping[str, Any]) -> None:
-    os.umask(0o077)
-
-
-STEPS: tuple[tuple[str, Callable[[Mapping[str, Any]], None]], ...] = (
+STEPS: tuple[tuple[str, Callable[[Bounds], None]], ...] = (
     ("session", _new_session),
     ("parent_death_signal", _parent_death),
     ("environment", _empty_environment),
@@ -84,10 +70,23 @@ STEPS: tuple[tuple[str, Callable[[Mapping[str, Any]], None]], ...] = (
 """Name and function of each step; a step that fails stops the execution before the claw's code runs."""
 
 
-def confine(limits: Mapping[str, Any]) -> None:
+def confine(bounds: Bounds) -> None:
     """Apply every step. Raises OSError or ValueError: then nothing of the claw may run."""
     for _, step in STEPS:
-        step(limits)
+        step(bounds)
+
+
+def user_processes() -> int:
+    """Threads of all processes of this user: what RLIMIT_NPROC counts where nothing separates a claw's own."""
+    user, found = os.getuid(), 0
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if os.stat(f"/proc/{entry}").st_uid == user:
+                    found += len(os.listdir(f"/proc/{entry}/task"))
+            except OSError:  # gone since the listing
+                continue
+    return found
 
 
 def close_descriptors(keep: set[int]) -> None:

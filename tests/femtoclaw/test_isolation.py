@@ -135,7 +135,7 @@ def test_a_daemon_does_not_survive_its_claw(isolation: Isolation, workspace: Pat
 
 def test_a_claw_that_forks_leaves_nothing(isolation: Isolation) -> None:
     """Forty sleeping children die with the claw at its deadline."""
-    assert run(isolation, "forks", wall_seconds=0.5).status == "timeout"
+    assert run(isolation, "forks", wall_seconds=0.5, processes=64).status == "timeout"
     assert isolation._server is not None
     assert eventually(lambda: descendants(isolation._server.pid) == [])  # type: ignore[union-attr]
 
