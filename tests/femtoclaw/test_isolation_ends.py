@@ -1,0 +1,182 @@
+"""Nothing that a claw started outlives it: at its end, its deadline, close(), and kill -9 of everybody above it.
+
+Everything is shown three times: as the kernel grants it to this user, with the rights of an ordinary user, and without
+any PID namespace, where processes that fork twice are found and killed one by one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from femtoclaw.claws import SHELL
+from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError
+from femtoclaw.manifest import Limits, Manifest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HOSTILE = "tests.femtoclaw.hostile_processes"
+WAYS: dict[str, tuple[str, ...]] = {
+    "as_granted": (HOSTILE,),
+    "ordinary_user": ("tests.femtoclaw.without_capabilities", HOSTILE),
+    "no_namespace": ("tests.femtoclaw.without_pid_namespace", HOSTILE),
+}
+DAEMON_SCRIPT = "(setsid sleep 600 >/dev/null 2>&1 &) ; setsid sh -c 'sleep 600 & sleep 600' >/dev/null 2>&1 &"
+HANG_SCRIPT = DAEMON_SCRIPT + " echo > ready; sleep 600"
+PROGRAMS = {"binaries": ["/bin/sh"]}
+
+
+def claw(name: str, **limits: Any) -> Manifest:
+    bounds = Limits(wall_seconds=60.0)._replace(**limits)
+    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{HOSTILE}:{name}", limits=bounds)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(params=list(WAYS))
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def isolation(workspace: Path, way: str) -> Iterator[Isolation]:
+    isolation = Isolation(str(workspace), modules=WAYS[way], search_path=str(ROOT))
+    yield isolation
+    isolation.close()
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)  # between looks; the condition decides
+    return False
+
+
+def inhabitants(workspace: Path) -> list[int]:
+    """Processes whose working directory is the workspace: a claw and whatever it started, however it is related."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if os.readlink(f"/proc/{entry}/cwd") == str(workspace):
+                    found.append(int(entry))
+            except OSError:
+                continue
+    return found
+
+
+class Call(threading.Thread):
+    """One call in a thread of its own, with what came of it."""
+
+    def __init__(self, call: Callable[[], Outcome]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self.came: Outcome | Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.came = self._call()
+        except Exception as error:
+            self.came = error
+
+
+def in_flight(isolation: Isolation, workspace: Path) -> tuple[Call, list[int]]:
+    """A hanging program of the shipped ``shell`` claw with daemons, and every process of it."""
+    shell = SHELL._replace(limits=SHELL.limits._replace(wall_seconds=60.0))
+    call = Call(lambda: isolation.run(shell, {"bin": "/bin/sh", "argv": ["-c", HANG_SCRIPT]}, PROGRAMS))
+    call.start()
+    assert eventually(lambda: (workspace / "ready").exists() and len(inhabitants(workspace)) >= 6)
+    return call, inhabitants(workspace)
+
+
+def supervisor_of(isolation: Isolation) -> int:
+    assert isolation._server is not None
+    (child,) = Path(f"/proc/{isolation._server.pid}/task/{isolation._server.pid}/children").read_text().split()
+    return int(child)
+
+
+def test_what_layers_says_is_what_a_claw_sees(isolation: Isolation, way: str) -> None:
+    """In a PID namespace a claw is process 1; elsewhere it is not, and the layers say so."""
+    result = isolation.run(claw("leaves_daemon"), {}, {}).result
+    assert result is not None
+    assert isolation.layers()["pid_namespace"].startswith("in force") == (result["pid"] == 1)
+    assert way != "no_namespace" or result["pid"] != 1
+
+
+def test_the_end_of_a_claw_is_the_end_of_its_daemons(isolation: Isolation, workspace: Path) -> None:
+    """When a success or a timeout is there, nothing of the claw is: neither of Python nor of a program."""
+    shell = isolation.run(SHELL, {"bin": "/bin/sh", "argv": ["-c", DAEMON_SCRIPT]}, PROGRAMS)
+    assert (shell.status, inhabitants(workspace)) == ("success", [])
+    assert (isolation.run(claw("leaves_daemon"), {}, {}).status, inhabitants(workspace)) == ("success", [])
+    late = isolation.run(claw("hangs_with_daemon", wall_seconds=0.5), {}, {})
+    assert (late.status, inhabitants(workspace)) == ("timeout", [])
+
+
+def test_close_ends_claws_and_their_daemons(isolation: Isolation, workspace: Path) -> None:
+    """close() returns after the last of them has ended; the call says that its outcome is not known."""
+    call, _ = in_flight(isolation, workspace)
+    isolation.close()
+    assert inhabitants(workspace) == []
+    call.join(10)
+    assert isinstance(call.came, OutcomeUnknownError)
+
+
+def test_kill_9_of_the_server_ends_claws_and_their_daemons(isolation: Isolation, workspace: Path) -> None:
+    """The supervisor ends them and still reports it; the next call gets a new server."""
+    call, _ = in_flight(isolation, workspace)
+    assert isolation._server is not None
+    isolation._server.send_signal(signal.SIGKILL)
+    call.join(10)
+    assert isinstance(call.came, Outcome), call.came
+    assert (call.came.status, inhabitants(workspace)) == ("crashed", [])
+    assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
+
+
+def test_kill_9_of_a_supervisor_ends_its_claw_and_daemons(isolation: Isolation, workspace: Path) -> None:
+    """The server ends what the supervisor left; nobody saw the end of the claw, so its outcome is not known."""
+    call, _ = in_flight(isolation, workspace)
+    os.kill(supervisor_of(isolation), signal.SIGKILL)
+    call.join(10)
+    assert isinstance(call.came, OutcomeUnknownError), call.came
+    assert eventually(lambda: inhabitants(workspace) == [])
+    assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+def test_the_end_of_the_node_ends_claws_and_their_daemons(workspace: Path, way: str, number: signal.Signals) -> None:
+    """kill -9 of the node alone, and Ctrl-C for its whole process group."""
+    program = textwrap.dedent(
+        f"""
+        import sys, signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.path.insert(0, {str(ROOT)!r})
+        from femtoclaw.claws import SHELL
+        from femtoclaw.isolation import Isolation
+        isolation = Isolation({str(workspace)!r}, modules={WAYS[way]!r}, search_path={str(ROOT)!r})
+        isolation.run(SHELL, {{"bin": "/bin/sh", "argv": ["-c", {HANG_SCRIPT!r}]}}, {PROGRAMS!r})
+        """
+    )
+    node = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stderr=subprocess.DEVNULL)
+    assert eventually(lambda: (workspace / "ready").exists() and len(inhabitants(workspace)) >= 6)
+    if number == signal.SIGKILL:
+        node.kill()
+    else:
+        os.killpg(node.pid, number)
+    assert node.wait(10) != 0
+    assert eventually(lambda: inhabitants(workspace) == [])
