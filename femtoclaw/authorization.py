@@ -1,4 +1,6 @@
-"""The gate's decision: lookup, enabled, argument limits, policy, in this order; deny by default. Pure.
+"""The gate's decision: lookup, enabled, arguments, policy, in this order; deny by default. Pure.
+
+The validator has judged lookup and schema before; the gate does not take its word for it.
 
 Same inputs, same decision (I6): the inputs are the call, the registry entry, the policy text, the configuration and
 the run's context, and their digest is recorded with the decision.
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
+from femtoclaw.argument_schemas import ArgumentSchemas
 from femtoclaw.facts import ArgumentInvalid, facts
 from femtoclaw.manifest import Manifest
 from femtoclaw.policy import PolicyEngine, PolicyRequest
@@ -39,7 +42,7 @@ class CallContext(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """A decision with a reason (a stable code, or the codes of failing policies) and the policies that determined it."""
+    """A decision, its reason (a stable code), and the ids of the policies that determined it, failing ones included."""
 
     decision: Decision
     reason: str
@@ -53,12 +56,13 @@ def authorize(
     *,
     registry: Mapping[str, Claw],
     manifests: Mapping[str, Manifest],
+    schemas: ArgumentSchemas,
     settings: Mapping[str, Mapping[str, Any]],
     engine: PolicyEngine | None,
 ) -> Verdict:
-    """Decide one call. Never raises: a failure inside deciding is a denial (EXEC-9.1)."""
+    """Decide one call. Never raises: a failure inside deciding is a denial (EXEC-9.1), named by its type alone."""
     try:
-        return _decide(tool, args, context, registry, manifests, settings, engine)
+        return _decide(tool, args, context, registry, manifests, schemas, settings, engine)
     except Exception as error:  # fail closed, whatever a library does
         return Verdict(Decision.DENIED_POLICY_VIOLATION, f"GATE_FAILURE:{type(error).__name__}")
 
@@ -69,15 +73,19 @@ def _decide(
     context: CallContext,
     registry: Mapping[str, Claw],
     manifests: Mapping[str, Manifest],
+    schemas: ArgumentSchemas,
     settings: Mapping[str, Mapping[str, Any]],
     engine: PolicyEngine | None,
 ) -> Verdict:
-    claw = registry.get(tool)
-    if claw is None:
+    claw, manifest = registry.get(tool), manifests.get(tool)
+    if claw is None or manifest is None or tool not in schemas:
         return Verdict(Decision.DENIED_CAPABILITY_NOT_FOUND, "NOT_REGISTERED")
     if not claw.enabled:
         return Verdict(Decision.DENIED_CAPABILITY_DISABLED, "DISABLED")
-    found = facts(manifests[tool], args, settings.get(tool, {}))
+    fault = schemas.fault(tool, args)
+    if fault is not None:
+        return Verdict(Decision.DENIED_ARGUMENT_INVALID, fault.code)
+    found = facts(manifest, args, settings.get(tool, {}))
     if isinstance(found, ArgumentInvalid):
         return Verdict(Decision.DENIED_ARGUMENT_INVALID, found.code)
     if engine is None:
@@ -86,8 +94,9 @@ def _decide(
     answer = engine.evaluate(PolicyRequest(context.agent, tool, args, found.attributes, run))
     if answer.allowed:
         return Verdict(Decision.AUTHORIZED, "PERMITTED", answer.determining)
-    if answer.errors:
-        return Verdict(Decision.DENIED_POLICY_VIOLATION, "POLICY_ERROR", answer.determining)
+    if answer.errors or answer.refusal:
+        named = tuple(sorted({*answer.errors, *answer.determining}))
+        return Verdict(Decision.DENIED_POLICY_VIOLATION, "POLICY_ERROR", named)
     reason = "FORBIDDEN" if answer.determining else "NO_PERMIT"
     return Verdict(Decision.DENIED_POLICY_VIOLATION, reason, answer.determining)
 

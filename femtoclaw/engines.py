@@ -42,6 +42,7 @@ class Engines(NamedTuple):
             context,
             registry=self.registry,
             manifests=self.manifests,
+            schemas=self.schemas,
             settings=self.settings,
             engine=self.policy,
         )

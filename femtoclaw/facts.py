@@ -8,6 +8,7 @@ isolation's matter).
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from femtoclaw.manifest import Manifest
 
 PATH_BYTES_MAX = 4096
 COMMAND_CHARACTERS_MAX = 64 * 1024
+
+_NOT_IN_PATHS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class Facts(NamedTuple):
@@ -32,7 +35,11 @@ class ArgumentInvalid(NamedTuple):
 
 
 def facts(manifest: Manifest, args: Mapping[str, Any], settings: Mapping[str, Any]) -> Facts | ArgumentInvalid:
-    """Canonical attributes of one call, or why there are none."""
+    """Canonical attributes of one call, or why there are none.
+
+    The names of the attributes depend on the kind of the target alone, never on the claw, so no claw can name one like
+    a reserved part of the context.
+    """
     attributes: dict[str, Any] = {}
     for argument, kind in sorted(manifest.targets.items()):
         if argument not in args:
@@ -40,16 +47,21 @@ def facts(manifest: Manifest, args: Mapping[str, Any], settings: Mapping[str, An
         found = _TARGETS[kind](argument, args, settings)
         if isinstance(found, ArgumentInvalid):
             return found
+        if not attributes.keys().isdisjoint(found):
+            # One attribute cannot tell policy about two targets.
+            return ArgumentInvalid("TARGET_AMBIGUOUS", f"{argument} is the second {kind} of this claw")
         attributes |= found
     return Facts(attributes)
 
 
 def _path(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | ArgumentInvalid:
     value = args[argument]
-    if len(value.encode("utf-8", "surrogatepass")) > PATH_BYTES_MAX:
+    if type(value) is not str:
+        return ArgumentInvalid("TARGET_TYPE", f"{argument} is not a string")
+    if not value or _NOT_IN_PATHS.search(value):
+        return ArgumentInvalid("PATH_MALFORMED", f"{argument} is empty or holds control characters or surrogates")
+    if len(value) > PATH_BYTES_MAX or len(value.encode()) > PATH_BYTES_MAX:
         return ArgumentInvalid("PATH_TOO_LONG", f"{argument} is over {PATH_BYTES_MAX} bytes")
-    if not value or any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
-        return ArgumentInvalid("PATH_MALFORMED", f"{argument} is empty or holds control characters")
     if value.startswith("/"):
         return ArgumentInvalid("PATH_ABSOLUTE", f"{argument} must be relative to the workspace")
     if ".." in value.split("/"):
@@ -58,14 +70,21 @@ def _path(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -
 
 
 def _command(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | ArgumentInvalid:
-    binary = resolve_binary(args[argument], settings.get("binaries", ()))
+    name, argv = args[argument], args.get("argv", [])
+    if type(name) is not str or type(argv) is not list or not all(type(each) is str for each in argv):
+        return ArgumentInvalid("TARGET_TYPE", f"{argument} is not a string, or argv no list of strings")
+    binary = resolve_binary(name, settings.get("binaries", ()))
     if binary is None:
         return ArgumentInvalid("BINARY_NOT_LISTED", f"{argument} names no program, or more than one, of the list")
-    argv = args.get("argv", [])
     text = shlex.join([binary, *argv])
     if len(text) > COMMAND_CHARACTERS_MAX:
         return ArgumentInvalid("COMMAND_TOO_LONG", f"command is over {COMMAND_CHARACTERS_MAX} characters")
     return {"binary": binary, "command": text}
+
+
+def _none(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """No canonical form is known: policy sees such a target as the argument it is, in ``context.args``."""
+    return {}
 
 
 def resolve_binary(name: str, listed: Any) -> str | None:
@@ -77,13 +96,9 @@ def resolve_binary(name: str, listed: Any) -> str | None:
     return matching.pop() if len(matching) == 1 else None
 
 
-def _plain(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {argument: args[argument]}
-
-
 _TARGETS: dict[str, Callable[[str, Mapping[str, Any], Mapping[str, Any]], dict[str, Any] | ArgumentInvalid]] = {
     "path": _path,
     "command": _command,
-    "address": _plain,
-    "process_id": _plain,
+    "address": _none,
+    "process_id": _none,
 }

@@ -1,24 +1,33 @@
 """The policy engine: Cedar, parsed and validated once per policy version, deny by default. Pure.
 
-Cedar skips a policy whose evaluation fails; here any evaluation error denies. Every policy carries an ``@id``, so a
-decision names the policies that determined it.
+Cedar skips a policy whose evaluation fails, which turns a failing ``forbid`` into silence; here any evaluation error
+denies. Every policy carries an ``@id``, so a decision names the policies that determined it.
 """
 
 from __future__ import annotations
 
 import json
 import os.path
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from femtoclaw.errors import PolicyError
 from femtoclaw.manifest import Manifest
-from femtoclaw.policy_schema import carried, schema_for
+from femtoclaw.policy_check import check_attributes, names, told
+from femtoclaw.policy_schema import context_attributes, python_types, schema_for
+from femtoclaw.policy_text import check_text
 
-POLICY_BYTES_MAX = 256 * 1024
-POLICIES_MAX = 1000
+FINDINGS_MAX = 5
+"""Findings of Cedar's validation that one error quotes."""
+
+UNKNOWN_CLAW = "UNKNOWN_CLAW"
+UNUSABLE_REQUEST = "UNUSABLE_REQUEST"
+
+_FAILING = re.compile(r"error while evaluating policy `([^`]*)`")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class PolicyRequest(NamedTuple):
@@ -32,94 +41,131 @@ class PolicyRequest(NamedTuple):
 
 
 class PolicyVerdict(NamedTuple):
-    """The answer; ``determining`` are sorted policy ids, ``errors`` texts of policies that could not be evaluated."""
+    """The answer.
+
+    ``determining`` and ``errors`` are sorted policy ids: of the policies that decided, and of those whose evaluation
+    failed. ``refusal`` is a stable code when the question could not be put at all. No text of Cedar's is passed on: it
+    would hold values of arguments (I12).
+    """
 
     allowed: bool
     determining: tuple[str, ...]
     errors: tuple[str, ...]
+    refusal: str = ""
 
 
 class PolicyEngine:
-    """Immutable once loaded."""
+    """Immutable once loaded. Answers for the claws it was loaded with, and denies every other."""
 
-    __slots__ = ("_carried", "_entities", "_policies", "digest", "schema_digest")
+    __slots__ = ("_arguments", "_ask", "_entities", "_names", "_policies", "digest", "schema_digest")
 
-    _carried: dict[str, frozenset[str]]
+    _arguments: Mapping[str, Mapping[str, type]]
+    _ask: Callable[..., Any]
     _entities: Any
+    _names: Mapping[str, str]
     _policies: Any
     digest: str
     schema_digest: str
 
-    def __init__(
-        self, policies: Any, entities: Any, known: dict[str, frozenset[str]], digest: str, schema: str
-    ) -> None:
-        object.__setattr__(self, "_policies", policies)
-        object.__setattr__(self, "_entities", entities)
-        object.__setattr__(self, "_carried", known)
-        object.__setattr__(self, "digest", digest)
-        object.__setattr__(self, "schema_digest", schema)
+    def __init__(self, **parts: Any) -> None:
+        """``load`` makes engines; the parts are its business."""
+        for name in self.__slots__:
+            object.__setattr__(self, name, parts[name.lstrip("_")])
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a policy engine does not change")
 
     @classmethod
     def load(cls, text: str, manifests: Iterable[Manifest]) -> PolicyEngine:
-        """Parse and validate. Raises PolicyError naming the policy and what is wrong with it."""
+        """Parse and validate. Raises PolicyError, and nothing else for any text, naming what is wrong and where."""
         import cedarpy
 
         manifests = list(manifests)
-        if len(text.encode()) > POLICY_BYTES_MAX:
-            raise PolicyError("policy is too large", expected=f"<= {POLICY_BYTES_MAX} bytes", found=len(text.encode()))
+        check_text(text)
         schema = schema_for(manifests)
         try:
             policies = cedarpy.PolicySet.from_str(text)
             body = json.loads(cedarpy.policies_to_json_str(text))
-        except ValueError as error:
-            raise PolicyError("policy does not parse", found=error) from error
-        _check_ids(body)
-        checked = cedarpy.validate_policies(text, schema)
-        if not checked.validation_passed:
-            raise PolicyError(
-                "policy does not fit the registered claws", found="; ".join(str(error) for error in checked.errors[:5])
-            )
-        known = {manifest.name: frozenset(carried(manifest)) for manifest in manifests}
-        digest = blake3(b"femtoclaw policy v1\x00" + text.encode()).hexdigest()
-        return cls(policies, cedarpy.Entities.from_json_str("[]"), known, digest, blake3(schema.encode()).hexdigest())
+        except (ValueError, RecursionError) as error:
+            raise PolicyError("policy does not parse", expected="Cedar policies", found=told(error)) from None
+        named = names(body)
+        _validate(text, schema, named)
+        check_attributes(body, named, context_attributes(manifests))
+        return cls(
+            arguments={manifest.name: python_types(manifest) for manifest in manifests},
+            ask=cedarpy.is_authorized,
+            entities=cedarpy.Entities.from_json_str("[]"),
+            names=named,
+            policies=policies,
+            digest=blake3(b"femtoclaw policy v1\x00" + text.encode()).hexdigest(),
+            schema_digest=blake3(schema.encode()).hexdigest(),
+        )
 
     def evaluate(self, request: PolicyRequest) -> PolicyVerdict:
-        """Decide; whatever goes wrong inside is a denial with its error."""
-        import cedarpy
-
-        names = self._carried.get(request.claw, frozenset())
+        """Decide; whatever goes wrong inside is a denial."""
+        claw = request.claw
+        types = self._arguments.get(claw)
+        if types is None:
+            return PolicyVerdict(False, (), (), UNKNOWN_CLAW)
         try:
-            args = {name: value for name, value in request.args.items() if name in names}
+            context = _context(request, types)
+            if context is None:
+                return PolicyVerdict(False, (), (), UNUSABLE_REQUEST)
             question = {
                 "principal": {"type": "Agent", "id": request.agent},
-                "action": {"type": "Action", "id": request.claw},
-                "resource": {"type": "Claw", "id": request.claw},
-                "context": json.dumps({"args": args, "run": dict(request.run), **request.facts}),
+                "action": {"type": "Action", "id": claw},
+                "resource": {"type": "Claw", "id": claw},
+                "context": context,
             }
-            answer = cedarpy.is_authorized(question, self._policies, self._entities)
-        except Exception as error:  # fail closed
-            return PolicyVerdict(False, (), (f"{type(error).__name__}: {error}",))
-        ids = answer.diagnostics.id_annotations_by_reason
-        determining = tuple(sorted(ids.get(reason, reason) for reason in answer.diagnostics.reasons))
-        errors = tuple(str(error) for error in answer.diagnostics.errors)
-        return PolicyVerdict(answer.allowed and not errors, determining, errors)
+            answer = self._ask(question, self._policies, self._entities)
+            return self._verdict(answer.allowed, answer.diagnostics)
+        except Exception:  # fail closed, and keep the library's text, which may hold arguments, to itself
+            return PolicyVerdict(False, (), (), UNUSABLE_REQUEST)
+
+    def _verdict(self, allowed: bool, diagnostics: Any) -> PolicyVerdict:
+        determining = tuple(sorted([self._names[reason] for reason in diagnostics.reasons]))
+        if not diagnostics.errors:
+            return PolicyVerdict(allowed, determining, ())
+        matches = [_FAILING.match(error) for error in diagnostics.errors]
+        if not all(matches):
+            return PolicyVerdict(False, (), (), UNUSABLE_REQUEST)
+        failing = tuple(sorted({self._names[match[1]] for match in matches if match}))
+        # What Cedar would have permitted was not determined by its permits, but denied by the failure.
+        return PolicyVerdict(False, () if allowed else determining, failing)
 
 
-def _check_ids(body: Mapping[str, Any]) -> None:
-    policies = body.get("staticPolicies", {})
-    if len(policies) > POLICIES_MAX:
-        raise PolicyError("too many policies", expected=f"<= {POLICIES_MAX}", found=len(policies))
-    seen: set[str] = set()
-    for internal, policy in policies.items():
-        name = policy.get("annotations", {}).get("id")
-        if not name:
-            raise PolicyError("policy has no @id", where=internal, expected='@id("a-name") before permit or forbid')
-        if name in seen:
-            raise PolicyError("two policies have the same @id", where=name)
-        seen.add(name)
+def _context(request: PolicyRequest, types: Mapping[str, type]) -> str | None:
+    """The context as JSON; None when an argument is of another type than its claw declares.
+
+    ``args`` and ``run`` are put in last: no fact can stand in their place.
+    """
+    args: dict[str, Any] = {}
+    for name, value in request.args.items():
+        wanted = types.get(name)
+        if wanted is None:
+            continue
+        if type(value) is not wanted or (type(value) is list and not all(type(item) is str for item in value)):
+            return None
+        args[name] = value
+    return _encode({**request.facts, "args": args, "run": request.run})
+
+
+def _validate(text: str, schema: str, named: Mapping[str, str]) -> None:
+    import cedarpy
+
+    checked = cedarpy.validate_policies(text, schema)
+    if checked.validation_passed:
+        return
+    found: set[str] = set()
+    for error in checked.errors:
+        name = named.get(error.policy_id, error.policy_id)
+        found.add(told(error.error.replace(f"for policy `{error.policy_id}`", f"policy `{name}`")))
+    # Cedar gives them in no order; sorted, the same text is refused in the same words.
+    raise PolicyError(
+        "policy does not fit the registered claws",
+        expected="actions, attributes and types that they have",
+        found="; ".join(sorted(found)[:FINDINGS_MAX]),
+    )
 
 
 def engine_version() -> str:

@@ -22,17 +22,43 @@ _FACTS: dict[str, tuple[str, ...]] = {"path": ("path",), "command": ("binary", "
 _RUN = {"source": "String", "brain": "String", "step": "Long", "environment": "String"}
 
 
+_PYTHON: dict[str, type] = {"String": str, "Long": int, "Boolean": bool, "Set": list}
+
+
 def carried(manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Top-level arguments that Cedar can carry, with their Cedar types."""
     found: dict[str, dict[str, Any]] = {}
     required = set(manifest.arguments.get("required", ()))
     for name, schema in sorted(manifest.arguments.get("properties", {}).items()):
-        cedar: dict[str, Any] | None = _SCALARS.get(schema.get("type"))
-        if schema.get("type") == "array" and schema.get("items", {}).get("type") == "string":
-            cedar = {"type": "Set", "element": {"type": "String"}}
+        cedar = _cedar_type(schema)
         if cedar is not None:
             found[name] = cedar | {"required": name in required}
     return found
+
+
+def python_types(manifest: Manifest) -> dict[str, type]:
+    """The arguments of ``carried``, with the Python types of their values; a list holds strings."""
+    return {name: _PYTHON[cedar["type"]] for name, cedar in carried(manifest).items()}
+
+
+def context_attributes(manifests: Iterable[Manifest]) -> dict[str, frozenset[str]]:
+    """What a call of any of the claws may have in ``context``, ``context.args`` and ``context.run``."""
+    attributes = [_context(manifest)["attributes"] for manifest in manifests]
+    return {
+        "context": frozenset(name for each in attributes for name in each),
+        "context.args": frozenset(name for each in attributes for name in each["args"]["attributes"]),
+        "context.run": frozenset(_RUN),
+    }
+
+
+def _cedar_type(schema: Any) -> dict[str, Any] | None:
+    """None for every shape that Cedar has no type for: unions, objects, ``true``."""
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    if kind == "array":
+        items = schema.get("items")
+        texts = isinstance(items, dict) and items.get("type") == "string"
+        return {"type": "Set", "element": {"type": "String"}} if texts else None
+    return _SCALARS.get(kind) if isinstance(kind, str) else None
 
 
 def _context(manifest: Manifest) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from femtoclaw.argument_schemas import ArgumentSchemas
 from femtoclaw.authorization import CallContext, Decision, authorize
 from femtoclaw.claws import SHIPPED
 from femtoclaw.errors import PolicyError
@@ -80,27 +81,76 @@ def test_the_determining_policies_are_named() -> None:
         ),
         ('@id("a") permit (principal action);', "does not parse"),
         ("// " + "x" * 300_000, "too large"),
+        ('@id("a") forbid (principal == ?principal, action, resource);', "template .* at a; expected a policy without"),
+        ("forbid (principal, action, resource in ?resource);", "template .* at the one Cedar calls policy0"),
+        (
+            '@id("a") forbid (principal, action, resource) when { context has pth && context.pth == "x" };',
+            "at a; .*pth",
+        ),
+        ('@id("a") forbid (principal, action, resource) when { context has args.pth };', "context.args; at a; .*pth"),
+        ('@id("a\\n") permit (principal, action, resource);', "cannot be shown"),
+        (f'@id("{"a" * 129}") permit (principal, action, resource);', "cannot be shown"),
     ],
 )
 @pytest.mark.requirement("POLICY-10.1")
 def test_a_wrong_policy_is_refused_at_load(text: str, wrong: str) -> None:
-    """Syntax, unknown attributes, actions and types, missing or doubled ids: refused with the reason, never ignored."""
-    with pytest.raises(PolicyError, match=wrong):
+    """Syntax, unknown attributes, actions and types, templates, bad ids: refused with the reason, never ignored."""
+    with pytest.raises(PolicyError, match=wrong) as refused:
         load(text)
+    assert refused.value.exit_code == 2
 
 
-def test_an_evaluation_error_denies() -> None:
-    """Cedar skips a policy that fails; here the failure of any policy denies the call."""
+ERRING = """
+@id("all") permit (principal, action == Action::"fs.read", resource);
+@id("some") permit (principal, action == Action::"fs.read", resource) when { context.path == "a" };
+@id("overflow") forbid (principal, action == Action::"fs.read", resource)
+  when { context.run.step * 9223372036854775807 < 0 };
+@id("far") forbid (principal, action == Action::"fs.read", resource)
+  when { context.args has offset && context.args.offset + 9223372036854775807 < 10 };
+@id("never-b") forbid (principal, action == Action::"fs.read", resource) when { context.path == "b" };
+"""
+
+
+@pytest.mark.parametrize(
+    "step, args, failing, determining",
+    [
+        (1, {"path": "a", "offset": 0}, (), ("all", "some")),
+        (3, {"path": "a"}, ("overflow",), ()),
+        (3, {"path": "a", "offset": 7}, ("far", "overflow"), ()),
+        (0, {"path": "b", "offset": 7}, ("far",), ("never-b",)),
+    ],
+)
+def test_an_evaluation_error_denies(
+    step: int, args: dict[str, Any], failing: tuple[str, ...], determining: tuple[str, ...]
+) -> None:
+    """Cedar skips a policy that fails; here any failing policy denies and is named, and nothing else of it is told."""
+    engine = load(ERRING)
+    verdict = engine.evaluate(PolicyRequest("agent", "fs.read", args, {"path": args["path"]}, RUN | {"step": step}))
+    assert verdict == (not failing, determining, failing, "")
+    shown = authorize(
+        "fs.read",
+        args,
+        CONTEXT._replace(step=step),
+        registry={"fs.read": Claw("fs.read", b"", "", True)},
+        manifests=MANIFESTS,
+        schemas=SCHEMAS,
+        settings={},
+        engine=engine,
+    )
+    if failing:
+        assert shown == (Decision.DENIED_POLICY_VIOLATION, "POLICY_ERROR", tuple(sorted(failing + determining)))
+    else:
+        assert shown == (Decision.AUTHORIZED, "PERMITTED", determining)
+
+
+def test_a_missing_fact_denies() -> None:
+    """A policy about a fact that the call does not have fails, and so denies, whatever others permit."""
     text = """
-    @id("all") permit (principal, action == Action::"fs.read", resource);
-    @id("overflow") forbid (principal, action == Action::"fs.read", resource)
-      when { context.run.step * 9223372036854775807 > 10 };
+    @id("all") permit (principal, action, resource);
+    @id("not-b") forbid (principal, action == Action::"fs.read", resource) when { context.path == "b" };
     """
-    engine = load(text)
-    request = PolicyRequest("agent", "fs.read", {"path": "a"}, {"path": "a"}, RUN | {"step": 3})
-    verdict = engine.evaluate(request)
-    assert not verdict.allowed
-    assert verdict.errors
+    verdict = load(text).evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, {}, RUN))
+    assert verdict == (False, (), ("not-b",), "")
 
 
 @given(st.text(max_size=40))
@@ -112,11 +162,60 @@ def test_hostile_text_is_data(path: str) -> None:
 ENGINE = load(FOUR)
 
 
-def test_unknown_claws_and_broken_requests_deny() -> None:
-    """An action that no policy names, facts that are missing, values Cedar cannot carry: denied, never raised."""
-    assert not ask(ENGINE, "no.such", {}, {})
-    assert not ask(ENGINE, "fs.read", {}, {})
-    assert not ENGINE.evaluate(PolicyRequest("agent", "fs.read", {"path": object()}, {"path": "notes/a"}, RUN)).allowed
+EVERYTHING = load('@id("everything") permit (principal, action, resource);')
+
+
+@pytest.mark.parametrize(
+    "claw, args, refusal",
+    [
+        ("no.such", {}, "UNKNOWN_CLAW"),
+        ("fs.read\x00", {"path": "a"}, "UNKNOWN_CLAW"),
+        ("fs.read", {"path": object()}, "UNUSABLE_REQUEST"),
+        ("fs.read", {"path": {"__entity": {"type": "Agent", "id": "operator"}}}, "UNUSABLE_REQUEST"),
+        ("fs.read", {"path": "a", "offset": True}, "UNUSABLE_REQUEST"),
+        ("fs.read", {"path": "a", "offset": 2**63}, "UNUSABLE_REQUEST"),
+        ("fs.read", {"path": "\ud800"}, "UNUSABLE_REQUEST"),
+        ("shell", {"bin": "a", "argv": [1]}, "UNUSABLE_REQUEST"),
+        ("shell", {"bin": "a", "argv": [{"__extn": {"fn": "ip", "arg": "::1"}}]}, "UNUSABLE_REQUEST"),
+    ],
+)
+def test_the_engine_itself_denies_what_it_does_not_know(claw: str, args: dict[str, Any], refusal: str) -> None:
+    """Under a policy that permits everything: unregistered claws, and values of undeclared types, are denied."""
+    facts = {"path": "a"}
+    assert EVERYTHING.evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, facts, RUN)).allowed
+    assert EVERYTHING.evaluate(PolicyRequest("agent", claw, args, facts, RUN)) == (False, (), (), refusal)
+
+
+def test_no_fact_stands_in_for_a_reserved_part_of_the_context() -> None:
+    """Facts named ``args`` and ``run`` do not replace where the call comes from or what it passes."""
+    text = """@id("staging") permit (principal, action, resource)
+      when { context.run.environment == "staging" || (context.args has path && context.args.path == "open") };"""
+    forged = {"run": RUN | {"environment": "staging"}, "args": {"path": "open"}, "path": "a"}
+    verdict = load(text).evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, forged, RUN))
+    assert not verdict.allowed
+    assert not verdict.errors
+
+
+SECRET = "s3cr3t-in-the-policy"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        f'"{SECRET}" && true',
+        f'"{SECRET}" "b"',
+        f'ip("{SECRET}").isIpv4()',
+        f'decimal("{SECRET}") == decimal("1.0")',
+        f'context.path == "{SECRET}',
+        f'context.path == "a" + "{SECRET}"',
+        f'context.path like 7 || "{SECRET}"',
+    ],
+)
+def test_a_refused_policy_does_not_show_its_strings(condition: str) -> None:
+    """What is compared with may be a secret: no error text repeats a string of the policy."""
+    with pytest.raises(PolicyError) as refused:
+        load(f'@id("a") permit (principal, action == Action::"fs.read", resource) when {{ {condition} }};')
+    assert SECRET not in f"{refused.value} {refused.value.remedy} {refused.value.__cause__}"
 
 
 @pytest.mark.requirement("POLICY-13.1")
@@ -157,6 +256,7 @@ def test_the_shipped_policy_reads_and_protects() -> None:
 
 CONTEXT = CallContext("agent", "cli", "script", 1, "production")
 MANIFESTS = {manifest.name: manifest for manifest in SHIPPED}
+SCHEMAS = ArgumentSchemas(SHIPPED)
 
 
 def decide(tool: str, args: dict[str, Any], *, enabled: bool = True, engine: Any = ENGINE) -> tuple[Decision, str]:
@@ -167,6 +267,7 @@ def decide(tool: str, args: dict[str, Any], *, enabled: bool = True, engine: Any
         CONTEXT,
         registry=registry,
         manifests=MANIFESTS,
+        schemas=SCHEMAS,
         settings={"shell": {"binaries": ["/bin/echo"]}},
         engine=engine,
     )
@@ -192,11 +293,12 @@ def test_the_five_decisions_in_their_order() -> None:
 
 @pytest.mark.requirement("EXEC-9.1")
 def test_a_failure_inside_deciding_is_a_denial() -> None:
-    """An engine that raises, arguments of an impossible shape: fail closed."""
+    """An engine that raises, arguments of an impossible shape: fail closed, without the error's words."""
 
     class Broken:
         def evaluate(self, request: object) -> object:
-            raise RuntimeError("broken")
+            raise RuntimeError(f"broken by {request}")
 
-    assert decide("fs.read", {"path": "notes/x"}, engine=Broken())[0] is Decision.DENIED_POLICY_VIOLATION
-    assert decide("fs.read", {"path": None})[0] is Decision.DENIED_POLICY_VIOLATION
+    denied = (Decision.DENIED_POLICY_VIOLATION, "GATE_FAILURE:RuntimeError")
+    assert decide("fs.read", {"path": "notes/x"}, engine=Broken()) == denied
+    assert decide("fs.read", {"path": None}) == (Decision.DENIED_ARGUMENT_INVALID, "ARGUMENT_TYPE")
