@@ -61,8 +61,8 @@ def _with_execution(state: State, event: Any, execution: Execution) -> State:
 
 def _in(execution: Execution, state: RuntimeState) -> Execution:
     """The execution in another state. Spelled out: this is the hottest line of replay, and _replace costs thrice."""
-    run_id, step, _, claw, args, digest, decision, started, summary = execution
-    return Execution(run_id, step, state, claw, args, digest, decision, started, summary)
+    run_id, step, _, claw, args, digest, decision, started, summary, boot = execution
+    return Execution(run_id, step, state, claw, args, digest, decision, started, summary, boot)
 
 
 def _node(state: State, **changes: Any) -> State:
@@ -115,7 +115,7 @@ def _run_started(state: State, event: events.RunStarted) -> State:
     live = state.live
     if event.run_id in live.runs:
         raise _forbidden(event, f"run {event.run_id} exists")
-    runs = live.runs.set(event.run_id, Run(event.brain, event.source, event.agent, 0, ()))
+    runs = live.runs.set(event.run_id, Run(event.brain, event.source, event.agent, 0, (), state.node.boots))
     return State(state.node, Live(live.executions, runs, live.recent, live.totals))
 
 
@@ -129,8 +129,9 @@ def _input(state: State, event: events.InputReceived) -> State:
         if run is None or event.step != run.step + 1:
             raise _forbidden(event, f"step {event.step} of run {event.run_id}")
         window = remember(run.window, event.role, event.content.decode("utf-8", "replace"))
-        runs = runs.set(event.run_id, Run(run.brain, run.source, run.agent, event.step, window))
-    execution = Execution(event.run_id, event.step, advance(event, _S.IDLE))
+        runs = runs.set(event.run_id, Run(run.brain, run.source, run.agent, event.step, window, run.boot))
+    boot = state.node.boots
+    execution = Execution(event.run_id, event.step, advance(event, _S.IDLE), "", b"", "", "", False, "", boot)
     return State(state.node, Live(live.executions.set(event.execution_id, execution), runs, live.recent, live.totals))
 
 
@@ -141,7 +142,7 @@ def _inferred(state: State, event: events.InferenceReceived) -> State:
     if run is None:
         raise _forbidden(event, f"no run {execution.run_id}")
     window = remember(run.window, "assistant", event.raw.decode("utf-8", "replace"))
-    runs = live.runs.set(execution.run_id, Run(run.brain, run.source, run.agent, run.step, window))
+    runs = live.runs.set(execution.run_id, Run(run.brain, run.source, run.agent, run.step, window, run.boot))
     moved = _in(execution, advance(event, execution.state))
     return State(state.node, Live(live.executions.set(event.execution_id, moved), runs, live.recent, live.totals))
 
@@ -160,6 +161,7 @@ def _validated(state: State, event: events.ProtocolValidated) -> State:
         event.tool,
         event.args,
         event.call_digest,
+        boot=execution.boot,
     )
     return _with_execution(state, event, moved)
 

@@ -25,6 +25,7 @@ from wal.errors import CorruptFileError
 from wal.inspection import verify_directory
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
+from wal.record import FLAG_BATCH_END
 from wal.verification import Finding
 
 Report = dict[str, Any]
@@ -39,6 +40,7 @@ class _RuleCheck:
         self._blob = blob
         self.findings: list[Finding] = []
         self.blobs: set[str] = set()
+        self.last: Record | None = None
 
     def __iter__(self) -> Iterator[Record]:
         for record in self._records:
@@ -46,6 +48,7 @@ class _RuleCheck:
                 event = checked_event(record)
                 if isinstance(event, events.ExecutionFinished) and event.blob:
                     self._check_blob(record.index, event.blob)
+            self.last = record
             yield record
 
     def _check_blob(self, index: int, digest: str) -> None:
@@ -67,6 +70,11 @@ def check_rules(records: Iterable[Record], blob: Callable[[str], bytes]) -> tupl
         expected = "" if error.expected is None else str(error.expected)
         return [*check.findings, Finding(type(error).__name__, error.where, expected, str(error))], None
     divergences = [Finding("DIVERGENCE", f"index {d.index}", d.expected, d.found) for d in replayed.divergences]
+    if check.last is not None and not check.last.flags & FLAG_BATCH_END:
+        end = f"index {check.last.index}"
+        check.findings.append(
+            Finding("BATCH_UNFINISHED", end, "the end of an atomic append", "the log ends inside of one")
+        )
     return [*check.findings, *divergences], replayed
 
 

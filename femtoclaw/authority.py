@@ -7,8 +7,9 @@ shown or acted on before ``perform`` returns, and after a failed commit the auth
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from femtoclaw.apply import fold
@@ -19,7 +20,9 @@ from femtoclaw.errors import UnavailableError
 from femtoclaw.event_codec import encode
 from femtoclaw.events import Event
 from femtoclaw.state import State
-from wal import Log, LogError, Receipt
+from wal import Log, Receipt
+from wal.errors import BoundError
+from wal.writer import Ticket
 
 
 class Recorded(NamedTuple):
@@ -41,6 +44,7 @@ class Authority:
         self._state = state
         self._engines = EngineCache()
         self._lock = threading.Lock()
+        self._last: Ticket | None = None
         self._refusal: str | None = None
         self._observer = observer
 
@@ -53,6 +57,11 @@ class Authority:
     def engines(self) -> EngineCache:
         """The engines that decisions are made with."""
         return self._engines
+
+    @property
+    def refusal(self) -> str | None:
+        """Why every command is refused, or None. Then ``state`` may hold events that were never recorded."""
+        return self._refusal
 
     def contain(self, reason: str) -> None:
         """Refuse every command from now on."""
@@ -69,14 +78,25 @@ class Authority:
                 raise UnavailableError("the authority has stopped", found=self._refusal)
             happened = decide(self._state, command, self._engines)
             state = fold(self._state, happened)
-            ticket = self._log.enqueue([encode(event) for event in happened])
-            self._state = state
-        try:
+            payloads = [encode(event) for event in happened]
+            with self._stopping():
+                # Behind the last batch or not at all: should that one be refused, this state has never been.
+                self._last = ticket = self._log.enqueue(payloads, after=self._last)
+                self._state = state
+        with self._stopping():
             receipt = self._log.settle(ticket)
-        except LogError as error:
-            self._refusal = str(error)
-            raise
         recorded = Recorded(tuple(happened), receipt, state)
         if self._observer is not None:
             self._observer(recorded)
         return recorded
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Whatever comes between a batch and its receipt, an interrupt too, leaves state and log in doubt: stop."""
+        try:
+            yield
+        except BoundError:
+            raise  # refused before it was queued
+        except BaseException as error:
+            self._refusal = f"{type(error).__name__}: {error}"
+            raise

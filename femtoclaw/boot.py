@@ -33,6 +33,7 @@ from femtoclaw.snapshot import encode_snapshot
 from femtoclaw.sources import Sources
 from femtoclaw.version import VERSION
 from wal import Examination, Log, LogError, open_log_directory
+from wal.errors import LogFullError
 
 SNAPSHOT_RECORDS = 65_536
 """A snapshot is written at every orderly stop and after this many records."""
@@ -42,6 +43,7 @@ class Started(NamedTuple):
     """An open node: its authority, what recovery found, and which executions a crash had cut."""
 
     home: Home
+    sources: Sources
     log: Log
     authority: Authority
     examination: Examination
@@ -75,13 +77,13 @@ def start(home: Home, sources: Sources) -> Started:
     except FemtoClawError as error:
         # The operator's files are wrong, the log is not: leave it closed in order, with the reason in it.
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
-        stop(Started(home, log, authority, examination, (), (), ()), f"start failed: {error.code}")
+        stop(Started(home, sources, log, authority, examination, (), (), ()), f"start failed: {error.code}")
         raise
     except BaseException:
         log.abandon()
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
-    return Started(home, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted))
+    return Started(home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted))
 
 
 def _authority(log: Log) -> Authority:
@@ -93,16 +95,27 @@ def _authority(log: Log) -> Authority:
 
 
 def stop(started: Started, reason: str) -> None:
-    """Record the stop, write a snapshot, close the log in order. Skips what a failed log can no longer do."""
+    """Record the stop, write a snapshot, and close the log in any case, in order as far as it still can be.
+
+    After the authority has refused, its state may hold what was never recorded: then neither a stop nor a snapshot is
+    written, and the next start folds the log. Raises what closing the log raises.
+    """
     log, authority = started.log, started.authority
-    if log.failure is not None:
+    try:
+        if log.failure is None and authority.refusal is None:
+            _record_stop(log, authority, reason)
+    except LogFullError as error:
+        # What was done is recorded; only the stop is not. The next start meets the full log and says what to do.
+        journal(started.home, started.sources.wall_ns(), "stop_not_recorded", text=str(error))
+    finally:
         log.close()
-        return
+
+
+def _record_stop(log: Log, authority: Authority, reason: str) -> None:
     if authority.state.node.process is RuntimeState.IDLE:
         authority.perform(commands.StopRuntime(reason))
     authority.contain("stopped")
     log.put_file(SNAPSHOT_FILE, encode_snapshot(authority.state, log.head))
-    log.close()
 
 
 class _Snapshots:
@@ -129,7 +142,7 @@ def _close_interrupted(authority: Authority) -> tuple[list[str], list[str]]:
         recorded = authority.perform(commands.ResolveInterrupted(execution_id))
         (unknown if len(recorded.events) > 1 else cut).append(execution_id)
     for run_id in runs:
-        authority.perform(commands.EndRun(run_id, "interrupted", "the process ended"))
+        authority.perform(commands.EndRun(run_id))
     return unknown, cut
 
 

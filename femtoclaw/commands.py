@@ -111,11 +111,9 @@ class ResolveInterrupted(NamedTuple):
 
 
 class EndRun(NamedTuple):
-    """Close a run that a crash cut, or that its caller gives up."""
+    """Close a run that a crash cut."""
 
     run_id: str
-    outcome: str
-    detail: str
 
 
 class RecordError(NamedTuple):

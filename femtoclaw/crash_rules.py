@@ -11,11 +11,12 @@ CR-4  Nothing is inferred from the outside world: no file, process or clock is a
 from __future__ import annotations
 
 from femtoclaw import events
-from femtoclaw.errors import Category, Severity
+from femtoclaw.errors import Category, Severity, StateMachineError
 from femtoclaw.events import Event
-from femtoclaw.state import Execution, State
+from femtoclaw.state import Execution, Node, Run, State
 
 UNKNOWN_REASON = "the process ended after the execution started and before its result was recorded"
+RUN_REASON = "the process ended"
 INTERRUPTED_REASON = "the process ended before the execution started; nothing was executed"
 
 
@@ -24,8 +25,26 @@ def interrupted(state: State) -> tuple[list[str], list[str]]:
     return sorted(state.live.executions), sorted(state.live.runs)
 
 
-def close_interrupted(execution_id: str, execution: Execution) -> list[Event]:
-    """The events that close one cut execution (CR-1, CR-2)."""
+def _require_cut(begun: Execution | Run, node: Node, where: str) -> None:
+    """Only what an earlier start of the runtime began has been cut; what this one began has an owner."""
+    if begun.boot >= node.boots:
+        raise StateMachineError(
+            "not cut by a crash", where=where, expected=f"begun before start {node.boots}", found=f"start {begun.boot}"
+        )
+
+
+def close_run(run_id: str, run: Run, node: Node) -> list[Event]:
+    """The event that closes one cut run (CR-3). Raises StateMachineError for a run of this very process."""
+    _require_cut(run, node, run_id)
+    return [events.RunEnded(run_id, "interrupted", RUN_REASON)]
+
+
+def close_interrupted(execution_id: str, execution: Execution, node: Node) -> list[Event]:
+    """The events that close one cut execution (CR-1, CR-2).
+
+    Raises StateMachineError for an execution of this very process.
+    """
+    _require_cut(execution, node, execution_id)
     if execution.started:
         return [
             events.OutcomeUnknown(execution_id, UNKNOWN_REASON),

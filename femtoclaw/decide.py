@@ -12,11 +12,11 @@ from typing import Any
 from femtoclaw import commands, config, events, feedback
 from femtoclaw.authorization import CallContext, Decision, inputs_digest
 from femtoclaw.commands import Command
-from femtoclaw.crash_rules import close_interrupted
+from femtoclaw.crash_rules import close_interrupted, close_run
 from femtoclaw.engines import EngineCache, load_policy
 from femtoclaw.errors import Category, ConfigurationError, FemtoClawError, Severity
 from femtoclaw.events import Event
-from femtoclaw.lifecycle import CONTAINED, RuntimeState
+from femtoclaw.lifecycle import CONTAINED, FAILURES, UNKNOWN, RuntimeState
 from femtoclaw.manifest import manifest_from_canonical
 from femtoclaw.protocol import Message, Rejected, ToolCall, call_digest, canonical_args
 from femtoclaw.state import Execution, Run, State
@@ -143,6 +143,11 @@ def _in_state(state: State, execution_id: str, wanted: RuntimeState) -> Executio
         raise CommandError(
             "execution is not in the state for this", where=execution_id, expected=wanted.value, found=found
         )
+    if execution.boot != state.node.boots:
+        raise CommandError(
+            "an earlier start of the runtime began this execution: it can only be closed by the crash rules",
+            where=execution_id, expected=f"start {state.node.boots}", found=f"start {execution.boot}",
+        )  # fmt: skip
     return execution
 
 
@@ -275,6 +280,22 @@ def _record_outcome(state: State, command: commands.RecordOutcome, engines: Engi
     batch: list[Event] = [events.ExecutionFinished._make(command[:-1])]
     if command.status in CONTAINED:
         batch.append(events.ExecutionCompleted(command.execution_id, command.status))
+    elif command.status == UNKNOWN:
+        batch.append(
+            _failed(
+                command.execution_id,
+                RuntimeState.CAPABILITY_EXECUTING,
+                "outcome_unknown",
+                Category.RUNTIME,
+                "OUTCOME_UNKNOWN",
+                command.error_message,
+            )
+        )
+    elif command.status not in FAILURES:
+        raise CommandError(
+            "no such claw status", where=command.execution_id, expected=sorted(CONTAINED | FAILURES),
+            found=command.status,
+        )  # fmt: skip
     else:
         batch.append(
             _failed(
@@ -297,11 +318,17 @@ def _resolve(state: State, command: commands.ResolveInterrupted, engines: Engine
     execution = state.live.executions.get(command.execution_id)
     if execution is None:
         raise CommandError("no such execution in flight", where=command.execution_id)
-    return close_interrupted(command.execution_id, execution)
+    return close_interrupted(command.execution_id, execution, state.node)
 
 
 def _end_run(state: State, command: commands.EndRun, engines: EngineCache) -> list[Event]:
-    return [events.RunEnded(*command)]
+    run = state.live.runs.get(command.run_id)
+    if run is None:
+        raise CommandError("no such run in flight", where=command.run_id)
+    held = [name for name, execution in state.live.executions.items() if execution.run_id == command.run_id]
+    if held:
+        raise CommandError("the run still has an execution in flight", where=command.run_id, found=held[0])
+    return close_run(command.run_id, run, state.node)
 
 
 def _record_error(state: State, command: commands.RecordError, engines: EngineCache) -> list[Event]:

@@ -14,7 +14,8 @@ RESULT_BYTES_MAX = 64 * 1024
 
 
 def _encode(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    # Text from outside may hold half of a surrogate pair, which UTF-8 has no bytes for.
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def of_rejection(kind: str, code: str, pointer: str) -> bytes:

@@ -1,21 +1,27 @@
 """THE ONE GATE between a decision and an effect (I5): the only caller of the isolation's ``run``.
 
-A grant is minted only for a durable *execution started* and is good for one dispatch of that very call. The gate
-computes the call's digest again from the arguments it is about to pass on: a grant for one call never serves another.
+A grant is minted only from what the authority recorded: a durable *execution started* right behind its own decision,
+of an execution that is in flight and has been granted nothing yet. It is good for one dispatch of that very call: the
+gate computes the call's digest again from the arguments it is about to pass on.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from femtoclaw import events
+from femtoclaw.authority import Recorded
 from femtoclaw.authorization import Decision
 from femtoclaw.errors import SecurityError
 from femtoclaw.isolation import Outcome
 from femtoclaw.manifest import Manifest
 from femtoclaw.protocol import call_digest
-from wal import Receipt
+from femtoclaw.state import State
+
+GRANTED_MAX = 4096
+"""Executions remembered as granted before those that have ended are forgotten: an ended one cannot be granted again."""
 
 
 class Isolation(Protocol):
@@ -47,25 +53,31 @@ class Grant:
 class Gate:
     """Holds the isolation; nothing else in the program has a reference to it."""
 
-    def __init__(self, isolation: Isolation) -> None:
+    def __init__(self, isolation: Isolation, state: Callable[[], State]) -> None:
+        """``state`` is the authority's newest, asked at every grant."""
         self._isolation = isolation
+        self._state = state
         self._open: set[Grant] = set()
+        self._granted: set[str] = set()
         self._lock = threading.Lock()
 
-    def grant(self, decided: events.AuthorizationDecided, started: events.ExecutionStarted, receipt: Receipt) -> Grant:
-        """Mint a grant from a recorded decision and its durable start.
+    def grant(self, recorded: Recorded) -> Grant:
+        """Mint the one grant of a recorded start, which must be the end of its batch.
 
-        Raises SecurityError when the decision is not AUTHORIZED, or is about another execution or call.
+        Raises SecurityError when the batch is not durable, ends otherwise, when decision and start do not belong
+        together, or when its execution is not in flight or has its grant already.
         """
-        if decided.decision != Decision.AUTHORIZED.value:
-            raise SecurityError("a denied call asked for a grant", where=decided.execution_id, found=decided.decision)
-        same = (decided.execution_id, decided.claw, decided.call_digest, decided.manifest_digest)
-        if same != (started.execution_id, started.claw, started.call_digest, started.manifest_digest):
-            raise SecurityError("decision and start are about different calls", where=started.execution_id)
-        if receipt.last < receipt.first or receipt.first < 1:
-            raise SecurityError("the start is not durable", where=started.execution_id, found=receipt)
-        grant = Grant(started.execution_id, started.call_digest, receipt.last)
+        started = _authorized_start(recorded)
+        execution = self._state().live.executions.get(started.execution_id)
+        if execution is None or not execution.started or execution.call_digest != started.call_digest:
+            raise SecurityError("the start is not one in flight", where=started.execution_id)
+        grant = Grant(started.execution_id, started.call_digest, recorded.receipt.last)
         with self._lock:
+            if started.execution_id in self._granted:
+                raise SecurityError("a start is good for one grant", where=started.execution_id)
+            if len(self._granted) >= GRANTED_MAX:
+                self._granted.intersection_update(self._state().live.executions)
+            self._granted.add(started.execution_id)
             self._open.add(grant)
         return grant
 
@@ -95,3 +107,19 @@ class Gate:
         with self._lock:
             self._open.clear()
         self._isolation.close()
+
+
+def _authorized_start(recorded: Recorded) -> events.ExecutionStarted:
+    """The start at the end of a durable batch, right behind its own permission. Raises SecurityError."""
+    happened, receipt = recorded.events, recorded.receipt
+    if len(happened) < 2 or receipt.first < 1 or receipt.last - receipt.first + 1 != len(happened):
+        raise SecurityError("the start is not durable", found=receipt)
+    decided, started = happened[-2:]
+    if not isinstance(decided, events.AuthorizationDecided) or not isinstance(started, events.ExecutionStarted):
+        raise SecurityError("no execution was started here", found=type(started).__name__)
+    if decided.decision != Decision.AUTHORIZED.value:
+        raise SecurityError("a denied call asked for a grant", where=decided.execution_id, found=decided.decision)
+    same = (decided.execution_id, decided.claw, decided.call_digest, decided.manifest_digest)
+    if same != (started.execution_id, started.claw, started.call_digest, started.manifest_digest):
+        raise SecurityError("decision and start are about different calls", where=started.execution_id)
+    return started

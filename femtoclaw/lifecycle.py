@@ -101,6 +101,12 @@ AUTHORIZED = "AUTHORIZED"
 CONTAINED = frozenset({"success", "error"})
 """Claw statuses that are results (MEMORY_COMMITTING); the others are failures of the capability (ERROR)."""
 
+UNKNOWN = "unknown"
+"""The status of a claw that may have run and of which nobody can say what it did."""
+
+FAILURES = frozenset({"timeout", "killed", "crashed", "output_limit", "unavailable", UNKNOWN})
+"""All other claw statuses."""
+
 Path = tuple[RuntimeState, ...]
 
 

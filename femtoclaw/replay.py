@@ -14,6 +14,7 @@ from femtoclaw import commands, events
 from femtoclaw.apply import apply
 from femtoclaw.authorization import CallContext
 from femtoclaw.commands import Command
+from femtoclaw.context import context_digest
 from femtoclaw.decide import call_context, decide
 from femtoclaw.engines import EngineCache
 from femtoclaw.errors import FemtoClawError, StateMachineError
@@ -22,10 +23,11 @@ from femtoclaw.events import Event
 from femtoclaw.protocol import ToolCall
 from femtoclaw.state import EMPTY, State, state_hash
 from wal import KIND_EVENT, Record
+from wal.limits import BATCH_RECORDS_MAX
+from wal.record import FLAG_BATCH_END
 
 DIVERGENCES_MAX = 100
-LOOKAHEAD = 8
-"""No command's first event needs more than this many followers to be rebuilt."""
+_DECISIONS = (events.ProtocolValidated, events.ProtocolRejected, events.AuthorizationDecided)
 
 
 class Divergence(NamedTuple):
@@ -65,11 +67,29 @@ class Replay(NamedTuple):
 Indexed = tuple[int, Event]
 
 
-def event_stream(records: Iterable[Record]) -> Iterator[Indexed]:
-    """The events among verified records, with their indexes. Raises as ``checked_event`` does."""
+class Batch(NamedTuple):
+    """The events of one atomic append, with their indexes. ``whole`` is False where its end is missing."""
+
+    events: list[Indexed]
+    whole: bool
+    last: bool
+    """The history ends here."""
+
+
+def event_batches(records: Iterable[Record]) -> Iterator[Batch]:
+    """The events among verified records, append by append. Raises as ``checked_event`` does."""
+    pending: list[Indexed] = []
     for record in records:
         if record.kind == KIND_EVENT:
-            yield record.index, checked_event(record)
+            pending.append((record.index, checked_event(record)))
+            if record.flags & FLAG_BATCH_END or len(pending) > BATCH_RECORDS_MAX:
+                yield Batch(pending, len(pending) <= BATCH_RECORDS_MAX, False)
+                pending = []
+        elif pending:
+            yield Batch(pending, False, False)
+            pending = []
+    if pending:
+        yield Batch(pending, False, True)
 
 
 def checked_event(record: Record) -> Event:
@@ -91,27 +111,7 @@ def replay(records: Iterable[Record], *, policy: str | None = None) -> Replay:
 
     Raises PolicyError when ``policy`` does not load for the claws that the log registers.
     """
-    return _Replayer(policy).run(event_stream(records))
-
-
-class _Window:
-    """The event stream with a bounded look ahead."""
-
-    def __init__(self, stream: Iterator[Indexed]) -> None:
-        self._stream = stream
-        self._ahead: list[Indexed] = []
-
-    def peek(self, count: int) -> list[Indexed]:
-        while len(self._ahead) < count:
-            try:
-                self._ahead.append(next(self._stream))
-            except StopIteration:
-                break
-        return self._ahead[:count]
-
-    def take(self) -> Indexed:
-        self.peek(1)
-        return self._ahead.pop(0)
+    return _Replayer(policy).run(event_batches(records))
 
 
 class _Replayer:
@@ -123,48 +123,78 @@ class _Replayer:
         self._divergences: list[Divergence] = []
         self._flips: list[Flip] = []
         self._size = 0
+        self._asked: dict[str, State] = {}
 
-    def run(self, stream: Iterator[Indexed]) -> Replay:
-        window = _Window(stream)
-        while window.peek(1) and len(self._divergences) < DIVERGENCES_MAX:
-            self._batch(window)
+    def run(self, batches: Iterator[Batch]) -> Replay:
+        for batch in batches:
+            self._batch(batch)
+            if len(self._divergences) >= DIVERGENCES_MAX:
+                break
         return Replay(self._size, self._state, self._decisions, tuple(self._divergences), tuple(self._flips))
 
-    def _batch(self, window: _Window) -> None:
-        index, first = window.peek(1)[0]
-        ahead = [event for _, event in window.peek(LOOKAHEAD)]
-        command = rebuild(ahead)
-        if command is None and len(ahead) == 1 and isinstance(first, events.RunStarted):
-            self._apply(*window.take())  # the history ends inside this batch: nothing to compare it with
-            return
+    def _batch(self, batch: Batch) -> None:
+        derived = self._derive(batch)
+        if derived is not None:
+            self._consider_flip(*batch.events[0])
+        compared = derived if derived is not None else []
+        for number, (index, found) in enumerate(batch.events):
+            if number < len(compared):
+                if found != compared[number]:
+                    self._diverge(index, repr(compared[number]), repr(found))
+                    compared = []  # the rest of it follows from something else: one divergence tells the story
+                elif isinstance(found, _DECISIONS):
+                    self._decisions += 1
+            elif compared:
+                self._diverge(index, "the end of the batch", repr(found))
+                compared = []
+            self._apply(index, found)
+        if len(batch.events) < len(compared) and not batch.last:
+            self._diverge(batch.events[-1][0] + 1, repr(compared[len(batch.events)]), "the end of the batch")
+        elif not batch.whole and not batch.last:
+            self._diverge(batch.events[-1][0], "a whole batch", "one without its end")
+        self._remember(batch)
+
+    def _derive(self, batch: Batch) -> list[Event] | None:
+        """What the authority decides on the batch's command; None, after a divergence where there should be one, when
+        there is nothing to compare with."""
+        index, first = batch.events[0]
+        happened = [event for _, event in batch.events]
+        command = rebuild(happened)
         if command is None:
-            self._diverge(index, "an event with a cause before it", repr(first))
-            self._apply(*window.take())
-            return
+            if not (batch.last and len(happened) == 1 and isinstance(first, events.RunStarted)):
+                self._diverge(index, "an event with a cause before it", repr(first))
+            return None
         try:
-            derived = decide(self._state, command, self._engines)
-        except (FemtoClawError, KeyError, ValueError, TypeError) as error:
-            self._diverge(index, f"a command that can be decided: {error}", repr(first))
-            self._apply(*window.take())
+            self._check_context(index, command)
+            return decide(self._state, command, self._engines)
+        except Exception as error:  # forged fields can make any rule stumble: all of it is one finding
+            self._diverge(index, f"a command that can be decided: {type(error).__name__}: {error}", repr(first))
+            return None
+
+    def _check_context(self, index: int, command: Command) -> None:
+        """The brain must have been shown what the state was when its execution began to wait."""
+        if not isinstance(command, commands.RecordInference):
             return
-        self._consider_flip(index, first)
-        for expected in derived:
-            if not window.peek(1):
-                # The log (or --to) ends inside a batch: what is there was compared, the rest is not a divergence.
-                return
-            at, found = window.take()
-            if found != expected:
-                self._diverge(at, repr(expected), repr(found))
-            elif isinstance(found, (events.ProtocolValidated, events.ProtocolRejected, events.AuthorizationDecided)):
-                self._decisions += 1
-            self._apply(at, found)
-            if found != expected:
-                return
+        asked = self._asked.pop(command.execution_id, None)
+        execution = self._state.live.executions.get(command.execution_id)
+        if asked is None or execution is None:
+            return  # `decide` refuses it
+        expected = context_digest(asked, execution.run_id)
+        if command.context_digest != expected:
+            self._diverge(index, f"context digest {expected}", command.context_digest)
+
+    def _remember(self, batch: Batch) -> None:
+        """Keep the state in which each brain was asked; states share all that has not changed."""
+        if any(isinstance(event, (events.RuntimeStarted, events.InferenceFailed)) for _, event in batch.events):
+            self._asked = {key: was for key, was in self._asked.items() if key in self._state.live.executions}
+        for _, event in batch.events:
+            if isinstance(event, events.InputReceived) and event.run_id in self._state.live.runs:
+                self._asked[event.execution_id] = self._state
 
     def _apply(self, index: int, event: Event) -> None:
         try:
             self._state = apply(self._state, event)
-        except StateMachineError as error:
+        except (StateMachineError, LookupError, TypeError, ValueError) as error:
             self._diverge(index, "an event that the state machine allows", f"{event!r}: {error}")
         self._size = index
 
@@ -245,7 +275,7 @@ def rebuild(ahead: list[Event]) -> Command | None:
         case events.OutcomeUnknown() | events.ExecutionFailed():
             return commands.ResolveInterrupted(first.execution_id)
         case events.RunEnded():
-            return commands.EndRun(*first)
+            return commands.EndRun(first.run_id)
         case events.ErrorRecorded():
             return commands.RecordError(*first)
         case _:

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from blake3 import blake3
-
 from femtoclaw import brains, commands, events
 from femtoclaw.authority import Authority, Recorded
+from femtoclaw.context import context_digest
 from femtoclaw.errors import BrainError, CapabilityError, SecurityError, UnavailableError
 from femtoclaw.gate import Gate
 from femtoclaw.isolation import Outcome
+from femtoclaw.isolation.outcome import OutcomeUnknownError
+from femtoclaw.lifecycle import UNKNOWN
 from femtoclaw.sources import Sources
 from femtoclaw.state import State
 from wal import Log
@@ -108,7 +109,10 @@ class Runtime:
     def _perform(self, command: commands.Command) -> Recorded:
         recorded = self._authority.perform(command)
         if self._listener is not None:
-            self._listener(recorded)
+            try:
+                self._listener(recorded)
+            except Exception:  # who watches must not decide: a started execution would be left without its outcome
+                self._listener = None
         return recorded
 
     def _think(self, brain: brains.Brain, run_id: str, execution_id: str, state: State) -> Recorded:
@@ -120,27 +124,33 @@ class Runtime:
                 raise brains.OversizeError("brain answer is too long", expected=RAW_BYTES_MAX, found=len(thought.raw))
         except BrainError as error:
             return self._perform(commands.FailInference(execution_id, error.code, str(error)))
+        except Exception as error:  # a brain's defect is the brain's: the run ends, the node does not
+            detail = f"the brain failed with {type(error).__name__}"
+            return self._perform(commands.FailInference(execution_id, "BRAIN_DEFECT", detail))
         provenance = tuple(item for pair in sorted(thought.provenance.items()) for item in pair)
         next_id = self._sources.new_id()
         return self._perform(commands.RecordInference(execution_id, thought.raw, digest, provenance, next_id))
 
     def _execute(self, recorded: Recorded) -> Recorded:
         """Spend the grant for a durable start, and record what the claw did."""
-        validated, decided, started = recorded.events[-3:]
+        validated, _, started = recorded.events[-3:]
         assert isinstance(validated, events.ProtocolValidated)
-        assert isinstance(decided, events.AuthorizationDecided)
         assert isinstance(started, events.ExecutionStarted)
         fixed = self._authority.engines.engines(recorded.state.node)
         manifest = fixed.manifests[started.claw]
         settings = dict(fixed.settings.get(started.claw, {}))
-        grant = self._gate.grant(decided, started, recorded.receipt)
         try:
+            grant = self._gate.grant(recorded)
             outcome = self._gate.dispatch(grant, manifest, json.loads(validated.args), settings)
         except SecurityError as error:
             self._authority.contain(f"security: {error.what}")
             raise
+        except OutcomeUnknownError as error:
+            outcome = without_result(UNKNOWN, "EnvironmentError", error.what)
         except CapabilityError as error:
-            outcome = unavailable(error)
+            outcome = without_result("unavailable", "EnvironmentError", error.what)
+        except Exception as error:  # a defect of ours: the claw may or may not have run, and that is what is recorded
+            outcome = without_result(UNKNOWN, "EnvironmentError", f"the isolation failed: {type(error).__name__}")
         return self._perform(self._outcome_command(started.execution_id, outcome))
 
     def _outcome_command(self, execution_id: str, outcome: Outcome) -> commands.RecordOutcome:
@@ -168,9 +178,9 @@ class Runtime:
         )
 
 
-def unavailable(error: CapabilityError) -> Outcome:
-    """The outcome of a claw that could not be run at all."""
-    return Outcome("unavailable", None, {"class": "EnvironmentError", "message": error.what}, None, 0, 0, 0, 0, "")
+def without_result(status: str, kind: str, message: str) -> Outcome:
+    """The outcome of a claw that nobody heard from; ``kind`` is the error's class."""
+    return Outcome(status, None, {"class": kind, "message": message}, None, 0, 0, 0, 0, "")
 
 
 def _waiting(recorded: Recorded) -> str:
@@ -181,20 +191,12 @@ def _waiting(recorded: Recorded) -> str:
 
 
 def assemble_context(state: State, run_id: str) -> tuple[brains.Context, str]:
-    """What the brain gets to see, and its digest over five components (EXEC-4.2): a pure function of the state."""
+    """What the brain gets to see, and its digest: a pure function of the state."""
     run = state.live.runs[run_id]
     node = state.node
     turns = tuple(brains.Turn(turn.role, turn.content) for turn in run.window)
     tools = tuple(brains.describe(claw.manifest) for _, claw in sorted(node.registry.items()) if claw.enabled)
-    components = (
-        json.dumps([list(turn) for turn in turns[-1:]]),
-        json.dumps([list(turn) for turn in turns[:-1]]),
-        json.dumps([list(item) for item in state.live.recent]),
-        node.configuration.digest,
-        json.dumps([[name, claw.digest, claw.enabled] for name, claw in sorted(node.registry.items())]),
-    )
-    hashes = b"".join(blake3(part.encode("utf-8", "surrogatepass")).digest() for part in components)
-    return brains.Context(turns, tools), blake3(b"femtoclaw context v1\x00" + hashes).hexdigest()
+    return brains.Context(turns, tools), context_digest(state, run_id)
 
 
 def step_result(batch: tuple[events.Event, ...], before: StepResult | None = None) -> StepResult:

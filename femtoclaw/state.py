@@ -71,6 +71,8 @@ class Execution(NamedTuple):
     decision: str = ""
     started: bool = False
     summary: str = ""
+    boot: int = 0
+    """Which start of the runtime began it: another one may only close it, by the crash rules."""
 
 
 class Turn(NamedTuple):
@@ -88,6 +90,7 @@ class Run(NamedTuple):
     agent: str
     step: int
     window: tuple[Turn, ...]
+    boot: int = 0
 
 
 class Finished(NamedTuple):
@@ -160,8 +163,8 @@ def decode_state(raw: bytes) -> State:
             Map({key: Execution(run, step, RuntimeState(s), *rest) for key, (run, step, s, *rest) in executions}),
             Map(
                 {
-                    key: Run(brain, source, agent, step, tuple(Turn(*turn) for turn in window))
-                    for key, (brain, source, agent, step, window) in runs
+                    key: Run(brain, source, agent, step, tuple(Turn(*turn) for turn in window), boot)
+                    for key, (brain, source, agent, step, window, boot) in runs
                 }
             ),
             tuple(Finished(*item) for item in recent),

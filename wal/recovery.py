@@ -62,8 +62,9 @@ class Case(NamedTuple):
 
 
 Y, N, ANY = True, False, None
+# fmt: off
 CASES = (
-    #             exists readable format same head below reaches matches whole above
+    #           exists readable format same head below reaches matches whole above
     Case("@A", (N, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.CREATE, "nothing is here and nothing was promised"),
     Case("@B", (Y, N, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_UNREADABLE, "reading the store faults"),
     Case("@C", (Y, Y, N, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.REFUSE_FORMAT, "written by a newer version"),
@@ -76,6 +77,7 @@ CASES = (
     Case("@J", (Y, Y, Y, Y, Y, Y, Y, Y, Y, N), Verdict.CUT_TAIL, "damage only above the commit point"),
     Case("@K", (Y, Y, Y, Y, Y, Y, Y, Y, ANY, Y), Verdict.OPEN, "everything promised is here and verifies"),
 )
+# fmt: on
 
 
 def decide(evidence: Evidence) -> Case:

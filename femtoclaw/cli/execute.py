@@ -22,6 +22,7 @@ from femtoclaw.home import locate
 from femtoclaw.isolation import Isolation
 from femtoclaw.runtime import Runtime, StepResult
 from femtoclaw.sources import live
+from wal import LogError
 
 INTENT_BYTES_MAX = 1024 * 1024
 
@@ -47,21 +48,36 @@ def open_node(home_flag: str | None, output: Output, listener: Any = None) -> It
     try:
         _report_recovery(started, output)
         settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
-        gate = Gate(Isolation(home.inside(settings["security"]["workspace"])))
+        isolation = Isolation(home.inside(settings["security"]["workspace"]))
+        gate = Gate(isolation, lambda: started.authority.state)
         runtime = Runtime(
             started.log, started.authority, gate, sources,
             concurrency_max=settings["runtime"]["concurrency_max"], listener=listener,
         )  # fmt: skip
         yield Node(started, runtime, settings)
-    except KeyboardInterrupt:
-        reason = "interrupted by a signal"
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            reason = "interrupted by a signal"
+        _end(started, gate, reason, output, after=error)
         raise
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # once the end has begun a second signal must not cut it short
+    else:
+        _end(started, gate, reason, output)
+
+
+def _end(started: Started, gate: Gate | None, reason: str, output: Output, after: BaseException | None = None) -> None:
+    """Stop the claws and the node. ``after`` an error, what goes wrong here is a note: it must not hide the cause."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # once the end has begun a second signal must not cut it short
+    try:
         if gate is not None:
             gate.close()
-        stop(started, reason)
+    finally:
+        try:
+            stop(started, reason)
+        except (LogError, OSError) as error:
+            if after is None:
+                raise
+            output.note(f"and then the log could not be closed in order: {error}")
 
 
 def _report_recovery(started: Started, output: Output) -> None:
@@ -130,7 +146,7 @@ def _secret(name: str) -> str | None:
 
 
 def intent(arguments: Namespace, output: Output) -> int:
-    """Gate one message: 0 executed or answered, 1 rejected, denied or failed."""
+    """Gate one message: 0 executed or answered, 1 rejected, denied or failed, 5 outcome unknown."""
     raw = arguments.message.encode("utf-8", "surrogateescape")
     if arguments.message == "-":
         if sys.stdin is None:
@@ -146,6 +162,11 @@ def intent(arguments: Namespace, output: Output) -> int:
     output.line(f"  execution  {step.execution_id}")
     if step.result is not None:
         output.line(f"  result     {printable(json.dumps(step.result, ensure_ascii=False), 4000)}")
+    if step.outcome == "outcome_unknown":
+        output.note(
+            f"nobody can say what the claw did; look before you repeat it (`femtoclaw show {step.execution_id}`)"
+        )
+        return 5
     return 0 if good else 1
 
 

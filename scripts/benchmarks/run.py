@@ -188,7 +188,7 @@ def simulated_on_disk(folder: str, delay: float) -> Simulated:
     from femtoclaw.runtime import Runtime
     from tests.femtoclaw.simulated import POLICY, SETTINGS
 
-    node.authority, node.gate = Authority(node.log, EMPTY), Gate(node.isolation)
+    node.authority, node.gate = Authority(node.log, EMPTY), Gate(node.isolation, lambda: node.authority.state)
     node.runtime = Runtime(node.log, node.authority, node.gate, node.sources, concurrency_max=64)
     node.provision(POLICY, SETTINGS)
     return node

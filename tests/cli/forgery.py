@@ -15,10 +15,10 @@ from wal.head import CLEAN, CommitPoint, Slot, encode_slot
 from wal.lmdb_storage import LmdbStorage, create_directory
 from wal.merkle import leaf_hash, root_of
 from wal.note import Ed25519Signer, Signer
-from wal.record import KIND_GENESIS, LINK_BYTES, NO_LINK, encode
+from wal.record import FLAG_BATCH_END, KIND_GENESIS, LINK_BYTES, NO_LINK, encode
 
-Payloads = list[tuple[int, int, bytes]]
-"""(time, kind, payload) of every record behind the genesis record."""
+Payloads = list[tuple[int, int, bytes, int]]
+"""(time, kind, payload, flags) of every record behind the genesis record."""
 Members = dict[str, bytes]
 
 
@@ -36,7 +36,7 @@ def records_of(node: Node) -> list[Record]:
 
 
 def payloads_of(node: Node) -> Payloads:
-    return [(r.time_ns, r.kind, r.payload) for r in records_of(node) if r.kind != KIND_GENESIS]
+    return [(r.time_ns, r.kind, r.payload, r.flags) for r in records_of(node) if r.kind != KIND_GENESIS]
 
 
 def signer_of(node: Node) -> Signer:
@@ -59,8 +59,9 @@ def rewrite(node: Node, payloads: Payloads, signer: Signer | None) -> None:
     if signer is not None and signer.public != genesis.key:
         genesis = genesis._replace(key=signer.public)
     frames, link = [], NO_LINK
-    for index, (time_ns, kind, payload) in enumerate([(created, KIND_GENESIS, genesis.payload()), *payloads], 1):
-        frame, link = encode(index, 1, time_ns, kind, payload, link)
+    first = (created, KIND_GENESIS, genesis.payload(), FLAG_BATCH_END)
+    for index, (time_ns, kind, payload, flags) in enumerate([first, *payloads], 1):
+        frame, link = encode(index, 1, time_ns, kind, payload, link, flags)
         log_id = link if index == 1 else log_id
         frames.append((index, frame))
     old, new = node.path / "log", node.path / "log.forged"

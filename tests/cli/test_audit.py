@@ -36,7 +36,7 @@ from tests.cli.node import READ, SAY, Answer, Node, call, environment, femtoclaw
 from wal import KIND_EVENT
 from wal.chain import verify_run
 from wal.checkpoint import Checkpoint, sign_checkpoint
-from wal.record import EMPTY
+from wal.record import EMPTY, FLAG_BATCH_END
 from wal.record import encode as encode_record
 from wal.segment import decode_segment, encode_segment
 
@@ -122,11 +122,11 @@ def resegmented(change: Callable[[Payloads], object]) -> Callable[[Members], obj
     def tamper(members: Members) -> None:
         name = segment_name(members)
         records = list(decode_segment(members.pop(name), name).records())
-        payloads = [(r.time_ns, r.kind, r.payload) for r in records]
+        payloads = [(r.time_ns, r.kind, r.payload, r.flags) for r in records]
         change(payloads)
         frames, link = [], bytes(32)
-        for index, (time_ns, kind, payload) in enumerate(payloads, 1):
-            frame, link = encode_record(index, 1, time_ns, kind, payload, link)
+        for index, (time_ns, kind, payload, flags) in enumerate(payloads, 1):
+            frame, link = encode_record(index, 1, time_ns, kind, payload, link, flags)
             frames.append((index, frame))
         seal, raw = encode_segment("", verify_run(EMPTY, frames), None)
         members[f"segments/{seal.file_name}"] = raw
@@ -135,14 +135,14 @@ def resegmented(change: Callable[[Payloads], object]) -> Callable[[Members], obj
 
 
 def edit_record(payloads: Payloads) -> None:
-    time_ns, kind, payload = payloads[20]
-    payloads[20] = (time_ns, kind, payload[:-1] + bytes([payload[-1] ^ 1]))
+    time_ns, kind, payload, flags = payloads[20]
+    payloads[20] = (time_ns, kind, payload[:-1] + bytes([payload[-1] ^ 1]), flags)
 
 
 def edit_time(payloads: Payloads) -> None:
     """What replay cannot find: nothing is derived from a time."""
-    time_ns, kind, payload = payloads[-1]
-    payloads[-1] = (time_ns + 1, kind, payload)
+    time_ns, kind, payload, flags = payloads[-1]
+    payloads[-1] = (time_ns + 1, kind, payload, flags)
 
 
 def swap_records(payloads: Payloads) -> None:
@@ -277,7 +277,7 @@ def test_only_a_checkpoint_kept_elsewhere_finds_a_cut_by_the_nodes_own_key(node:
 
 
 def event_at(payloads: Payloads, kind: type[Event], number: int = 0) -> tuple[int, Event]:
-    places = [i for i, (_, k, raw) in enumerate(payloads) if k == KIND_EVENT and isinstance(decode(raw), kind)]
+    places = [i for i, (_, k, raw, _) in enumerate(payloads) if k == KIND_EVENT and isinstance(decode(raw), kind)]
     return places[number], decode(payloads[places[number]][2])
 
 
@@ -286,7 +286,7 @@ def replaced(kind: type[Event], number: int, **fields: object) -> Callable[[Payl
 
     def forge(payloads: Payloads) -> int:
         place, event = event_at(payloads, kind, number)
-        payloads[place] = (payloads[place][0], KIND_EVENT, encode(event._replace(**fields)))
+        payloads[place] = (payloads[place][0], KIND_EVENT, encode(event._replace(**fields)), payloads[place][3])
         return place + 2
 
     return forge
@@ -295,7 +295,7 @@ def replaced(kind: type[Event], number: int, **fields: object) -> Callable[[Payl
 def raw_payload(raw: bytes) -> Callable[[Payloads], int]:
     def forge(payloads: Payloads) -> int:
         place, _ = event_at(payloads, events.AuthorizationDecided)
-        payloads[place] = (payloads[place][0], KIND_EVENT, raw)
+        payloads[place] = (payloads[place][0], KIND_EVENT, raw, payloads[place][3])
         return place + 2
 
     return forge
@@ -303,7 +303,7 @@ def raw_payload(raw: bytes) -> Callable[[Payloads], int]:
 
 def without_cause(payloads: Payloads) -> int:
     forged = events.ExecutionStarted("e" * 32, "shell", "m", "c", "k")
-    payloads.append((payloads[-1][0], KIND_EVENT, encode(forged)))
+    payloads.append((payloads[-1][0], KIND_EVENT, encode(forged), FLAG_BATCH_END))
     return len(payloads) + 1
 
 

@@ -80,7 +80,7 @@ class Simulated:
         genesis = Genesis(ORIGIN, SIGNER.public, bytes(16))
         self.log: Log = create_log(self.storage, genesis, signer=SIGNER, clock=self.sources.wall_ns, threaded=False)
         self.authority = Authority(self.log, EMPTY, self.recorded.append)
-        self.gate = Gate(self.isolation)
+        self.gate = Gate(self.isolation, lambda: self.authority.state)
         self.runtime = Runtime(self.log, self.authority, self.gate, self.sources, concurrency_max=64)
         self.provision(policy, settings)
 

@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 
 from femtoclaw import brains, commands, events
+from femtoclaw.authority import Recorded
 from femtoclaw.brains import Context, Thought
 from femtoclaw.decide import CommandError
-from femtoclaw.errors import SecurityError, UnavailableError
+from femtoclaw.errors import CapabilityError, SecurityError, UnavailableError
 from femtoclaw.gate import Gate, Grant
+from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import RuntimeState
+from femtoclaw.replay import replay
+from femtoclaw.runtime import Runtime
 from tests.femtoclaw.simulated import CountingIsolation, Simulated
 from wal import LogError
+from wal.errors import LogFullError
 
 
 class Lines:
@@ -187,21 +192,44 @@ def test_a_grant_works_once_for_its_own_call_only() -> None:
     assert isinstance(started, events.ExecutionStarted)
     fixed = node.authority.engines.engines(recorded.state.node)
     manifest = fixed.manifests["fs.read"]
-    gate = Gate(node.isolation)
+    gate = Gate(node.isolation, lambda: node.state)
     with pytest.raises(SecurityError, match="forged"):
         gate.dispatch(Grant("e1", started.call_digest, 1), manifest, {"path": "a"}, {})
-    grant = gate.grant(decided, started, recorded.receipt)
+    grant = gate.grant(recorded)
     with pytest.raises(SecurityError, match="not the one"):
         gate.dispatch(grant, manifest, {"path": "b"}, {})
     with pytest.raises(SecurityError, match="spent"):
         gate.dispatch(grant, manifest, {"path": "a"}, {})
     assert node.isolation.calls == []
-    denied = decided._replace(decision="DENIED_POLICY_VIOLATION")
+    with pytest.raises(SecurityError, match="one grant"):
+        gate.grant(recorded)
+
+
+def test_a_grant_needs_a_durable_authorized_start_in_flight() -> None:
+    """Whatever is not the authority's own record of an authorized start, still in flight, mints nothing."""
+    node = Simulated()
+    recorded = node.authority.perform(commands.SubmitIntent("e1", json.dumps(call("fs.read", path="a")).encode()))
+    decided, started = recorded.events[-2:]
+    gate = Gate(node.isolation, lambda: node.state)
+
+    def ending(*end: Any) -> Recorded:
+        return recorded._replace(events=(*recorded.events[:-2], *end))
+
     with pytest.raises(SecurityError, match="denied"):
-        gate.grant(denied, started, recorded.receipt)
-    other = started._replace(call_digest="0" * 64)
+        gate.grant(ending(decided._replace(decision="DENIED_POLICY_VIOLATION"), started))
     with pytest.raises(SecurityError, match="different calls"):
-        gate.grant(decided, other, recorded.receipt)
+        gate.grant(ending(decided, started._replace(call_digest="0" * 64)))
+    with pytest.raises(SecurityError, match="not one in flight"):
+        other = {"execution_id": "e2"}
+        gate.grant(ending(decided._replace(**other), started._replace(**other)))
+    with pytest.raises(SecurityError, match="no execution was started"):
+        gate.grant(ending(started, decided))
+    with pytest.raises(SecurityError, match="not durable"):
+        gate.grant(recorded._replace(events=recorded.events[1:]))
+    node.authority.perform(commands.RecordOutcome("e1", "success", b"{}", "", "", "", 0, 1, 2, 2, "", "e3"))
+    with pytest.raises(SecurityError, match="not one in flight"):
+        gate.grant(recorded)
+    assert node.isolation.calls == []
 
 
 @pytest.mark.invariant("I4")
@@ -219,6 +247,88 @@ def test_after_a_failed_commit_nothing_is_executed_or_answered() -> None:
     assert node.isolation.calls == []
     with pytest.raises(UnavailableError, match="stopped"):
         node.intent("fs.read", path="a")
+
+
+@pytest.mark.invariant("I4")
+def test_a_full_log_stops_the_authority_and_what_was_queued_behind_it() -> None:
+    """No room for one command: it and those already decided on top of it are refused, nothing of them is recorded,
+    no later command is taken, and replay of the log is whole."""
+    node = Simulated()
+    append, before = node.storage.append, node.log.size
+
+    def full(frames: Any) -> None:
+        raise LogFullError("no room")
+
+    node.storage.append = full  # type: ignore[method-assign]
+    with pytest.raises(LogFullError):
+        node.intent("fs.read", path="a")
+    node.storage.append = append  # type: ignore[method-assign]
+    upon = node.log.enqueue([b"decided before the refusal was known"], after=node.authority._last)
+    with pytest.raises(LogFullError):
+        node.log.settle(upon)
+    with pytest.raises(UnavailableError, match="no room"):
+        node.intent("fs.read", path="b")
+    assert node.log.size == before
+    assert node.isolation.calls == []
+    assert replay(node.log.scan()).divergences == ()
+
+
+class Failing(CountingIsolation):
+    """An isolation that raises."""
+
+    error: Exception = RuntimeError("defect")
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.invariant("I7")
+@pytest.mark.parametrize(
+    "error,outcome",
+    [
+        (RuntimeError("a defect of ours"), "outcome_unknown"),
+        (OutcomeUnknownError("nobody reported the claw's end"), "outcome_unknown"),
+        (CapabilityError("no process could be had"), "unavailable"),
+    ],
+)
+def test_every_started_execution_gets_an_outcome(error: Exception, outcome: str) -> None:
+    """Whatever the isolation raises becomes what is known about the execution; the run goes on, replay agrees."""
+    isolation = Failing()
+    isolation.error = error
+    node = Simulated(isolation=isolation)
+    assert node.intent("fs.read", path="a").outcome == outcome
+    result = run(node, call("fs.read", path="a"), SAY)
+    assert [step.outcome for step in result.steps] == [outcome, "answered"]
+    assert not node.state.live.executions
+    assert replay(node.log.scan()).divergences == ()
+
+
+def test_a_brain_with_a_defect_ends_its_run_only() -> None:
+    """An exception that is no BrainError is recorded by its type, without its text."""
+    node = Simulated()
+
+    class Broken(Lines):
+        def think(self, context: Context) -> Thought:
+            raise KeyError("a secret in a defect's text")
+
+    result = node.runtime.run("go", Broken(), source="test", agent="agent")
+    assert result.outcome == "no_inference"
+    failed = next(e for r in node.recorded for e in r.events if isinstance(e, events.InferenceFailed))
+    assert (failed.code, failed.detail) == ("BRAIN_DEFECT", "the brain failed with KeyError")
+    assert run(node, SAY).outcome == "answered"
+
+
+def test_who_watches_a_run_cannot_break_it() -> None:
+    """A listener that raises after the durable start is dropped; the claw runs and its outcome is recorded."""
+    node = Simulated()
+
+    def listen(recorded: Recorded) -> None:
+        raise BrokenPipeError
+
+    runtime = Runtime(node.log, node.authority, node.gate, node.sources, concurrency_max=4, listener=listen)
+    result = runtime.run("go", Lines(call("fs.read", path="a"), SAY), source="test", agent="agent")
+    assert result.outcome == "answered"
+    assert len(node.isolation.calls) == 1
 
 
 @pytest.mark.requirement("POLICY-11.1")

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from femtoclaw import commands, events
+from femtoclaw.crash_rules import UNKNOWN_REASON
+from femtoclaw.errors import Category, Severity
 from femtoclaw.event_codec import decode, encode
 from femtoclaw.events import Event
 from femtoclaw.replay import Replay, replay
@@ -17,6 +19,7 @@ from femtoclaw.state import EMPTY, decode_state, encode_state, state_hash
 from tests.femtoclaw.simulated import Simulated
 from tests.femtoclaw.test_loop import SAY, call, run
 from wal import KIND_EVENT, Record
+from wal.record import FLAG_BATCH_END, KIND_RECOVERED
 
 
 def history(node: Simulated) -> list[Record]:
@@ -95,6 +98,8 @@ FORGERIES = {
     "a policy's text": (events.PolicyAdopted, 0, {"text": '@id("all") permit (principal, action, resource);'}),
     "a configuration": (events.ConfigurationAdopted, 0, {"content": b"{}"}),
     "a manifest's digest": (events.ClawRegistered, 0, {"digest": "0" * 64}),
+    "what the brain was shown": (events.InferenceReceived, 1, {"context_digest": "0" * 64}),
+    "a claw's status": (events.ExecutionFinished, 0, {"status": "magic"}),
 }
 
 
@@ -121,6 +126,76 @@ def test_a_removed_event_is_a_divergence(kind: type[Event]) -> None:
     records = history(worked())
     index, _ = at(records, kind)
     assert replay(rewritten(records, {index: None})).divergences
+
+
+def appended(records: list[Record], *batches: list[Event]) -> list[Record]:
+    """The history with further appends, as one who holds the key could write them."""
+    longer = list(records)
+    for batch in batches:
+        for number, event in enumerate(batch, 1):
+            flags = FLAG_BATCH_END if number == len(batch) else 0
+            longer.append(longer[-1]._replace(index=longer[-1].index + 1, payload=encode(event), flags=flags))
+    return longer
+
+
+def in_flight(node: Simulated) -> None:
+    """A started execution without a result, and a run that waits for its brain."""
+    node.authority.perform(commands.SubmitIntent("started", json.dumps(call("fs.read", path="a")).encode()))
+    node.authority.perform(commands.StartRun("run", "waiting", "lines", "test", "agent", b"go"))
+
+
+RESTARTED = [events.RuntimeStarted("boot 2", "test", "python", "open", 1)]
+FINISHED = events.ExecutionFinished("started", "success", b"{}", "", "", "", 0, 1, 2, 2, "")
+INVENTED: dict[str, list[list[Event]]] = {
+    "a run that just ends": [[events.RunEnded("run", "interrupted", "the process ended")]],
+    "an unknown outcome without a crash": [
+        [
+            events.OutcomeUnknown("started", UNKNOWN_REASON),
+            events.ExecutionFailed(
+                "started", "CAPABILITY_EXECUTING", "outcome_unknown", Category.RUNTIME.value, Severity.WARNING.value,
+                "OUTCOME_UNKNOWN", UNKNOWN_REASON,
+            ),
+        ]
+    ],
+    "a result that an earlier process brings": [RESTARTED, [FINISHED, events.ExecutionCompleted("started", "success")]],
+    "an answer to an earlier process": [
+        RESTARTED,
+        [events.InferenceReceived("waiting", b"{", "0" * 64, ())],
+    ],
+    "half of an append": [[FINISHED], RESTARTED],
+}  # fmt: skip
+
+
+@pytest.mark.invariant("I6", "I7")
+@pytest.mark.parametrize("name", INVENTED)
+def test_what_the_key_holder_invents_about_crashes_is_a_divergence(name: str) -> None:
+    """A crash closes only what an earlier start began, and only that way; nobody else's word closes anything."""
+    node = Simulated()
+    in_flight(node)
+    records = history(node)
+    assert replay(records).divergences == ()
+    report = replay(appended(records, *INVENTED[name]))
+    assert report.divergences
+    assert report.divergences[0].index > records[-1].index
+
+
+@pytest.mark.invariant("I6")
+def test_appends_must_be_whole() -> None:
+    """An event moved from one append into the next is found although every event is the right one, in order."""
+    records = history(worked())
+    index, _ = at(records, events.ExecutionCompleted)
+    moved = [r._replace(flags=r.flags & ~FLAG_BATCH_END) if r.index == index - 1 else r for r in records]
+    assert replay(moved).divergences == ()  # it was no end before
+    ends = [r.index for r in records if r.flags & FLAG_BATCH_END and r.index > 8]
+    for end in ends[:5]:
+        cut = [r._replace(flags=r.flags ^ FLAG_BATCH_END) if r.index == end else r for r in records]
+        assert replay(cut).divergences, f"the end at {end}"
+        told = Record(0, 1, 0, KIND_RECOVERED, b"", b"", b"")
+        interrupted = [each for r in cut for each in ((r, told) if r.index == end else (r,))]
+        assert replay(interrupted).divergences, f"nothing but a cut at {end}"
+    middle = next(r.index for r in records if not r.flags & FLAG_BATCH_END)
+    split = [r._replace(flags=r.flags | FLAG_BATCH_END) if r.index == middle else r for r in records]
+    assert replay(split).divergences
 
 
 @pytest.mark.invariant("I5")
@@ -168,9 +243,10 @@ def test_crash_rules_close_what_was_cut() -> None:
 
     executions, runs = interrupted(restarted)
     assert (executions, runs) == (["started", "waiting"], ["run"])
+    node.authority.perform(commands.StartRuntime("boot 2", "test", "python", "open"))
     first = node.authority.perform(commands.ResolveInterrupted("started")).events
     second = node.authority.perform(commands.ResolveInterrupted("waiting")).events
-    node.authority.perform(commands.EndRun("run", "interrupted", ""))
+    node.authority.perform(commands.EndRun("run"))
     assert [type(event).__name__ for event in first] == ["OutcomeUnknown", "ExecutionFailed"]
     assert [type(event).__name__ for event in second] == ["ExecutionFailed"]
     assert len(node.isolation.calls) == reached
