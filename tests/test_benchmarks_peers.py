@@ -120,7 +120,9 @@ def test_a_server_ends_with_whoever_started_it(number: signal.Signals, tmp_path:
         server = int(parent.stdout.readline())
         os.kill(server, 0)
         parent.send_signal(number)
-        parent.wait(20)
+        code = parent.wait(20)
+    if number is not signal.SIGKILL:
+        assert code == 128 + number, "the stack was unwound"
     deadline = time.monotonic() + 10
     while running(server) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -67,7 +67,7 @@ def output_of(arguments: list[str], *, seconds: float = 20.0, user: str | None =
     try:
         done = subprocess.run(
             arguments, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL,
-            start_new_session=True, preexec_fn=die_with_parent, **identity(user),  # noqa: PLW1509
+            start_new_session=True, preexec_fn=die_with_parent, **identity(user),
         )  # fmt: skip
     except FileNotFoundError as error:
         raise AbsentError(f"{name} is not installed") from error
