@@ -27,8 +27,8 @@ class Running(NamedTuple):
 
 
 def program(name: str, package: str, *folders: Path) -> str:
-    """The path of an installed program. Raises AbsentError with the Debian package that has it."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *map(str, folders)])
+    """The path of an installed program, in ``folders`` first. Raises AbsentError with the Debian package that has it."""
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=path)
     if found is None:
         raise AbsentError(f"{name} is not installed (Debian: {package}; scripts/bench --peers --install)")
