@@ -107,7 +107,7 @@ def install_debian() -> None:
     say(f"installing Debian packages: {' '.join(DEBIAN)}")
     # At run level 1 Debian's scripts start no service: a second idle server would only disturb the measurement.
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *DEBIAN]):
+    for arguments in (["update"], ["install", "--yes", "--no-upgrade", "--no-install-recommends", *DEBIAN]):
         try:
             done = subprocess.run(
                 ["apt-get", "--quiet", "--quiet", *arguments], env=env, timeout=INSTALL_SECONDS_MAX, check=False,
