@@ -59,25 +59,29 @@ def execute(connection: socket.socket, request: bytes, until: Deadlines, limit: 
     started and nobody reported its end. After an error the connection is shut down: then the supervisor kills the claw.
     """
     fd = connection.fileno()
-    word, cause = b"", "the supervisor is gone"
+    word, cause = b"", "it has ended"
     try:
         wire.write_all(fd, request, until.start)
         word = wire.read_exactly(fd, 1, until.start) or b""
-        if word == wire.STARTED:
-            return _ended(fd, until, limit)
-    except TimeoutError:
-        cause = "no report in time"
-    except (OSError, EOFError, ValueError) as error:
-        cause = f"no valid report ({type(error).__name__})"
+    except OSError as error:
+        cause = _cause(error)
     if not word:
         word = _last_word(connection)
-    if word == wire.STARTED:
+    if word == wire.REFUSED:
+        raise _not_started(_reason(fd))
+    if word != wire.STARTED:
+        raise _not_started(cause)
+    try:
+        return _ended(fd, until, limit)
+    except (OSError, EOFError, ValueError) as error:
         shut_down(connection)
         raise OutcomeUnknownError(
-            "the outcome of the claw is not known", where=_WHERE, expected="a report", found=cause
-        )
-    reason = _reason(fd) if word == wire.REFUSED else cause
-    raise _not_started(reason)
+            "the outcome of the claw is not known", where=_WHERE, expected="a report", found=_cause(error)
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    return "no word in time" if isinstance(error, TimeoutError) else f"no valid word ({type(error).__name__})"
 
 
 def _not_started(reason: str) -> CapabilityError:
