@@ -41,11 +41,12 @@ class Receipt(NamedTuple):
 class Ticket:
     """An append on its way. ``wait`` returns its Receipt or raises what became of it."""
 
-    __slots__ = ("_done", "_next", "_unclaimed", "after", "awaited", "error", "kind", "payloads", "receipt")
+    __slots__ = ("_done", "_next", "_unclaimed", "after", "awaited", "error", "kind", "payloads", "receipt", "size")
 
-    def __init__(self, payloads: Sequence[bytes], kind: int, after: Ticket | None = None) -> None:
+    def __init__(self, payloads: Sequence[bytes], kind: int, after: Ticket | None = None, size: int = 0) -> None:
         self.payloads = payloads
         self.kind = kind
+        self.size = size
         self.after = after
         self.receipt: Receipt | None = None
         self.error: LogError | None = None
@@ -166,6 +167,8 @@ class GroupWriter:
 
     def settle(self, ticket: Ticket) -> Receipt:
         """Wait for a queued ticket, writing on this thread when no one else is writing."""
+        if ticket.receipt is not None:
+            return ticket.receipt  # nobody waited when it became durable, so nobody is to be woken after it
         ticket.awaited = True
         if self._turn.acquire(blocking=False):
             try:
@@ -266,9 +269,12 @@ class GroupWriter:
             raise LogClosedError("the log is closed", where=self._storage.name)
         if not 0 < len(payloads) <= BATCH_RECORDS_MAX:
             raise BoundError("batch size", expected=f"1 to {BATCH_RECORDS_MAX} records", found=len(payloads))
+        size = 0
         for payload in payloads:
-            if len(payload) > PAYLOAD_BYTES_MAX:
-                raise BoundError("record payload is too large", expected=PAYLOAD_BYTES_MAX, found=len(payload))
+            length = len(payload)
+            size += length
+            if length > PAYLOAD_BYTES_MAX:
+                raise BoundError("record payload is too large", expected=PAYLOAD_BYTES_MAX, found=length)
         if len(self._queue) >= QUEUE_TICKETS_MAX:
             raise BoundError(
                 "too many appends are waiting",
@@ -276,7 +282,7 @@ class GroupWriter:
                 found=len(self._queue),
                 remedy="wait for earlier appends before submitting more",
             )
-        ticket = Ticket(payloads, kind, after)
+        ticket = Ticket(payloads, kind, after, size)
         self._queue.append(ticket)
         return ticket
 
@@ -305,18 +311,19 @@ class GroupWriter:
 
     def _take_group(self, group: list[Ticket]) -> None:
         """Move what one commit may hold from the queue into ``group``; an orphan is a group of its own."""
+        queue = self._queue
         records = size = 0
-        while self._queue:
-            ticket = self._queue[0]
-            if ticket.orphaned is not None:
+        while queue:
+            ticket = queue[0]
+            if ticket.after is not None and ticket.orphaned is not None:
                 if not group:
-                    group.append(self._queue.popleft())
+                    group.append(queue.popleft())
                 break
             records += len(ticket.payloads)
-            size += sum(map(len, ticket.payloads))
+            size += ticket.size
             if group and (records > GROUP_RECORDS_MAX or size > GROUP_BYTES_MAX):
                 break
-            group.append(self._queue.popleft())
+            group.append(queue.popleft())
 
     def _commit_group(self) -> None:
         group: list[Ticket] = []
