@@ -31,185 +31,198 @@ _S = RuntimeState
 
 def apply(state: State, event: Event) -> State:
     """The state after ``event``. Raises StateMachineError when the event cannot happen in ``state``."""
-    return _APPLY[type(event)](state, event)
+    return fold(state, (event,))
 
 
 def fold(state: State, happened: Iterable[Event]) -> State:
-    """The state after all of ``happened``."""
+    """The state after all of ``happened``. Raises as ``apply`` does; ``state`` itself never changes."""
+    folding = Folding(state)
     for event in happened:
-        state = _APPLY[type(event)](state, event)
-    return state
+        folding.take(event)
+    return folding.state()
+
+
+class Folding:
+    """A fold in the making: takes events one by one, and gives the state at the end.
+
+    Its maps are changed in place; those of the state it began with share what did not change and stay as they are.
+    After an error it must not be used any more.
+    """
+
+    __slots__ = ("executions", "node", "recent", "runs", "totals")
+
+    def __init__(self, state: State) -> None:
+        self.node = state.node
+        executions, runs, self.recent, totals = state.live
+        self.executions = executions.mutate()
+        self.runs = runs.mutate()
+        self.totals = totals.mutate()
+
+    def take(self, event: Event) -> None:
+        """Fold in one event. Raises StateMachineError when it cannot happen now."""
+        _TAKE[type(event)](self, event)
+
+    def state(self) -> State:
+        """The state after everything taken. The last call: nothing more can be taken."""
+        return State(self.node, Live(self.executions.finish(), self.runs.finish(), self.recent, self.totals.finish()))
 
 
 def _forbidden(event: Event, found: object) -> StateMachineError:
     return StateMachineError("event cannot happen now", where=type(event).__name__, found=found)
 
 
-def _executing(state: State, event: Any) -> Execution:
-    execution = state.live.executions.get(event.execution_id)
+def _executing(folding: Folding, event: Any) -> Execution:
+    execution = folding.executions.get(event.execution_id)
     if execution is None:
         raise _forbidden(event, f"no execution {event.execution_id}")
     return execution
 
 
-def _with_execution(state: State, event: Any, execution: Execution) -> State:
-    live = state.live
-    return State(
-        state.node, Live(live.executions.set(event.execution_id, execution), live.runs, live.recent, live.totals)
-    )
+def _provisioned(folding: Folding, event: events.NodeProvisioned) -> None:
+    if folding.node.runtime_id:
+        raise _forbidden(event, f"already provisioned as {folding.node.runtime_id}")
+    folding.node = folding.node._replace(runtime_id=event.runtime_id, version=event.version)
 
 
-def _in(execution: Execution, state: RuntimeState) -> Execution:
-    """The execution in another state. Spelled out: this is the hottest line of replay, and _replace costs thrice."""
-    run_id, step, _, claw, args, digest, decision, started, summary, boot = execution
-    return Execution(run_id, step, state, claw, args, digest, decision, started, summary, boot)
+def _configured(folding: Folding, event: events.ConfigurationAdopted) -> None:
+    current = folding.node.configuration
+    if event.version != current.version + 1 or event.previous != current.digest:
+        raise _forbidden(event, f"version {event.version} after {current.version}")
+    adopted = Configuration(event.version, event.digest, event.content)
+    folding.node = folding.node._replace(configuration=adopted)
 
 
-def _node(state: State, **changes: Any) -> State:
-    return State(state.node._replace(**changes), state.live)
+def _policy(folding: Folding, event: events.PolicyAdopted) -> None:
+    current = folding.node.policy
+    if event.version != current.version + 1 or event.previous != current.digest:
+        raise _forbidden(event, f"version {event.version} after {current.version}")
+    adopted = Policy(event.version, event.digest, event.text, event.schema_digest, event.engine)
+    folding.node = folding.node._replace(policy=adopted)
 
 
-def _provisioned(state: State, event: events.NodeProvisioned) -> State:
-    if state.node.runtime_id:
-        raise _forbidden(event, f"already provisioned as {state.node.runtime_id}")
-    return _node(state, runtime_id=event.runtime_id, version=event.version)
+def _registered(folding: Folding, event: events.ClawRegistered) -> None:
+    claw = Claw(event.name, event.manifest, event.digest, False)
+    folding.node = folding.node._replace(registry=folding.node.registry.set(event.name, claw))
 
 
-def _configured(state: State, event: events.ConfigurationAdopted) -> State:
-    if event.version != state.node.configuration.version + 1 or event.previous != state.node.configuration.digest:
-        raise _forbidden(event, f"version {event.version} after {state.node.configuration.version}")
-    return _node(state, configuration=Configuration(event.version, event.digest, event.content))
-
-
-def _policy(state: State, event: events.PolicyAdopted) -> State:
-    if event.version != state.node.policy.version + 1 or event.previous != state.node.policy.digest:
-        raise _forbidden(event, f"version {event.version} after {state.node.policy.version}")
-    return _node(state, policy=Policy(event.version, event.digest, event.text, event.schema_digest, event.engine))
-
-
-def _registered(state: State, event: events.ClawRegistered) -> State:
-    registry = state.node.registry.set(event.name, Claw(event.name, event.manifest, event.digest, False))
-    return _node(state, registry=registry)
-
-
-def _switched(state: State, event: events.ClawEnabled | events.ClawDisabled) -> State:
-    claw = state.node.registry.get(event.name)
+def _switched(folding: Folding, event: events.ClawEnabled | events.ClawDisabled) -> None:
+    claw = folding.node.registry.get(event.name)
     if claw is None:
         raise _forbidden(event, f"no claw {event.name}")
-    enabled = isinstance(event, events.ClawEnabled)
-    return _node(state, registry=state.node.registry.set(event.name, claw._replace(enabled=enabled)))
+    switched = claw._replace(enabled=isinstance(event, events.ClawEnabled))
+    folding.node = folding.node._replace(registry=folding.node.registry.set(event.name, switched))
 
 
-def _started(state: State, event: events.RuntimeStarted) -> State:
+def _started(folding: Folding, event: events.RuntimeStarted) -> None:
     # A process may follow one that was killed, so the machine restarts from any state.
-    return _node(state, process=_S.IDLE, boot_id=event.boot_id, boots=state.node.boots + 1, version=event.version)
-
-
-def _stopped(state: State, event: events.RuntimeStopped) -> State:
-    if state.node.process is not _S.IDLE:
-        raise _forbidden(event, state.node.process.value)
-    return _node(state, process=_S.TERMINATED)
-
-
-def _run_started(state: State, event: events.RunStarted) -> State:
-    live = state.live
-    if event.run_id in live.runs:
-        raise _forbidden(event, f"run {event.run_id} exists")
-    runs = live.runs.set(event.run_id, Run(event.brain, event.source, event.agent, 0, (), state.node.boots))
-    return State(state.node, Live(live.executions, runs, live.recent, live.totals))
-
-
-def _input(state: State, event: events.InputReceived) -> State:
-    live = state.live
-    if event.execution_id in live.executions or state.node.process is not _S.IDLE:
-        raise _forbidden(event, state.node.process.value)
-    runs = live.runs
-    if event.run_id:
-        run = runs.get(event.run_id)
-        if run is None or event.step != run.step + 1:
-            raise _forbidden(event, f"step {event.step} of run {event.run_id}")
-        window = remember(run.window, event.role, event.content.decode("utf-8", "replace"))
-        runs = runs.set(event.run_id, Run(run.brain, run.source, run.agent, event.step, window, run.boot))
-    boot = state.node.boots
-    execution = Execution(event.run_id, event.step, advance(event, _S.IDLE), "", b"", "", "", False, "", boot)
-    return State(state.node, Live(live.executions.set(event.execution_id, execution), runs, live.recent, live.totals))
-
-
-def _inferred(state: State, event: events.InferenceReceived) -> State:
-    execution = _executing(state, event)
-    live = state.live
-    run = live.runs.get(execution.run_id)
-    if run is None:
-        raise _forbidden(event, f"no run {execution.run_id}")
-    window = remember(run.window, "assistant", event.raw.decode("utf-8", "replace"))
-    runs = live.runs.set(execution.run_id, Run(run.brain, run.source, run.agent, run.step, window, run.boot))
-    moved = _in(execution, advance(event, execution.state))
-    return State(state.node, Live(live.executions.set(event.execution_id, moved), runs, live.recent, live.totals))
-
-
-def _moved(state: State, event: Event) -> State:
-    execution = _executing(state, event)
-    return _with_execution(state, event, _in(execution, advance(event, execution.state)))
-
-
-def _validated(state: State, event: events.ProtocolValidated) -> State:
-    execution = _executing(state, event)
-    moved = Execution(
-        execution.run_id,
-        execution.step,
-        advance(event, execution.state),
-        event.tool,
-        event.args,
-        event.call_digest,
-        boot=execution.boot,
+    folding.node = folding.node._replace(
+        process=_S.IDLE, boot_id=event.boot_id, boots=folding.node.boots + 1, version=event.version
     )
-    return _with_execution(state, event, moved)
 
 
-def _decided(state: State, event: events.AuthorizationDecided) -> State:
-    execution = _executing(state, event)
-    if event.claw != execution.claw or event.call_digest != execution.call_digest:
+def _stopped(folding: Folding, event: events.RuntimeStopped) -> None:
+    if folding.node.process is not _S.IDLE:
+        raise _forbidden(event, folding.node.process.value)
+    folding.node = folding.node._replace(process=_S.TERMINATED)
+
+
+def _run_started(folding: Folding, event: events.RunStarted) -> None:
+    if event.run_id in folding.runs:
+        raise _forbidden(event, f"run {event.run_id} exists")
+    folding.runs[event.run_id] = Run(event.brain, event.source, event.agent, 0, (), folding.node.boots)
+
+
+def _input(folding: Folding, event: events.InputReceived) -> None:
+    execution_id, run_id, step, role, content = event
+    if execution_id in folding.executions or folding.node.process is not _S.IDLE:
+        raise _forbidden(event, folding.node.process.value)
+    if run_id:
+        run = folding.runs.get(run_id)
+        if run is None or step != run.step + 1:
+            raise _forbidden(event, f"step {step} of run {run_id}")
+        window = remember(run.window, role, content.decode("utf-8", "replace"))
+        folding.runs[run_id] = Run(run.brain, run.source, run.agent, step, window, run.boot)
+    boot = folding.node.boots
+    reached = advance(event, _S.IDLE)
+    folding.executions[execution_id] = Execution(run_id, step, reached, "", b"", "", "", False, "", boot)
+
+
+# The functions below are the hottest lines of replay: each Execution is spelled out, as _replace costs five times that.
+
+
+def _inferred(folding: Folding, event: events.InferenceReceived) -> None:
+    run_id, step, state, claw, args, digest, decision, started, summary, boot = _executing(folding, event)
+    run = folding.runs.get(run_id)
+    if run is None:
+        raise _forbidden(event, f"no run {run_id}")
+    window = remember(run.window, "assistant", event.raw.decode("utf-8", "replace"))
+    folding.runs[run_id] = Run(run.brain, run.source, run.agent, run.step, window, run.boot)
+    folding.executions[event.execution_id] = Execution(
+        run_id, step, advance(event, state), claw, args, digest, decision, started, summary, boot
+    )
+
+
+def _moved(folding: Folding, event: Any) -> None:
+    run_id, step, state, claw, args, digest, decision, started, summary, boot = _executing(folding, event)
+    folding.executions[event.execution_id] = Execution(
+        run_id, step, advance(event, state), claw, args, digest, decision, started, summary, boot
+    )
+
+
+def _validated(folding: Folding, event: events.ProtocolValidated) -> None:
+    run_id, step, state, _, _, _, decision, started, summary, boot = _executing(folding, event)
+    folding.executions[event.execution_id] = Execution(
+        run_id, step, advance(event, state), event.tool, event.args, event.call_digest, decision, started, summary, boot
+    )
+
+
+def _decided(folding: Folding, event: events.AuthorizationDecided) -> None:
+    run_id, step, state, claw, args, digest, _, started, summary, boot = _executing(folding, event)
+    if event.claw != claw or event.call_digest != digest:
         raise _forbidden(event, "a decision about another call")
-    moved = execution._replace(state=advance(event, execution.state), decision=event.decision)
-    return _with_execution(state, event, moved)
+    folding.executions[event.execution_id] = Execution(
+        run_id, step, advance(event, state), claw, args, digest, event.decision, started, summary, boot
+    )
 
 
-def _execution_started(state: State, event: events.ExecutionStarted) -> State:
-    execution = _executing(state, event)
-    if execution.state is not _S.CAPABILITY_EXECUTING or execution.started or execution.claw != event.claw:
-        raise _forbidden(event, f"{execution.state.value}, started {execution.started}, claw {execution.claw}")
-    return _with_execution(state, event, execution._replace(started=True))
+def _execution_started(folding: Folding, event: events.ExecutionStarted) -> None:
+    run_id, step, state, claw, args, digest, decision, started, summary, boot = _executing(folding, event)
+    if state is not _S.CAPABILITY_EXECUTING or started or claw != event.claw:
+        raise _forbidden(event, f"{state.value}, started {started}, claw {claw}")
+    folding.executions[event.execution_id] = Execution(
+        run_id, step, state, claw, args, digest, decision, True, summary, boot
+    )
 
 
-def _finished(state: State, event: events.ExecutionFinished) -> State:
-    execution = _executing(state, event)
-    if not execution.started:
+def _finished(folding: Folding, event: events.ExecutionFinished) -> None:
+    run_id, step, state, claw, args, digest, decision, started, _, boot = _executing(folding, event)
+    if not started:
         raise _forbidden(event, "a result without a start")
-    moved = execution._replace(state=advance(event, execution.state), summary=event.status)
-    return _with_execution(state, event, moved)
+    folding.executions[event.execution_id] = Execution(
+        run_id, step, advance(event, state), claw, args, digest, decision, started, event.status, boot
+    )
 
 
-def _closed(state: State, event: events.ExecutionCompleted | events.ExecutionFailed) -> State:
-    execution = _executing(state, event)
+def _closed(folding: Folding, event: events.ExecutionCompleted | events.ExecutionFailed) -> None:
+    execution = _executing(folding, event)
     advance(event, execution.state)
-    live = state.live
-    recent = (*live.recent[-(RECENT_EXECUTIONS_MAX - 1) :], Finished(event.execution_id, execution.claw, event.outcome))
-    totals = live.totals.set(event.outcome, live.totals.get(event.outcome, 0) + 1)
-    return State(state.node, Live(live.executions.delete(event.execution_id), live.runs, recent, totals))
+    del folding.executions[event.execution_id]
+    finished = Finished(event.execution_id, execution.claw, event.outcome)
+    folding.recent = (*folding.recent[-(RECENT_EXECUTIONS_MAX - 1) :], finished)
+    folding.totals[event.outcome] = folding.totals.get(event.outcome, 0) + 1
 
 
-def _run_ended(state: State, event: events.RunEnded) -> State:
-    live = state.live
-    if event.run_id not in live.runs:
+def _run_ended(folding: Folding, event: events.RunEnded) -> None:
+    if event.run_id not in folding.runs:
         raise _forbidden(event, f"no run {event.run_id}")
-    return State(state.node, Live(live.executions, live.runs.delete(event.run_id), live.recent, live.totals))
+    del folding.runs[event.run_id]
 
 
-def _error(state: State, event: events.ErrorRecorded) -> State:
-    return _node(state, errors=state.node.errors + 1)
+def _error(folding: Folding, event: events.ErrorRecorded) -> None:
+    folding.node = folding.node._replace(errors=folding.node.errors + 1)
 
 
-_APPLY: dict[type[Any], Callable[[State, Any], State]] = {
+_TAKE: dict[type[Any], Callable[[Folding, Any], None]] = {
     events.NodeProvisioned: _provisioned,
     events.ConfigurationAdopted: _configured,
     events.PolicyAdopted: _policy,

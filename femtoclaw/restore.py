@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from femtoclaw.apply import apply
-from femtoclaw.errors import FemtoClawError
-from femtoclaw.event_codec import decode
+from femtoclaw.apply import Folding
+from femtoclaw.errors import StateMachineError
+from femtoclaw.event_codec import EventFormatError, decode
 from femtoclaw.snapshot import FILE_NAME, decode_snapshot
 from femtoclaw.state import EMPTY, State
 from wal.reader import LogReader
@@ -18,15 +18,18 @@ def fold_records(state: State, records: Iterable[Record]) -> State:
 
     Raises StateMachineError or EventFormatError naming the index.
     """
-    for record in records:
-        if record.kind != KIND_EVENT:
-            continue
-        try:
-            state = apply(state, decode(record.payload))
-        except FemtoClawError as error:
-            error.where = f"index {record.index}: {error.where}"
-            raise
-    return state
+    folding = Folding(state)
+    take = folding.take
+    index = 0
+    try:
+        for record in records:
+            if record.kind == KIND_EVENT:
+                index = record.index
+                take(decode(record.payload))
+    except (StateMachineError, EventFormatError) as error:
+        error.where = f"index {index}: {error.where}"
+        raise
+    return folding.state()
 
 
 def load_state(reader: LogReader) -> State:

@@ -23,7 +23,7 @@ def modules() -> list[Path]:
 
 def texts() -> list[Path]:
     kinds = {".py", ".md", ".toml", ".sh", ".c", ".cedar", ".lock"}
-    skipped = {".venv", ".git", ".hypothesis"}
+    skipped = {".venv", ".venv-peers", ".git", ".hypothesis"}
     found = (p for p in ROOT.rglob("*") if p.is_file() and not skipped & set(p.relative_to(ROOT).parts))
     return sorted(p for p in found if p.suffix in kinds or p.parent.name in ("scripts", ".ci"))
 
