@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.manifest import Manifest
+from femtoclaw.schema_bounds import PATTERN_BYTES_MAX, check_schema
 from femtoclaw.strict_json import printable
 
 if TYPE_CHECKING:
@@ -62,20 +63,29 @@ class ArgumentSchemas:
     """A registry snapshot: the registered claws' names and argument schemas, compiled when first needed.
 
     Schemas are judged offline (a reference to another document is refused) and with a linear-time regex engine
-    (look-around and back-references are refused), so that no claw can make judging slow. ``format`` is not checked.
+    (look-around and back-references are refused), inside the bounds of ``femtoclaw.schema_bounds``, so that no claw can
+    make judging slow. ``format`` is not checked.
     ``integer`` means written as one: 5.0 is a number, but no integer, so that a claw never gets a float for it.
     """
 
     def __init__(self, manifests: Iterable[Manifest]) -> None:
-        """Raises ConfigurationError when two manifests have one name."""
+        """Raises ConfigurationError when two manifests have one name, or one has arguments that are not JSON."""
         self._schemas: dict[str, str] = {}
         self._ready: dict[tuple[str, bool], Draft202012Validator] = {}
         parts: list[bytes] = []
         for manifest in sorted(manifests, key=lambda each: each.name):
             if manifest.name in self._schemas:
                 raise ConfigurationError("two manifests have the same name", where=manifest.name)
-            self._schemas[manifest.name] = json.dumps(manifest.arguments, sort_keys=True)
-            parts += (manifest.name.encode(), manifest.digest().encode())
+            try:
+                self._schemas[manifest.name] = json.dumps(manifest.arguments, sort_keys=True, allow_nan=False)
+                parts += (manifest.name.encode(), manifest.digest().encode())
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ConfigurationError(
+                    "a manifest cannot be written as JSON",
+                    where=f"manifest {printable(manifest.name)}",
+                    expected="objects, lists, strings, finite numbers, true, false and null",
+                    found=type(error).__name__,
+                ) from None
         self.registry_digest = digest_of_parts(b"femtoclaw registry v1\x00", parts)
         """BLAKE3 over names and manifest digests, 64 hex digits: names what a verdict depended on."""
 
@@ -83,7 +93,10 @@ class ArgumentSchemas:
         return name in self._schemas
 
     def compile(self) -> ArgumentSchemas:
-        """Compile every schema now, for registration and start. Raises ConfigurationError for one that is unusable."""
+        """Compile every schema now, for registration and start.
+
+        Raises ConfigurationError for one that is no JSON Schema, reaches outside, or is over a bound.
+        """
         for name in self._schemas:
             self._validator(name, exact=True)
             self._validator(name, exact=False)
@@ -111,8 +124,9 @@ class ArgumentSchemas:
         except ValueError as error:
             raise ConfigurationError(
                 "a claw's argument schema cannot be used",
-                where=f"manifest {name}",
-                expected="JSON Schema 2020-12 without outside references, look-around or back-references",
+                where=f"manifest {printable(name)}",
+                expected="bounded JSON Schema 2020-12 without outside references, look-around or back-references",
+                remedy="simplify the schema; see docs/policy.md for what bounds it",
                 found=printable(str(error).partition("\n")[0]),
             ) from error
         return ready
@@ -172,12 +186,13 @@ def _compiled(schema: str, exact: bool) -> Draft202012Validator:
 
     ``exact`` calls back into Python for each ``type``, so it serves only arguments that hold a real like 5.0.
     """
+    check_schema(schema)
     from jsonschema_rs import Draft202012Validator, RegexOptions
 
     return Draft202012Validator(
         json.loads(schema),
         offline=True,
         validate_formats=False,
-        pattern_options=RegexOptions(),
+        pattern_options=RegexOptions(size_limit=PATTERN_BYTES_MAX),
         keywords={"type": _ExactType} if exact else None,
     )

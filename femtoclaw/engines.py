@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from femtoclaw.authorization import CallContext, Verdict, authorize
-from femtoclaw.manifest import Manifest, manifest_from_canonical
+from femtoclaw.errors import ConfigurationError
+from femtoclaw.manifest import Manifest, check_manifest, manifest_from_canonical
 from femtoclaw.policy import PolicyEngine
 from femtoclaw.protocol import ArgumentSchemas, Message, Rejected, ToolCall, validate
 from femtoclaw.state import Claw, Node
@@ -70,6 +71,31 @@ class EngineCache:
             made = self._made[key] = _build(node, self._override)
         self._last = (node, made)
         return made
+
+
+def registrable(raw: bytes) -> Manifest:
+    """The manifest in ``raw``, when every call of it can be judged: the gate to the registry.
+
+    Raises ConfigurationError when the bytes are no canonical manifest, or when its declarations, argument schema or
+    types are not usable; nothing has been registered then.
+    """
+    try:
+        manifest = manifest_from_canonical(raw)
+        check_manifest(manifest)
+        canonical = manifest.canonical() == raw
+    except (TypeError, ValueError) as error:
+        # The bytes are not ours: their words stay out of the text.
+        raise ConfigurationError(
+            "these bytes are no claw manifest", expected="canonical JSON of a manifest", found=type(error).__name__
+        ) from None
+    if not canonical:
+        raise ConfigurationError(
+            "a manifest is not in its canonical form", where=f"manifest {manifest.name}",
+            expected="sorted keys, no white space, UTF-8", found="another spelling",
+        )  # fmt: skip
+    ArgumentSchemas([manifest]).compile()
+    PolicyEngine.load("", [manifest])
+    return manifest
 
 
 def load_policy(text: str, node: Node) -> PolicyEngine:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
+from femtoclaw.errors import ConfigurationError
+
 TARGET_KINDS = ("path", "command", "address", "process_id")
+
+NAME_CHARS_MAX = 64
+"""Characters of a claw's name; longer ones could not be called by any message."""
+
+_NAME = re.compile("[!-~]{1,64}")
+_SHOWN_MAX = 80
 
 
 class Limits(NamedTuple):
@@ -67,6 +77,50 @@ _DIGESTS: dict[int, tuple[Manifest, str]] = {}
 
 def manifest_from_canonical(raw: bytes) -> Manifest:
     """The inverse of ``Manifest.canonical``. Raises ValueError or TypeError when the bytes are not a manifest."""
-    body = json.loads(raw)
-    limits = Limits(**body.pop("limits"))
+    try:
+        body = json.loads(raw)
+        limits = Limits(**body.pop("limits"))
+    except (AttributeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not a manifest: {type(error).__name__}") from None
     return Manifest(limits=limits, **body)
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """What a claw must declare so that the gate can judge calls of it.
+
+    Raises ConfigurationError for a name that no message could use, fields of other types, arguments that are no closed
+    object, and targets that are not a string argument of a known kind, or the second one of that kind: policy sees one
+    path and one command, and must not be shown the harmless one of two.
+    """
+    where = f"manifest {ascii(manifest.name)[:_SHOWN_MAX]}"
+
+    def require(holds: bool, what: str, expected: str) -> None:
+        if not holds:
+            raise ConfigurationError(
+                what, where=where, expected=expected, found="something else", remedy="correct the claw's manifest"
+            )
+
+    require(isinstance(manifest.name, str) and _NAME.fullmatch(manifest.name) is not None, "a claw's name is not usable",
+            f"1 to {NAME_CHARS_MAX} printable ASCII characters without blanks")  # fmt: skip
+    texts = (manifest.version, manifest.description, manifest.category, manifest.entry)
+    require(all(isinstance(text, str) for text in texts), "a manifest's texts are not strings", "strings")
+    require(type(manifest.idempotent) is bool, "`idempotent` is neither true nor false", "true or false")
+    for name, default in Limits._field_defaults.items():
+        value = getattr(manifest.limits, name)
+        fits = type(value) in (int, type(default)) and 0 < value < math.inf
+        require(fits, f"limit {name} is not a positive number", f"{type(default).__name__} over 0")
+    arguments = manifest.arguments
+    closed = isinstance(arguments, dict) and arguments.get("additionalProperties") is False
+    require(closed and arguments.get("type") == "object", "the arguments are not a closed object",
+            '"type": "object" and "additionalProperties": false')  # fmt: skip
+    properties = arguments.get("properties", {})
+    require(isinstance(properties, dict), "`properties` of the arguments is no object", "an object of schemas")
+    require(isinstance(manifest.targets, dict), "`targets` is no object", "argument names with kinds")
+    for argument, kind in manifest.targets.items():
+        schema = properties.get(argument)
+        wanted = "integer" if kind == "process_id" else "string"
+        require(kind in TARGET_KINDS, "a target is of no known kind", " or ".join(TARGET_KINDS))
+        require(isinstance(schema, dict) and schema.get("type") == wanted, f"a {kind} target is no argument of its type",
+                f'an argument of "type": "{wanted}"')  # fmt: skip
+    kinds = list(manifest.targets.values())
+    require(len(kinds) == len(set(kinds)), "two targets are of one kind", "at most one target of each kind")

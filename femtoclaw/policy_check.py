@@ -20,6 +20,7 @@ NAME_CHARS_MAX = 128
 FOUND_CHARS_MAX = 400
 """Characters of a Cedar message that an error quotes."""
 
+_CONTEXT = {"Var": "context"}
 _LITERAL = re.compile(r'(?<!::)"(?:\\.|[^"\\])*"')
 
 
@@ -82,6 +83,25 @@ def check_attributes(body: Mapping[str, Any], named: Mapping[str, str], known: M
                     expected=f"one of {', '.join(sorted(known[where]))}",
                     found=told(attribute),
                 )
+
+
+def reads(body: Mapping[str, Any], attribute: str) -> bool:
+    """Whether any policy could read ``context.<attribute>``: by name, or because it takes the context as a whole."""
+    todo: list[Any] = [policy.get("conditions", []) for policy in body.get("staticPolicies", {}).values()]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, list):
+            todo.extend(node)
+        elif isinstance(node, dict):
+            taken = node.get(".", node.get("has"))
+            if isinstance(taken, dict) and taken.get("left") == _CONTEXT and len(node) == 1:
+                if taken.get("attr") == attribute:
+                    return True
+            elif node == _CONTEXT:
+                return True
+            else:
+                todo.extend(node.values())
+    return False
 
 
 def _tested(conditions: Any) -> Iterator[tuple[str, str]]:

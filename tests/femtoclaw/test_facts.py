@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from femtoclaw.claws import FS_READ, SHELL
 from femtoclaw.facts import ArgumentInvalid, Facts, facts
+from femtoclaw.manifest import Manifest
 
 BINARIES = {"binaries": ["/bin/echo", "/usr/bin/git", "/opt/a/tool", "/opt/b/tool"]}
 
@@ -57,3 +59,45 @@ def test_other_names_are_not_listed(name: str) -> None:
     found = facts(SHELL, {"bin": name}, BINARIES)
     assert isinstance(found, ArgumentInvalid)
     assert found.code == "BINARY_NOT_LISTED"
+
+
+@pytest.mark.parametrize(
+    "claw, args, code",
+    [
+        (FS_READ, {"path": None}, "TARGET_TYPE"),
+        (FS_READ, {"path": b"a"}, "TARGET_TYPE"),
+        (FS_READ, {"path": "\ud800"}, "PATH_MALFORMED"),
+        (FS_READ, {"path": "é" * 2049}, "PATH_TOO_LONG"),
+        (SHELL, {"bin": ["echo"]}, "TARGET_TYPE"),
+        (SHELL, {"bin": "echo", "argv": "a b"}, "TARGET_TYPE"),
+        (SHELL, {"bin": "echo", "argv": [1]}, "TARGET_TYPE"),
+        (SHELL, {"bin": "echo", "argv": ["s3cr3t" * 20_000]}, "COMMAND_TOO_LONG"),
+        (SHELL, {"bin": "s3cr3t"}, "BINARY_NOT_LISTED"),
+        (FS_READ, {"path": "s3cr3t/../.."}, "PATH_ESCAPES"),
+        (FS_READ, {"path": "/s3cr3t"}, "PATH_ABSOLUTE"),
+    ],
+)
+def test_what_has_no_canonical_form_is_refused_without_its_value(
+    claw: Manifest, args: dict[str, Any], code: str
+) -> None:
+    """Other types, half characters and bounds are refusals, not exceptions, and name the argument alone."""
+    found = facts(claw, args, BINARIES)
+    assert isinstance(found, ArgumentInvalid)
+    assert found.code == code
+    assert "s3cr3t" not in found.detail
+
+
+def test_no_claw_names_a_fact() -> None:
+    """Targets called like reserved parts of the context, or like another fact, leave those parts alone."""
+    targets = {"run": "address", "args": "process_id", "path": "address", "file": "path"}
+    args = {"run": "forged", "args": 1, "path": "other", "file": "a/./b"}
+    assert facts(FS_READ._replace(targets=targets), args, {}) == Facts({"path": "a/b"})
+
+
+def test_policy_is_not_shown_one_of_two_targets() -> None:
+    """A claw with two paths is refused: policy would judge the one and the claw would use the other."""
+    two = FS_READ._replace(targets={"source": "path", "to": "path"})
+    found = facts(two, {"source": "a", "to": "b"}, {})
+    assert isinstance(found, ArgumentInvalid)
+    assert found.code == "TARGET_AMBIGUOUS"
+    assert facts(two, {"to": "b"}, {}) == Facts({"path": "b"})

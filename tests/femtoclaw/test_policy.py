@@ -196,6 +196,25 @@ def test_no_fact_stands_in_for_a_reserved_part_of_the_context() -> None:
     assert not verdict.errors
 
 
+@pytest.mark.parametrize(
+    "read_as",
+    [
+        "context.run.environment",
+        'context["run"]["environment"]',
+        "(if context has run then context else context).run.environment",
+        "{c: context}.c.run.environment",
+    ],
+)
+def test_where_a_call_comes_from_reaches_every_policy_that_reads_it(read_as: str) -> None:
+    """``run`` is left out of the question for policies that do not read it, and for no others."""
+    for effect in ("permit", "forbid"):
+        base = '@id("base") permit (principal, action, resource);' if effect == "forbid" else ""
+        engine = load(f'{base} @id("a") {effect} (principal, action, resource) when {{ {read_as} == "staging" }};')
+        for environment in ("staging", "production"):
+            allowed = ask(engine, "fs.read", {"path": "a"}, {"path": "a"}, environment=environment)
+            assert allowed is ((environment == "staging") is (effect == "permit"))
+
+
 SECRET = "s3cr3t-in-the-policy"
 
 
