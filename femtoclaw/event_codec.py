@@ -81,11 +81,10 @@ def decode(raw: bytes) -> Event:
     """
     try:
         fields = _unpackb(raw, use_list=False, max_ext_len=0)
-        code, version = fields[0], fields[1]
-        make = _MAKE.get((code, version))
+        make = _MAKE.get(fields[:2])
         if make is not None:
             return make(fields[2:])
-        return _upcast(code, version, fields[2:])
+        return _upcast(fields[0], fields[1], fields[2:])
     except (ValueError, TypeError, IndexError, KeyError, msgpack.UnpackException) as error:
         raise EventFormatError("record payload is not an event", found=f"{type(error).__name__}: {error}") from error
 

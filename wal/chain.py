@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -39,15 +39,16 @@ class VerifiedRun(NamedTuple):
         return Head(self.records[-1].index, self.records[-1].link)
 
 
-def follow(start: Head, frames: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
-    """Yield the records of ``frames`` (stored key, frame) as long as each extends the one before, from ``start`` on.
+def follow(start: Head, frames: Iterable[tuple[int, bytes]]) -> Generator[Record, None, Head]:
+    """Yield the records of ``frames`` (stored key, frame) as long as each extends the one before, from ``start`` on;
+    the generator's return value is the head that was reached.
 
     Raises CorruptRecordError at the first that does not: wrong key, index, link, checksum, or an epoch or time that
     runs backwards (the writer clamps time, so a record cannot be older than its predecessor).
     """
     index, link = start
     epoch, time_ns = 0, 0
-    unpack, digest_of = HEADER.unpack_from, blake3
+    unpack, digest_of, make = HEADER.unpack_from, blake3, tuple.__new__
     for key, raw in frames:
         index += 1
         # All checks of `decode` and of the chain in one expression: replay and verification live in this loop. When
@@ -70,7 +71,9 @@ def follow(start: Head, frames: Iterable[tuple[int, bytes]]) -> Iterator[Record]
         ):
             raise _refuse(index, link, key, raw)
         link, epoch, time_ns = found, record_epoch, record_time
-        yield Record(index, epoch, time_ns, kind, body[HEADER_BYTES:], prev, link, flags)
+        # As Record(...) does, without its call of a Python function.
+        yield make(Record, (index, epoch, time_ns, kind, body[HEADER_BYTES:], prev, link, flags))
+    return Head(index, link)
 
 
 def _refuse(index: int, link: bytes, key: int, raw: bytes) -> LogError:

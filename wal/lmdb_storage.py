@@ -235,11 +235,11 @@ class LmdbStorage:
             chunk = self._chunk(first)
             if not chunk:
                 return
-            for index, raw in chunk:
-                if index >= stop:
-                    return
-                yield index, raw
             first = chunk[-1][0] + 1
+            if first > stop:
+                yield from chunk[: stop - first]
+                return
+            yield from chunk
 
     def _chunk(self, first: int) -> list[tuple[int, bytes]]:
         """Frames from ``first`` on: whole entries until a chunk's worth of records is collected."""
@@ -250,7 +250,7 @@ class LmdbStorage:
                 return []
             for key, value in cursor.iternext():
                 entry = split_frames(int.from_bytes(key, "big"), bytes(value))
-                frames.extend(frame for frame in entry if frame[0] >= first)
+                frames.extend(entry if entry and entry[0][0] >= first else [frame for frame in entry if frame[0] >= first])
                 if len(frames) >= READ_CHUNK_RECORDS:
                     break
         return frames
@@ -387,11 +387,12 @@ def split_frames(first: int, value: bytes) -> list[tuple[int, bytes]]:
     """
     frames: list[tuple[int, bytes]] = []
     offset, size = 0, len(value)
+    length_at, overhead = record.LENGTH.unpack_from, record.FRAME_OVERHEAD_BYTES
     while offset < size:
         end = size
         if offset + record.HEADER_BYTES <= size:
-            end = offset + record.FRAME_OVERHEAD_BYTES + record.HEADER.unpack_from(value, offset)[4]
-        frames.append((first, value[offset : min(end, size)]))
+            end = offset + overhead + length_at(value, offset + record.LENGTH_OFFSET)[0]
+        frames.append((first, value[offset:end]))
         offset, first = end, first + 1
     return frames
 

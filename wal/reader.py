@@ -80,16 +80,13 @@ class LogReader:
         """Records first <= index < stop (default: to the head), chain verified from the record before ``first``."""
         stop = self.size + 1 if stop is None else stop
         start = EMPTY if first <= 1 else self.head_at(first - 1)
-        reached = start.index
-        for record in follow(start, self.storage.scan(start.index + 1, stop)):
-            reached = record.index
-            yield record
-        if reached < stop - 1:
+        reached = yield from follow(start, self.storage.scan(start.index + 1, stop))
+        if reached.index < stop - 1:
             raise CorruptRecordError(
                 "a promised record is missing",
-                where=f"index {reached + 1}",
+                where=f"index {reached.index + 1}",
                 expected=f"records up to {stop - 1}",
-                found=f"records up to {reached}",
+                found=f"records up to {reached.index}",
             )
 
     def head_at(self, index: int) -> Head:
