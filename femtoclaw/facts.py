@@ -41,7 +41,8 @@ def facts(manifest: Manifest, args: Mapping[str, Any], settings: Mapping[str, An
     a reserved part of the context.
     """
     attributes: dict[str, Any] = {}
-    for argument, kind in sorted(manifest.targets.items()):
+    targets = manifest.targets.items()
+    for argument, kind in sorted(targets) if len(targets) > 1 else targets:
         if argument not in args:
             continue
         found = _TARGETS[kind](argument, args, settings)
@@ -60,11 +61,11 @@ def _path(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -
         return ArgumentInvalid("TARGET_TYPE", f"{argument} is not a string")
     if not value or _NOT_IN_PATHS.search(value):
         return ArgumentInvalid("PATH_MALFORMED", f"{argument} is empty or holds control characters or surrogates")
-    if len(value) > PATH_BYTES_MAX or len(value.encode()) > PATH_BYTES_MAX:
+    if 4 * len(value) > PATH_BYTES_MAX and len(value.encode()) > PATH_BYTES_MAX:
         return ArgumentInvalid("PATH_TOO_LONG", f"{argument} is over {PATH_BYTES_MAX} bytes")
     if value.startswith("/"):
         return ArgumentInvalid("PATH_ABSOLUTE", f"{argument} must be relative to the workspace")
-    if ".." in value.split("/"):
+    if ".." in value and ".." in value.split("/"):
         return ArgumentInvalid("PATH_ESCAPES", f"{argument} has a `..` component")
     return {"path": posixpath.normpath(value)}
 

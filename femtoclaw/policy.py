@@ -126,9 +126,10 @@ class PolicyEngine:
 
     def _verdict(self, allowed: bool, diagnostics: Any) -> PolicyVerdict:
         determining = tuple(sorted([self._names[reason] for reason in diagnostics.reasons]))
-        if not diagnostics.errors:
+        errors = diagnostics.errors
+        if not errors:
             return PolicyVerdict(allowed, determining, ())
-        matches = [_FAILING.match(error) for error in diagnostics.errors]
+        matches = [_FAILING.match(error) for error in errors]
         if not all(matches):
             return PolicyVerdict(False, (), (), UNUSABLE_REQUEST)
         failing = tuple(sorted({self._names[match[1]] for match in matches if match}))

@@ -89,8 +89,6 @@ def check_text(text: str) -> None:
             raise PolicyError("policy has a string without an end", where=_line(text, match.start()))
         else:
             _end(levels, match.group(), text, match.start())
-        if level.links + level.steps > DEPTH_MAX:
-            raise _too_deep("operators", DEPTH_MAX, text, match.start())
     if len(levels) > 1:
         raise PolicyError("brackets of the policy do not match", where=_line(text, len(text)))
     if levels[0].depth() > DEPTH_MAX:
@@ -101,10 +99,7 @@ def _close(levels: list[_Level], bracket: str, text: str, at: int) -> None:
     inner = levels.pop()
     if _CLOSES.get(inner.bracket) != bracket:
         raise PolicyError("brackets of the policy do not match", where=_line(text, at))
-    depth = 1 + inner.depth()
-    if depth > DEPTH_MAX:
-        raise _too_deep("brackets and operators", DEPTH_MAX, text, at)
-    levels[-1].operand = max(levels[-1].operand, depth)
+    levels[-1].operand = max(levels[-1].operand, 1 + inner.depth())
     levels[-1].steps += 1
 
 

@@ -85,6 +85,35 @@ def test_no_depth_overflows_the_stack() -> None:
         assert fits or what.startswith(("policy nests too many", "policy is too large")), (name, count, what)
 
 
+@pytest.mark.parametrize("name", ["disjunctions", "negations", "sets"])
+def test_a_deep_policy_is_found_by_its_line(name: str) -> None:
+    """Of many policies in one text, the one that is too deep is named by the line on which it was."""
+    text = f"{layered('sums', 2)}\n// a comment\n{layered(name, 1000)}\n{layered('sums', 2)}"
+    with pytest.raises(PolicyError) as refused:
+        check_text(text)
+    assert refused.value.where == "line 3"
+    with pytest.raises(PolicyError, match="nests too many"):
+        check_text(layered(name, 1000).removesuffix(";"))
+
+
+NEARLY_FULL = """
+import sys
+from tests.femtoclaw.test_policy_text import CONSTRUCTS, layered, outcome
+outcome("")
+text = layered("conditions", CONSTRUCTS["conditions"][3])
+sys.setrecursionlimit(200)
+print(outcome(text))
+"""
+
+
+def test_a_nearly_full_stack_is_no_other_error() -> None:
+    """Where Python itself has little room left to recurse, loading is refused in the same type."""
+    done = subprocess.run(
+        [sys.executable, "-c", NEARLY_FULL], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "policy does not parse\n", done.stderr[-300:]
+
+
 def test_strings_and_comments_do_not_nest() -> None:
     """Brackets and operators in strings and comments count for nothing; a comment ends where Cedar ends it."""
     many = "(!" * 1000
