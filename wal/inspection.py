@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from wal.errors import LogError, StoreUnreadableError
-from wal.limits import SEGMENT_RECORDS
+from wal.limits import SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.lmdb_storage import LmdbStorage
 from wal.opening import examine
 from wal.reader import LogReader
@@ -24,6 +24,7 @@ from wal.verification import (
     Finding,
     RangeReport,
     check_blobs,
+    check_listing,
     check_promises,
     check_range,
     check_segments,
@@ -106,12 +107,13 @@ def _verify(path: str, deep: str = "") -> dict[str, Any]:
         findings.extend(_structure(path, bool(deep)))
         storage = LmdbStorage(path, writable=False)
         reader = LogReader(storage)
-        chain = _check_chain(storage, path)
+        chain, sealed = _check_chain(storage, path)
         findings.extend(chain.findings)
         for index in storage.unfindable():
             findings.append(Finding("RECORD_UNFINDABLE", f"index {index}", "found by its index", "met only in passing"))
         findings.extend(check_promises(storage, chain))
-        findings.extend(check_segments(storage, reader.key, chain.segment_roots))
+        findings.extend(sealed)
+        findings.extend(check_listing(storage, reader.key, chain.segment_roots))
         findings.extend(check_blobs(storage))
     except StoreUnreadableError as error:
         findings.append(Finding("STORE_UNREADABLE", path, "a readable store", f"{error.what}: {error.found}"))
@@ -143,42 +145,56 @@ def _structure(path: str, deep: bool) -> Iterator[Finding]:
         yield Finding("PAGE_DAMAGED", data, "a sound LMDB page", str(problem))
 
 
-def _check_chain(storage: LmdbStorage, path: str) -> ChainReport:
+Part = tuple[RangeReport, list[Finding]]
+"""What was found in a range of records, and in the segments sealed over it."""
+
+
+def _check_chain(storage: LmdbStorage, path: str) -> tuple[ChainReport, list[Finding]]:
+    """Records and their segments: in one go, or for large logs the first half in another process."""
     stop = storage.last_index() + 1
     if stop - 1 < PARALLEL_RECORDS_MIN:
-        return join_ranges([check_range(storage.scan(1, stop), 1, stop)])
-    middle = (stop - 1) // 2 // SEGMENT_RECORDS * SEGMENT_RECORDS + 1
-    return join_ranges(_check_halves(storage, path, middle, stop))
+        parts = [_check_part(storage, 1, stop, None)]
+    else:
+        middle = (stop - 1) // 2 // SEGMENT_RECORDS * SEGMENT_RECORDS + 1
+        parts = _check_halves(storage, path, middle, stop)
+    return join_ranges([report for report, _ in parts]), [finding for _, sealed in parts for finding in sealed]
 
 
-def _check_halves(storage: LmdbStorage, path: str, middle: int, stop: int) -> list[RangeReport]:
+def _check_part(storage: LmdbStorage, first: int, stop: int, segments: range | None) -> Part:
+    report = check_range(storage.scan(first, stop), first, stop)
+    return report, list(check_segments(storage, LogReader(storage).key, report.roots, segments))
+
+
+def _check_halves(storage: LmdbStorage, path: str, middle: int, stop: int) -> list[Part]:
     """The first half in another process while this one checks the second."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(inspect, "range", path, "1", str(middle))
-        second = check_range(storage.scan(middle, stop), middle, stop)
+        second = _check_part(storage, middle, stop, range(middle // SEGMENT_RECORDS, SEGMENTS_MAX))
         answer, fault = first.result()
     if answer is None:
         assert fault is not None
-        return [RangeReport(1, middle - 1, b"", second.prev, (), (), (fault,)), second]
-    return [_range_from_json(answer), second]
+        return [(RangeReport(1, middle - 1, b"", second[0].prev, (), (), (fault,)), []), second]
+    return [_part_from_json(answer), second]
 
 
 def _range(path: str, first: str, stop: str) -> dict[str, Any]:
-    report = check_range(LmdbStorage(path, writable=False).scan(int(first), int(stop)), int(first), int(stop))
+    segments = range(int(first) // SEGMENT_RECORDS, int(stop) // SEGMENT_RECORDS)
+    report, sealed = _check_part(LmdbStorage(path, writable=False), int(first), int(stop), segments)
     return report._asdict() | {
         "prev": report.prev.hex(), "link": report.link.hex(), "roots": [root.hex() for root in report.roots],
-        "tail": [leaf.hex() for leaf in report.tail],
+        "tail": [leaf.hex() for leaf in report.tail], "sealed": sealed,
     }  # fmt: skip
 
 
-def _range_from_json(answer: dict[str, Any]) -> RangeReport:
-    return RangeReport(
+def _part_from_json(answer: dict[str, Any]) -> Part:
+    report = RangeReport(
         answer["first"], answer["last"], bytes.fromhex(answer["prev"]), bytes.fromhex(answer["link"]),
         tuple(map(bytes.fromhex, answer["roots"])), tuple(map(bytes.fromhex, answer["tail"])),
         tuple(Finding(*finding) for finding in answer["findings"]),
     )  # fmt: skip
+    return report, [Finding(*finding) for finding in answer["sealed"]]
 
 
 def _dump(path: str, output: str) -> dict[str, Any]:

@@ -226,18 +226,20 @@ def check_promises(storage: Storage, chain: ChainReport) -> Iterator[Finding]:
         yield Finding("ROOT_MISMATCH", CHECKPOINT_FILE, checkpoint.root.hex(), root.hex())
 
 
-def check_segments(storage: Storage, key: PublicKey, segment_roots: Sequence[bytes]) -> Iterator[Finding]:
-    """Each sealed segment: present, digest, signature, and the same root as the records. Unlisted files too."""
-    reader = LogReader(storage)
+def check_segments(
+    storage: Storage, key: PublicKey, roots: Sequence[bytes], numbers: range | None = None
+) -> Iterator[Finding]:
+    """The listed segments whose numbers (from 0) are in ``numbers``, or all: present, digest, signature, and the same
+    root as the records have. ``roots`` are those of the records, from the first of ``numbers`` on."""
     try:
-        manifest = reader.manifest()
-    except CorruptFileError as error:
-        yield Finding("MANIFEST_DAMAGED", error.where, str(error.expected), error.what)
-        return
-    listed = {"MANIFEST"}
+        manifest = LogReader(storage).manifest()
+    except CorruptFileError:
+        return  # `check_listing` tells it, once
+    first = numbers.start if numbers is not None else 0
     for number, seal in enumerate(manifest):
+        if numbers is not None and number not in numbers:
+            continue
         where = f"segments/{seal.file_name}"
-        listed.add(seal.file_name)
         raw = storage.get_file(where)
         if raw is None:
             yield Finding("SEGMENT_MISSING", where, seal.digest.hex(), "nothing")
@@ -250,8 +252,18 @@ def check_segments(storage: Storage, key: PublicKey, segment_roots: Sequence[byt
             continue
         if signed != seal:
             yield Finding("SEGMENT_FOREIGN", where, seal.text(), signed.text())
-        elif number >= len(segment_roots) or segment_roots[number] != seal.root:
+        elif number - first >= len(roots) or roots[number - first] != seal.root:
             yield Finding("SEGMENT_MISMATCH", where, seal.root.hex(), "other records in the store")
+
+
+def check_listing(storage: Storage, key: PublicKey, segment_roots: Sequence[bytes]) -> Iterator[Finding]:
+    """The list of segments is whole, and lists every segment that is there."""
+    try:
+        manifest = LogReader(storage).manifest()
+    except CorruptFileError as error:
+        yield Finding("MANIFEST_DAMAGED", error.where, str(error.expected), error.what)
+        return
+    listed = {"MANIFEST", *(seal.file_name for seal in manifest)}
     following = segment_roots[len(manifest) : len(manifest) + 1]
     for name in storage.list_files("segments"):
         if name not in listed and not _unlisted_by_crash(storage, key, name, following):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.wal.sample_log import GENESIS, OTHER_SIGNER, SIGNER, T0, make_frames, ticking_clock
+from wal import inspection
 from wal.blob import blob_file
 from wal.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from wal.directory import create_log_directory, open_log_directory
@@ -23,7 +24,7 @@ from wal.merkle import leaf_hash, root_of
 from wal.reader import CHECKPOINT_FILE, LogReader
 from wal.record import Head
 from wal.storage import Storage
-from wal.verification import check_blobs, check_promises, check_range, check_segments, join_ranges
+from wal.verification import check_blobs, check_listing, check_promises, check_range, check_segments, join_ranges
 
 MAP_BYTES = 64 * 1024 * 1024
 SIZE = SEGMENT_RECORDS + 104
@@ -51,6 +52,7 @@ def codes(storage: Storage) -> set[str]:
     chain = join_ranges([check_range(storage.scan(1, stop), 1, stop)])
     found = [*chain.findings, *check_promises(storage, chain), *check_blobs(storage)]
     found += check_segments(storage, SIGNER.public, chain.segment_roots)
+    found += check_listing(storage, SIGNER.public, chain.segment_roots)
     return {finding.code for finding in found}
 
 
@@ -248,3 +250,27 @@ def test_another_segment_under_a_listed_name_is_found() -> None:
     storage.files[MANIFEST_FILE] = other.files[MANIFEST_FILE]
     storage.files[segment_name(other)] = other.files[segment_name(other)]
     assert "SEGMENT_MISMATCH" in codes(storage)
+
+
+def test_two_processes_check_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records and segments of the first half are checked by another process: each damage is found once, by name."""
+    path = str(tmp_path / "log")
+    create_log_directory(path, GENESIS, signer=SIGNER, clock=ticking_clock(), map_bytes=MAP_BYTES)
+    log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(2 * T0), map_bytes=MAP_BYTES)
+    while log.head.index < 3 * SEGMENT_RECORDS + 100:
+        log.append([b"payload"] * 1000)
+    log.close()
+    monkeypatch.setattr(inspection, "PARALLEL_RECORDS_MIN", SEGMENT_RECORDS)
+    sound = inspection._verify(path)
+    assert sound["findings"] == []
+    folder = Path(path) / "segments"
+    names = sorted(name.name for name in folder.iterdir() if name.name != "MANIFEST")
+    assert len(names) == 3
+    for name in names:
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(flipped(whole, 200))
+        damaged = inspection._verify(path)
+        assert [(f["code"], f["where"]) for f in damaged["findings"]] == [("SEGMENT_DAMAGED", f"segments/{name}")]
+        (folder / name).write_bytes(whole)
+    monkeypatch.undo()
+    assert inspection._verify(path) == sound
