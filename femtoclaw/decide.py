@@ -13,11 +13,10 @@ from femtoclaw import commands, config, events, feedback
 from femtoclaw.authorization import CallContext, Decision, inputs_digest
 from femtoclaw.commands import Command
 from femtoclaw.crash_rules import close_interrupted, close_run
-from femtoclaw.engines import EngineCache, load_policy
+from femtoclaw.engines import EngineCache, load_policy, registrable
 from femtoclaw.errors import Category, ConfigurationError, FemtoClawError, Severity
 from femtoclaw.events import Event
 from femtoclaw.lifecycle import CONTAINED, FAILURES, UNKNOWN, RuntimeState
-from femtoclaw.manifest import manifest_from_canonical
 from femtoclaw.protocol import Message, Rejected, ToolCall, call_digest, canonical_args
 from femtoclaw.state import Execution, Run, State
 
@@ -46,7 +45,7 @@ def _provision(state: State, command: commands.Provision, engines: EngineCache) 
 
 
 def _register(state: State, command: commands.RegisterClaw, engines: EngineCache) -> list[Event]:
-    manifest = manifest_from_canonical(command.manifest)
+    manifest = registrable(command.manifest)
     return [events.ClawRegistered(manifest.name, command.manifest, manifest.digest())]
 
 

@@ -220,6 +220,22 @@ GUARDS = (
     ),
     Guard(
         "I11",
+        "a policy's text is bounded before its parser sees it",
+        "femtoclaw/policy.py",
+        "check_text(text)",
+        "pass",
+        "tests/femtoclaw/test_policy_text.py",
+    ),
+    Guard(
+        "I5",
+        "a claw that no manifest declared is denied by the engine itself",
+        "femtoclaw/policy.py",
+        "if types is None:",
+        "if False:",
+        "tests/femtoclaw/test_policy.py",
+    ),
+    Guard(
+        "I11",
         "a payload over its bound is refused",
         "wal/record.py",
         "    if len(payload) > PAYLOAD_BYTES_MAX:",

@@ -14,7 +14,8 @@ OURS = set(ALLOWED)
 PURE = {
     "wal": "record chain merkle note checkpoint recovery head segment manifest genesis limits errors",
     "femtoclaw": "events event_codec state apply commands decide lifecycle protocol strict_json argument_schemas policy_schema "
-    "facts crash_rules memory replay restore snapshot authorization engines feedback manifest errors config",
+    "facts crash_rules memory context policy_text policy_check schema_bounds "
+    "replay restore snapshot authorization engines feedback manifest errors config",
 }
 IMPURE = {"time", "random", "uuid", "os", "asyncio", "grpc", "lmdb", "threading", "socket", "subprocess", "secrets"}
 LMDB_IMPORTERS = {"wal/lmdb_storage.py", "wal/inspection.py"}

@@ -12,8 +12,9 @@ import pytest
 from femtoclaw import brains, commands, events
 from femtoclaw.authority import Recorded
 from femtoclaw.brains import Context, Thought
+from femtoclaw.claws import SHIPPED
 from femtoclaw.decide import CommandError
-from femtoclaw.errors import CapabilityError, SecurityError, UnavailableError
+from femtoclaw.errors import CapabilityError, ConfigurationError, SecurityError, UnavailableError
 from femtoclaw.gate import Gate, Grant
 from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import RuntimeState
@@ -329,6 +330,17 @@ def test_who_watches_a_run_cannot_break_it() -> None:
     result = runtime.run("go", Lines(call("fs.read", path="a"), SAY), source="test", agent="agent")
     assert result.outcome == "answered"
     assert len(node.isolation.calls) == 1
+
+
+def test_a_manifest_that_the_gate_could_not_judge_is_not_registered() -> None:
+    """Two path targets on one claw: policy would see only one of them. Refused, and nothing is recorded."""
+    node = Simulated()
+    two = SHIPPED[0]._replace(name="fs.copy", targets={"path": "path", "to": "path"})
+    before = node.log.size
+    with pytest.raises(ConfigurationError):
+        node.authority.perform(commands.RegisterClaw(two.canonical()))
+    assert node.log.size == before
+    assert node.intent("fs.read", path="a").outcome == "success"
 
 
 @pytest.mark.requirement("POLICY-11.1")
