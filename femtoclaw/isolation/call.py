@@ -56,7 +56,8 @@ def execute(connection: socket.socket, request: bytes, until: Deadlines, limit: 
     """Send the request and wait for the report and the claw's answer of at most ``limit`` bytes.
 
     Raises CapabilityError when the claw was provably not started and never will be, OutcomeUnknownError when it was
-    started and nobody reported its end. After an error the connection is shut down: then the supervisor kills the claw.
+    started and nobody reported its end. The caller closes the connection: a supervisor that is still there then kills
+    the claw.
     """
     fd = connection.fileno()
     word, cause = b"", "it has ended"
@@ -74,7 +75,6 @@ def execute(connection: socket.socket, request: bytes, until: Deadlines, limit: 
     try:
         return _ended(fd, until, limit)
     except (OSError, EOFError, ValueError) as error:
-        shut_down(connection)
         raise OutcomeUnknownError(
             "the outcome of the claw is not known", where=_WHERE, expected="a report", found=_cause(error)
         ) from error

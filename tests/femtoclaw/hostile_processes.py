@@ -27,7 +27,9 @@ def scatter() -> None:
 
 def leaves_daemon(args: Args, workspace: str, settings: Args) -> Args:
     scatter()
-    return {"pid": os.getpid()}
+    with open("/proc/self/status") as file:
+        capabilities = next(line.split()[1] for line in file if line.startswith("CapPrm"))
+    return {"pid": os.getpid(), "capabilities": capabilities}
 
 
 def hangs_with_daemon(args: Args, workspace: str, settings: Args) -> Args:

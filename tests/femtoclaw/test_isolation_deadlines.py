@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from femtoclaw.errors import CapabilityError
-from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError, call, client, wire
+from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError, call, client, scratch, supervisor, wire
 from femtoclaw.manifest import Limits, Manifest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -98,25 +98,24 @@ def test_a_call_that_nobody_takes_up_is_never_run(
     assert_never_runs(isolation, workspace)
 
 
-def test_a_server_that_accepts_nothing_is_given_up(
-    isolation: Isolation, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_accepts_nothing_is_given_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Handing over a socket has a deadline too; the server is not thrown away for it, and works again later."""
+    monkeypatch.setattr(client, "HAND_OVER_SECONDS_MAX", 0.3)
+    isolation = Isolation(str(workspace), modules=(HOSTILE,), search_path=str(ROOT))
+    isolation.start()
     control = isolation._control
     assert control is not None
     before = server(isolation)
     with stopped(before):
-        control.setblocking(False)
-        with pytest.raises(BlockingIOError):
+        with pytest.raises(TimeoutError):
             while True:
                 control.send(b"x" * 4096)
-        control.settimeout(0.3)
         with pytest.raises(CapabilityError, match="takes no call") as caught:
             isolation.run(claw("touch"), {}, {})
         assert not isinstance(caught.value, OutcomeUnknownError)
-        control.settimeout(client.HAND_OVER_SECONDS_MAX)
     assert_never_runs(isolation, workspace)
     assert server(isolation) == before
+    isolation.close()
 
 
 def request(workspace: Path, **changes: Any) -> bytes:
@@ -160,6 +159,25 @@ def test_a_supervisor_whose_node_has_hung_up_starts_nothing(isolation: Isolation
     with stopped(server(isolation)), isolation._connection() as connection:
         wire.write_all(connection.fileno(), request(workspace))
     assert_never_runs(isolation, workspace)
+
+
+def test_a_start_that_nobody_hears_is_no_start(tmp_path: Path) -> None:
+    """The announcement is the decision: closed or shut down, the other end makes it fail before anything is forked."""
+    ours, theirs = socket.socketpair()
+    alive, held = os.pipe()
+    given = supervisor.Surroundings(scratch.create(str(tmp_path)), "none", True, alive)
+    due = {"start_by_ns": time.monotonic_ns() + 10**10}
+    with ours, theirs:
+        supervisor._announce(due, theirs.fileno(), given)
+        assert ours.recv(10) == wire.STARTED
+        call.shut_down(ours)
+        with pytest.raises(BrokenPipeError):
+            supervisor._announce(due, theirs.fileno(), given)
+    os.close(held)
+    with pytest.raises(supervisor._Refused, match="server is gone"):
+        supervisor._announce(due, -1, given)
+    os.close(alive)
+    given.folders.remove_all()
 
 
 def test_a_supervisor_that_falls_silent_leaves_the_outcome_unknown(

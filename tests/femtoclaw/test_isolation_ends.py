@@ -117,6 +117,7 @@ def test_what_layers_says_is_what_a_claw_sees(isolation: Isolation, way: str) ->
     assert result is not None
     assert isolation.layers()["pid_namespace"].startswith("in force") == (result["pid"] == 1)
     assert way != "no_namespace" or result["pid"] != 1
+    assert way != "ordinary_user" or int(result["capabilities"], 16) == 0
 
 
 def test_the_end_of_a_claw_is_the_end_of_its_daemons(isolation: Isolation, workspace: Path) -> None:
@@ -131,8 +132,10 @@ def test_the_end_of_a_claw_is_the_end_of_its_daemons(isolation: Isolation, works
 def test_close_ends_claws_and_their_daemons(isolation: Isolation, workspace: Path) -> None:
     """close() returns after the last of them has ended; the call says that its outcome is not known."""
     call, _ = in_flight(isolation, workspace)
+    begun = time.monotonic()
     isolation.close()
     assert inhabitants(workspace) == []
+    assert time.monotonic() - begun < 10  # nobody waited for the claw, or was killed for waiting
     call.join(10)
     assert isinstance(call.came, OutcomeUnknownError)
 
@@ -156,6 +159,61 @@ def test_kill_9_of_a_supervisor_ends_its_claw_and_daemons(isolation: Isolation, 
     assert isinstance(call.came, OutcomeUnknownError), call.came
     assert eventually(lambda: inhabitants(workspace) == [])
     assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
+
+
+def test_with_everybody_above_it_dead_a_program_still_dies(isolation: Isolation, workspace: Path) -> None:
+    """Server and supervisor are killed at once: the kernel ends the claw with its supervisor, the program with it."""
+    script = "echo > ready; exec sleep 600"
+    call = Call(lambda: isolation.run(SHELL, {"bin": "/bin/sh", "argv": ["-c", script]}, PROGRAMS))
+    call.start()
+    assert eventually((workspace / "ready").exists)
+    assert isolation._server is not None
+    supervisor = supervisor_of(isolation)
+    os.kill(supervisor, signal.SIGSTOP)  # or it would have time to end the program itself
+    isolation._server.send_signal(signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    call.join(10)
+    assert isinstance(call.came, OutcomeUnknownError)
+    assert eventually(lambda: inhabitants(workspace) == [])
+
+
+def test_a_process_whose_parent_is_dead_is_not_tied_to_it() -> None:
+    """Both ties look after the call whether it came too late: no signal will ever come then."""
+    reading, writing = os.pipe()
+    program = textwrap.dedent(
+        f"""
+        import os, sys
+        sys.path.insert(0, {str(ROOT)!r})
+        from femtoclaw.isolation import kernel
+        kernel.die_with_parent({writing})
+        kernel.die_with_process(os.getppid())
+        print("tied", flush=True)
+        sys.stdin.readline()
+        for tie, argument in ((kernel.die_with_parent, {writing}), (kernel.die_with_process, os.getppid() + 1)):
+            try:
+                tie(argument)
+            except kernel.ParentGoneError:
+                print("gone", flush=True)
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], pass_fds=[writing], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"tied\n"
+        os.close(reading)
+        assert child.communicate(b"\n", 10)[0] == b"gone\ngone\n"
+    os.close(writing)
+
+
+def test_an_outcome_is_not_told_while_something_may_live(workspace: Path) -> None:
+    """A supervisor that did not see everything die says nothing: the outcome is unknown, and the server goes on."""
+    modules = (*WAYS["no_namespace"], "tests.femtoclaw.without_patience")
+    isolation = Isolation(str(workspace), modules=modules, search_path=str(ROOT))
+    with pytest.raises(OutcomeUnknownError):
+        isolation.run(claw("leaves_daemon"), {}, {})
+    assert eventually(lambda: inhabitants(workspace) == [])
+    isolation.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
