@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from argparse import Namespace
 from typing import Any
 
+from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import ConfigurationError, FemtoClawError
 
@@ -84,7 +84,7 @@ def _call(tool: str, **args: object) -> dict[str, Any]:
     return {"tool_call": {"tool": tool, "args": args}}
 
 
-def demo(arguments: Namespace, output: Output) -> int:
+def demo(arguments: Arguments, output: Output) -> int:
     """Run the whole story; 0 when every step showed what it claims."""
     begun = time.monotonic()
     if arguments.keep is not None:

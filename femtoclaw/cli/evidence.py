@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
-from argparse import Namespace
 from typing import Any
 
+from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import PolicyError, UsageError
 from femtoclaw.home import locate, read_bounded, read_text, require
@@ -16,7 +16,7 @@ INTEGRITY = 3
 BUNDLE_REMEDY = "this bundle proves nothing: ask for it again, and for the key by another way; keep both as evidence"
 
 
-def verify(arguments: Namespace, output: Output) -> int:
+def verify(arguments: Arguments, output: Output) -> int:
     """0 when everything holds, 3 with the findings otherwise."""
     from femtoclaw.audit import verify_bundle, verify_home
 
@@ -63,13 +63,13 @@ def _key(text: str) -> Any:
     return load_public_key(text) if os.path.exists(text) else parse_public_key(text, "--key")
 
 
-def _reader(arguments: Namespace) -> LogReader:
+def _reader(arguments: Arguments) -> LogReader:
     home = locate(getattr(arguments, "home", None))
     require(home)
     return read_log_directory(home.log)
 
 
-def replay(arguments: Namespace, output: Output) -> int:
+def replay(arguments: Arguments, output: Output) -> int:
     """0 when every decision re-derives, 3 on a divergence, 1 when another policy would flip decisions."""
     from femtoclaw.replay import replay as derive
 
@@ -110,7 +110,7 @@ def replay(arguments: Namespace, output: Output) -> int:
     return 1 if report.flips else 0
 
 
-def proof(arguments: Namespace, output: Output) -> int:
+def proof(arguments: Arguments, output: Output) -> int:
     """Print a proof, checked before it is shown."""
     from wal.checkpoint import open_checkpoint
     from wal.merkle import leaf_hash, verify_consistency, verify_inclusion
@@ -150,7 +150,7 @@ def proof(arguments: Namespace, output: Output) -> int:
     return 0
 
 
-def export(arguments: Namespace, output: Output) -> int:
+def export(arguments: Arguments, output: Output) -> int:
     """Write a bundle and say how to check it."""
     from femtoclaw.audit import named_blobs
     from wal.bundle import write_bundle

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from femtoclaw import events
 from femtoclaw.authority import Recorded
 from femtoclaw.boot import Started, start, stop
 from femtoclaw.brains import open_brain
+from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import UsageError
 from femtoclaw.gate import Gate
@@ -89,7 +89,7 @@ def _report_recovery(started: Started, output: Output) -> None:
         output.note(f"{what} is now in force")
 
 
-def run(arguments: Namespace, output: Output) -> int:
+def run(arguments: Arguments, output: Output) -> int:
     """One agent run: 0 answered, 1 ended without an answer, 4 the brain failed."""
     try:
         arguments.text.encode()
@@ -145,7 +145,7 @@ def _secret(name: str) -> str | None:
     return os.environ.get(f"FEMTOCLAW_{name.upper()}")
 
 
-def intent(arguments: Namespace, output: Output) -> int:
+def intent(arguments: Arguments, output: Output) -> int:
     """Gate one message: 0 executed or answered, 1 rejected, denied or failed, 5 outcome unknown."""
     raw = arguments.message.encode("utf-8", "surrogateescape")
     if arguments.message == "-":

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import time
-from argparse import Namespace
-from collections.abc import Iterable
-from typing import Any
 
 from femtoclaw.cli.render import Output, printable, when
 from femtoclaw.errors import UsageError
@@ -16,12 +13,16 @@ from wal.record import KIND_EVENT, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from femtoclaw.cli.options import Arguments
     from femtoclaw.projections import Projections
 
 FOLLOW_SECONDS = 0.2
 
 
-def log(arguments: Namespace, output: Output) -> int:
+def log(arguments: Arguments, output: Output) -> int:
     """Print matching events in log order, the newest ``--limit`` of them; ``--follow`` goes on until interrupted."""
     home = locate(getattr(arguments, "home", None))
     require(home)
@@ -51,7 +52,7 @@ def log(arguments: Namespace, output: Output) -> int:
     return 0
 
 
-def _print_matching(home: Home, reader: LogReader, arguments: Namespace, output: Output, first: int) -> None:
+def _print_matching(home: Home, reader: LogReader, arguments: Arguments, output: Output, first: int) -> None:
     projections = _projections(home, reader, output)
     try:
         rows = projections.audit(
@@ -144,7 +145,7 @@ def print_record(record: Record, output: Output) -> None:
     output.line(f"{record.index:>7}  {body['time'][11:]}  {body['type']:<22} {owner:<8}  {' '.join(fields)}")
 
 
-def show(arguments: Namespace, output: Output) -> int:
+def show(arguments: Arguments, output: Output) -> int:
     """Print one execution: its record and its trace, with the original bytes of its messages."""
     home = locate(getattr(arguments, "home", None))
     require(home)

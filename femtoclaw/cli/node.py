@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from argparse import Namespace
-from typing import Any
 
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import PolicyError, UsageError
 from femtoclaw.home import Home, locate, require
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-def init(arguments: Namespace, output: Output) -> int:
+    from femtoclaw.cli.options import Arguments
+
+
+def init(arguments: Arguments, output: Output) -> int:
     """Provision a node and print its manifest."""
     from femtoclaw.boot import operator_name
     from femtoclaw.home import read_text
@@ -51,7 +55,7 @@ def init(arguments: Namespace, output: Output) -> int:
     return 0
 
 
-def status(arguments: Namespace, output: Output) -> int:
+def status(arguments: Arguments, output: Output) -> int:
     """Print what the node is; exit 0 when it can work, 1 when its last stop left something to do."""
     home = locate(getattr(arguments, "home", None))
     require(home)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from argparse import Namespace
 from typing import Any
 
 from femtoclaw.boot import operator_name, start, stop
+from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, locate, require
@@ -21,7 +21,7 @@ INTEGRITY = 3
 OPENABLE = (Verdict.OPEN, Verdict.CUT_TAIL)
 
 
-def recover(arguments: Namespace, output: Output) -> int:
+def recover(arguments: Arguments, output: Output) -> int:
     """0 when the node can work (again), 3 when what was promised is not all here."""
     home = locate(getattr(arguments, "home", None))
     require(home)
@@ -108,7 +108,7 @@ def _open(home: Home, output: Output) -> int:
     return 0
 
 
-def _repair(home: Home, arguments: Namespace, output: Output) -> int:
+def _repair(home: Home, arguments: Arguments, output: Output) -> int:
     for place in arguments.from_archive:
         if not os.path.exists(place):
             raise ConfigurationError("no such archive", where=place, expected="a folder of segments or a bundle")

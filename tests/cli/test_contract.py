@@ -133,7 +133,7 @@ def test_the_tour_of_the_readme_names_real_commands() -> None:
     """Every command that the README shows exists."""
     text = (Path(__file__).resolve().parent.parent.parent / "README.md").read_text()
     named = set(re.findall(r"^\$ scripts/femtoclaw (\w+)", text, re.MULTILINE))
-    from femtoclaw.cli.main import COMMANDS
+    from femtoclaw.cli.options import COMMANDS
 
     assert named
     assert named <= set(COMMANDS)

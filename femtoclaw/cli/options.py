@@ -1,0 +1,173 @@
+"""Every command and its options, as data, and a quick reading of command lines that leave nothing to explain.
+
+``femtoclaw.cli.parser`` builds argparse parsers from the same data; help, errors and every unusual spelling are theirs.
+Loading argparse takes as long as starting the interpreter, and a plain ``status`` needs none of what it can do.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+SHARED: dict[str, dict[str, Any]] = {
+    "--home": {"metavar": "DIR", "help": "the node's home (default: $FEMTOCLAW_HOME or ~/.femtoclaw)"},
+    "--json": {"action": "store_true", "help": "one JSON object (JSON lines for streams) on stdout"},
+}
+"""Options of every command, also allowed before it; the result only has the ones that were given."""
+
+_DEMO: dict[str, dict[str, Any]] = {"--keep": {"metavar": "DIR", "help": "use this new directory and keep it"}}
+
+_INIT: dict[str, dict[str, Any]] = {
+    "--enable": {"action": "append", "metavar": "CLAW", "help": "enable a claw (repeatable)"},
+    "--binary": {"action": "append", "metavar": "PATH", "help": "a program that shell may run"},
+    "--policy": {"metavar": "FILE", "help": "a Cedar policy instead of the shipped one"},
+}
+
+_RUN: dict[str, dict[str, Any]] = {
+    "text": {"metavar": "TEXT"},
+    "--brain": {"metavar": "NAME[:ARG]", "help": "script:FILE, echo, openai:MODEL (default: configuration)"},
+}
+
+_INTENT: dict[str, dict[str, Any]] = {
+    "message": {"metavar": "JSON|-", "help": "the message, or - to read it from standard input"},
+}
+
+_LOG: dict[str, dict[str, Any]] = {
+    "--execution": {"metavar": "ID"},
+    "--kind": {"metavar": "TYPE", "help": "an event type, such as AuthorizationDecided"},
+    "--capability": {"metavar": "CLAW"},
+    "--since": {"metavar": "TIME", "help": "UTC, such as 2026-11-21T10:00:00, or seconds since 1970"},
+    "--until": {"metavar": "TIME"},
+    "--limit": {"type": int, "default": 50, "metavar": "N", "help": "the newest N (0: all; default 50)"},
+    "--follow": {"action": "store_true", "help": "go on with what is recorded from now on"},
+}
+
+_SHOW: dict[str, dict[str, Any]] = {"execution": {"metavar": "EXECUTION_ID"}}
+
+_VERIFY: dict[str, dict[str, Any]] = {
+    "--bundle": {"metavar": "FILE", "help": "check an exported bundle; needs --key and no home"},
+    "--key": {"metavar": "KEY", "help": "the public key you trust: a file, or the text name+hash+base64"},
+    "--checkpoint": {"metavar": "FILE", "help": "a signed checkpoint that you kept: is it still fulfilled?"},
+    "--deep": {"action": "store_true", "help": "walk LMDB's pages whatever the size of the file"},
+}
+
+_REPLAY: dict[str, dict[str, Any]] = {
+    "--to": {"type": int, "metavar": "INDEX"},
+    "--policy": {"metavar": "FILE", "help": "also list the decisions that this policy would flip"},
+}
+
+_PROOF: dict[str, dict[str, Any]] = {
+    "which": {"choices": ("inclusion", "consistency")},
+    "numbers": {"type": int, "nargs": "+", "metavar": "N"},
+}
+
+_EXPORT: dict[str, dict[str, Any]] = {"--bundle": {"metavar": "FILE", "default": "femtoclaw.bundle"}}
+
+_RECOVER: dict[str, dict[str, Any]] = {
+    "--dry-run": {"action": "store_true", "help": "only say what would be decided"},
+    "--from-archive": {"action": "append", "metavar": "PATH", "help": "segments or a bundle"},
+    "--salvage": {"action": "store_true", "help": "rebuild from whatever still verifies"},
+    "--accept-gap": {"action": "store_true", "help": "accept a loss and continue in a new log"},
+}
+
+COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
+    "demo": ("the main job end to end, in a temporary home", "demo", _DEMO),
+    "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
+    "status": ("what this node is, knows and has in flight", "node", {}),
+    "run": ("one agent run", "execute", _RUN),
+    "intent": ("gate exactly one raw protocol message", "execute", _INTENT),
+    "log": ("the recorded events", "history", _LOG),
+    "show": ("everything about one execution", "history", _SHOW),
+    "verify": ("check chain, tree, signatures, segments, blobs and rules", "evidence", _VERIFY),
+    "replay": ("derive state and every decision again", "evidence", _REPLAY),
+    "proof": ("inclusion INDEX, or consistency OLD NEW", "evidence", _PROOF),
+    "export": ("write an evidence bundle that a third party checks offline", "evidence", _EXPORT),
+    "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
+}
+"""Name to (help, module in femtoclaw.cli, what it takes: argparse's keywords by option or positional name)."""
+
+
+class Arguments:
+    """What a command line says: one attribute for each option and positional."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def read_plain(words: list[str]) -> Arguments | None:
+    """The arguments as argparse would read them; None when the words are anything but plain.
+
+    Plain is a known command with whole option names, each value a word of its own that does not begin with a dash, and
+    exactly the positionals that the command takes. What is not plain may still be right, wrong, or a call for help.
+    """
+    given: dict[str, Any] = {}
+    rest = iter(words)
+    command = _take_options(rest, SHARED, given, [])
+    if command is None or command not in COMMANDS:
+        return None
+    _, module, takes = COMMANDS[command]
+    values = {_attribute(name): _default(keywords) for name, keywords in takes.items()}
+    positionals = [name for name in takes if not name.startswith("-")]
+    if any(takes[name].keys() & {"nargs", "choices", "type"} for name in positionals):
+        return None
+    if _take_options(rest, takes | SHARED, given, positionals) is not None or positionals:
+        return None
+    return Arguments(command=command, module=module, **values | given)
+
+
+def _take_options(
+    rest: Iterator[str], takes: dict[str, dict[str, Any]], given: dict[str, Any], positionals: list[str]
+) -> str | None:
+    """Put what comes into ``given`` and return the first word that is neither: None at the end."""
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            if not positionals:
+                return word
+            given[positionals.pop(0)] = word
+            continue
+        keywords = takes.get(word)
+        if keywords is None:
+            return word
+        if not _take_value(_attribute(word), keywords, rest, given):
+            return word
+    return None
+
+
+def _take_value(name: str, keywords: dict[str, Any], rest: Iterator[str], given: dict[str, Any]) -> bool:
+    """Put one option into ``given``; False when its value is missing or not plain."""
+    action = keywords.get("action")
+    if action == "store_true":
+        given[name] = True
+        return True
+    value: Any = next(rest, None)
+    if value is None or (value.startswith("-") and value != "-"):
+        return False
+    if "type" in keywords:
+        try:
+            value = keywords["type"](value)
+        except ValueError:
+            return False
+    if action == "append":
+        given.setdefault(name, []).append(value)
+    else:
+        given[name] = value
+    return True
+
+
+def _attribute(name: str) -> str:
+    return name.lstrip("-").replace("-", "_")
+
+
+def _default(keywords: dict[str, Any]) -> Any:
+    match keywords.get("action"):
+        case "store_true":
+            return False
+        case "append":
+            return []
+    return keywords.get("default")
