@@ -138,7 +138,6 @@ class Isolation:
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                start_new_session=True,  # the terminal's Ctrl-C is for the node, which then ends its claws in order
             )
         except (OSError, subprocess.SubprocessError) as error:
             ours.close()

@@ -17,6 +17,7 @@ THROUGH_USER = "through a user namespace"
 NONE = "none"
 
 _PROBE_PROCESSES = 4
+_COUNTED, _REFUSED, _NOT_COUNTED = 0, 1, 2
 
 
 def probe() -> tuple[str, bool]:
@@ -25,8 +26,9 @@ def probe() -> tuple[str, bool]:
     Before Linux 5.14, and without a user namespace, RLIMIT_NPROC counts every process of the user.
     """
     for way in (DIRECT, THROUGH_USER):
-        if _in_child(way, limited=False):
-            return way, _in_child(way, limited=True)
+        code = _in_child(way)
+        if code in (_COUNTED, _NOT_COUNTED):
+            return way, code == _COUNTED
     return NONE, False
 
 
@@ -48,18 +50,27 @@ def enter(way: str) -> None:
     kernel.drop_capabilities()
 
 
-def _in_child(way: str, *, limited: bool) -> bool:
-    """True when a child can enter a namespace in this way, and have a child there that is its first process."""
+def _in_child(way: str) -> int:
+    """The exit code of a child that enters a namespace in this way and has a child there that is its first process."""
     child = os.fork()
     if child == 0:
-        code = 1
+        code = _REFUSED
         with contextlib.suppress(OSError, ValueError):
             enter(way)
-            if limited:
-                resource.setrlimit(resource.RLIMIT_NPROC, (_PROBE_PROCESSES, _PROBE_PROCESSES))
-            first = os.fork()
-            if first == 0:
-                os._exit(0 if os.getpid() == 1 else 1)
-            code = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
+            code = _first_process()
         os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _first_process() -> int:
+    code, (_, hard) = _COUNTED, resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (_PROBE_PROCESSES, hard))
+    try:
+        first = os.fork()
+    except BlockingIOError:  # the user's other processes are counted, too
+        code = _NOT_COUNTED
+        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+        first = os.fork()
+    if first == 0:
+        os._exit(0 if os.getpid() == 1 else 1)
+    return code if os.waitpid(first, 0)[1] == 0 else _REFUSED

@@ -2,7 +2,8 @@
 
 It holds its control socket, over which the node passes one connected socket per execution, a pipe whose end tells
 supervisors that it is gone, and the folder of the claws' temporary folders: nothing of the store. When the node goes
-away the control socket ends; the server waits for its supervisors, which see their own sockets end, and exits.
+away the control socket ends; the server waits for its supervisors, which see their own sockets end, and exits. Signals
+that ask for an end, as the terminal and service managers send them to all of a group, are the node's matter.
 
 A supervisor that dies early (a claw of the same user can kill it where no PID namespace keeps it from that) leaves its
 processes to the server, which ends them.
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from femtoclaw.isolation import descendants, kernel, namespace, scratch, wire
-from femtoclaw.isolation.supervisor import Surroundings, supervise
+from femtoclaw.isolation.supervisor import ASKING_SIGNALS, Surroundings, supervise
 
 END_SECONDS_MAX = 15.0
 """After the node has gone: how long the server waits for its supervisors before it kills them and what they had."""
@@ -31,7 +32,7 @@ STRAY_SECONDS_MAX = 2.0
 
 
 def main(control_fd: int, modules: list[str]) -> None:
-    """Serve until the control socket ends.
+    """Serve until the control socket ends; never returns.
 
     The end of the socket is the only sign of the node's death that is used here: the parent-death signal would come
     when the *thread* that started this process ends, and any run's thread may have started it.
@@ -39,6 +40,8 @@ def main(control_fd: int, modules: list[str]) -> None:
     for module in modules:
         import_module(module)
     control = socket.socket(fileno=control_fd)
+    for number in ASKING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     kernel.become_subreaper()
     way, counted = namespace.probe()
     folders = scratch.create()
@@ -51,6 +54,7 @@ def main(control_fd: int, modules: list[str]) -> None:
     server.serve()
     server.end()
     folders.remove_all()
+    os._exit(0)  # the node waits for this end; there is nothing left to tear down
 
 
 class _Server:
@@ -61,6 +65,7 @@ class _Server:
         self._surroundings = surroundings
         self._alive = alive  # closed by the kernel when the server is dead
         self._children: set[int] = set()
+        self._supervisors: set[int] = set()
         self._woken, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
@@ -90,7 +95,7 @@ class _Server:
         deadline = time.monotonic() + END_SECONDS_MAX
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        while self._children and time.monotonic() < deadline:
+        while self._supervisors and time.monotonic() < deadline:
             poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             self._reap()
         descendants.end_all(STRAY_SECONDS_MAX)
@@ -103,7 +108,7 @@ class _Server:
 
     def _supervise(self, connection: int) -> None:
         try:
-            self._fork(lambda: supervise(connection, self._surroundings))
+            self._supervisors.add(self._fork(lambda: supervise(connection, self._surroundings)))
         except OSError as error:
             refusal = wire.REFUSED + wire.encode({"reason": f"no supervisor could be forked: {error.strerror}"})
             with contextlib.suppress(OSError):
@@ -111,12 +116,12 @@ class _Server:
         finally:
             os.close(connection)
 
-    def _fork(self, work: Callable[[], None]) -> None:
-        """Run ``work`` in a child that never comes back here. Raises OSError when there is none."""
+    def _fork(self, work: Callable[[], None]) -> int:
+        """Run ``work`` in a child, which never comes back here, and return its number. Raises OSError without one."""
         child = os.fork()
         if child:
             self._children.add(child)
-            return
+            return child
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -139,6 +144,7 @@ class _Server:
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 if pid in self._children:
                     self._children.discard(pid)
+                    self._supervisors.discard(pid)
                     left.append(pid)
         if any(pid not in self._children for pid in descendants.children(os.getpid())):
             descendants.end_all(STRAY_SECONDS_MAX, spare=self._children)

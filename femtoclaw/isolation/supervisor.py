@@ -30,6 +30,9 @@ REPORT_SECONDS_MAX = 10.0
 COUNT_SECONDS = 0.1
 """How often the processes of a claw that has been running for that long are counted."""
 
+ASKING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ignored by server and supervisors, which end when their sockets do; a claw has them as any process."""
+
 _READ_BYTES = 1 << 16
 _PEER_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -205,6 +208,8 @@ def _claw(request: dict[str, Any], folder: str, writing: int, processes: int) ->
 
     code = 0
     try:
+        for number in ASKING_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)

@@ -117,3 +117,8 @@ def nests(args: Args, workspace: str, settings: Args) -> Args:
 
 def odd_number(args: Args, workspace: str, settings: Args) -> Args:
     return {"original_bytes": args["number"]}
+
+
+def asked_to_end(args: Args, workspace: str, settings: Args) -> Args:
+    subprocess.run(["/bin/sh", "-c", "kill -TERM $$; sleep 600"], check=False)
+    return {}

@@ -129,6 +129,11 @@ def test_the_end_of_a_claw_is_the_end_of_its_daemons(isolation: Isolation, works
     assert (late.status, inhabitants(workspace)) == ("timeout", [])
 
 
+def test_a_program_hears_a_signal(isolation: Isolation) -> None:
+    """What the supervisor ignores is not ignored by the programs of its claw."""
+    assert isolation.run(claw("asked_to_end", wall_seconds=10.0), {}, {}).status == "success"
+
+
 def test_close_ends_claws_and_their_daemons(isolation: Isolation, workspace: Path) -> None:
     """close() returns after the last of them has ended; the call says that its outcome is not known."""
     call, _ = in_flight(isolation, workspace)
@@ -216,9 +221,9 @@ def test_an_outcome_is_not_told_while_something_may_live(workspace: Path) -> Non
     isolation.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_the_end_of_the_node_ends_claws_and_their_daemons(workspace: Path, way: str, number: signal.Signals) -> None:
-    """kill -9 of the node alone, and Ctrl-C for its whole process group."""
+    """kill -9 of the node alone; Ctrl-C, and what a service manager sends, for its whole process group."""
     program = textwrap.dedent(
         f"""
         import sys, signal

@@ -76,8 +76,13 @@ def children(pid: int) -> list[int]:
 def folder_of(isolation: Isolation) -> Path:
     """The folder that the server holds a lock on."""
     assert isolation._server is not None
-    fds = Path(f"/proc/{isolation._server.pid}/fd")
-    (found,) = {os.readlink(fd) for fd in fds.iterdir() if scratch.PREFIX in os.readlink(fd)}
+    targets = set()
+    for fd in Path(f"/proc/{isolation._server.pid}/fd").iterdir():
+        try:
+            targets.add(os.readlink(fd))
+        except FileNotFoundError:  # closed since the listing
+            continue
+    (found,) = (target for target in targets if scratch.PREFIX in target)
     return Path(found)
 
 
