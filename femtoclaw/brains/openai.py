@@ -1,23 +1,32 @@
 """Any OpenAI-compatible chat-completions endpoint: llama.cpp, Ollama, vLLM, or remote. Thin: one request, one answer.
 
-Everything from the network is untrusted and bounded: the answer's size, each read, and the whole exchange. Retries go
-to errors that may pass (429, 5xx, resets, timeouts). Redirects and proxy variables are not honoured.
+Everything from the network is untrusted and bounded: the answer's size, each read, and the whole exchange with name
+lookup, waits and retries. Retries go to errors that may pass (429, 5xx, resets, timeouts). Redirects and proxy variables
+are not honoured: the key goes to the configured address only.
 """
 
 from __future__ import annotations
 
 import json
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from femtoclaw.brains import Context, OversizeError, Thought
+from femtoclaw.brains.completions import completed, streamed
+from femtoclaw.brains.connection import Deadline, LookupTimeoutError, Resolver, open_connection
 from femtoclaw.brains.prompt import system_prompt
 from femtoclaw.errors import BrainError, ConfigurationError
 
 ANSWER_BYTES_MAX = 1024 * 1024
 RETRY_AFTER_SECONDS_MAX = 30.0
+SECONDS_MAX = 86_400.0
+"""Any of the three times in the settings."""
+
+ATTEMPTS_MAX = 100
 _RETRIED = frozenset({429, 500, 502, 503, 504})
+_PORTS = {"http": 80, "https": 443}
 
 
 class RateLimitedError(BrainError):
@@ -38,12 +47,6 @@ class ServerError(HttpError):
     """A status that may pass (5xx)."""
 
 
-class MalformedAnswerError(BrainError):
-    """The answer is not a chat completion."""
-
-    code = "BRAIN_MALFORMED_ANSWER"
-
-
 class UnreachableError(BrainError):
     """No connection, or it broke."""
 
@@ -52,6 +55,12 @@ class UnreachableError(BrainError):
 
 class TimeoutExpiredError(BrainError):
     """No answer in time."""
+
+    code = "BRAIN_TIMEOUT"
+
+
+class BrainDeadlineError(BrainError):
+    """All attempts together took too long."""
 
     code = "BRAIN_TIMEOUT"
 
@@ -83,19 +92,57 @@ def read_settings(raw: Mapping[str, Any]) -> Settings:
             if type(default) is float
             else type(value) is type(default)
         )
-        if not good or (type(default) in (int, float) and value < 0):
+        low, high = _BOUNDS.get(key, (0, 0))
+        if not good or (key in _BOUNDS and not low <= value <= high):
             raise ConfigurationError(
                 "wrong brain setting",
                 where=f"runtime.brains.openai.{key}",
-                expected=type(default).__name__,
+                expected=type(default).__name__ + (f", {low} to {high}" if key in _BOUNDS else ""),
                 found=value,
             )
         settings = settings._replace(**{key: value})
-    if not settings.base_url.startswith(("http://", "https://")) or settings.attempts < 1:
+    if _endpoint(settings.base_url) is None:
+        # Not shown: what does not belong into it is often a user's name and password.
         raise ConfigurationError(
-            "wrong brain setting", where="runtime.brains.openai", expected="an http(s) base_url, attempts >= 1"
+            "wrong brain setting",
+            where="runtime.brains.openai.base_url",
+            expected="http(s)://HOST[:PORT][/PATH] in ASCII, without user, query or fragment",
         )
     return settings
+
+
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "connect_seconds": (0.001, SECONDS_MAX),
+    "read_seconds": (0.001, SECONDS_MAX),
+    "total_seconds": (0.001, SECONDS_MAX),
+    "attempts": (1, ATTEMPTS_MAX),
+    "temperature": (0, 100),
+    "max_tokens": (0, 1 << 31),
+}
+
+
+class _Endpoint(NamedTuple):
+    """A base_url's parts; ``where`` is host and port as they were written."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    where: str
+
+
+def _endpoint(base_url: str) -> _Endpoint | None:
+    """Its parts, or None when it is no address that a key may be sent to."""
+    if not base_url.isascii() or not base_url.isprintable() or " " in base_url:
+        return None
+    try:
+        url = urllib.parse.urlsplit(base_url)
+        port = url.port
+    except ValueError:
+        return None
+    if url.scheme not in _PORTS or not url.hostname or port == 0 or "@" in url.netloc or {"?", "#"} & set(base_url):
+        return None
+    return _Endpoint(url.scheme, url.hostname, port or _PORTS[url.scheme], url.path.rstrip("/"), url.netloc)
 
 
 class OpenAIBrain:
@@ -112,6 +159,13 @@ class OpenAIBrain:
     ) -> None:
         if not model:
             raise ConfigurationError("the brain needs a model", where="--brain", expected="openai:MODEL")
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise ConfigurationError("the brain's key cannot be sent", expected="printable ASCII without line breaks")
+        endpoint = _endpoint(settings.base_url)
+        if endpoint is None:
+            raise ConfigurationError("the brain's address cannot be used", where="runtime.brains.openai.base_url")
+        self._endpoint = endpoint
+        self._resolver = Resolver(endpoint.host, endpoint.port)
         self.name = f"openai:{model}"
         self._model = model
         self._settings = settings
@@ -123,12 +177,17 @@ class OpenAIBrain:
         return f"OpenAIBrain({self.name!r}, {self._settings.base_url!r})"
 
     def think(self, context: Context) -> Thought:
-        """The model's answer as raw bytes. Raises a BrainError after the last attempt."""
+        """The model's answer as raw bytes. Raises a BrainError after the last attempt, at most ``total_seconds`` later.
+
+        A wait that would outlast the deadline is not begun: what the last attempt came to is raised at once.
+        """
         import tenacity
 
         deadline = self._clock() + self._settings.total_seconds
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._settings.attempts),
+            stop=lambda state: (
+                state.attempt_number >= self._settings.attempts or self._clock() + state.upcoming_sleep >= deadline
+            ),
             retry=tenacity.retry_if_exception_type(
                 (RateLimitedError, ServerError, UnreachableError, TimeoutExpiredError)
             ),
@@ -140,10 +199,6 @@ class OpenAIBrain:
         for attempt in retrying:
             with attempt:
                 attempts += 1
-                if self._clock() >= deadline:
-                    raise BrainDeadlineError(
-                        "the brain's total time is used up", expected=f"{self._settings.total_seconds} s"
-                    )
                 raw, provenance = self._ask(context, deadline)
         return Thought(raw, {**provenance, "model": self._model, "attempts": str(attempts)})
 
@@ -168,67 +223,63 @@ class OpenAIBrain:
         return json.dumps(body).encode()
 
     def _ask(self, context: Context, deadline: float) -> tuple[bytes, dict[str, str]]:
-        """One request over one connection."""
+        """One request over one connection, over by ``deadline``."""
         import http.client
-        import urllib.parse
 
-        settings = self._settings
-        url = urllib.parse.urlsplit(settings.base_url)
-        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(url.hostname or "", url.port, timeout=settings.connect_seconds)
+        settings, where = self._settings, self._endpoint.where
+        exchanging = Deadline(self._clock, deadline, settings.read_seconds)
+        try:
+            raw = self._exchange(self._request(context), exchanging)
+        except TimeoutError as error:
+            if self._clock() >= deadline:
+                raise BrainDeadlineError(
+                    "the brain's total time is used up", where=where, expected=f"{settings.total_seconds} s"
+                ) from error
+            looking_up = isinstance(error, LookupTimeoutError)
+            what = "the brain's name was not resolved in time" if looking_up else "the brain did not answer in time"
+            raise TimeoutExpiredError(what, where=where) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise UnreachableError("the brain cannot be reached", where=where, found=type(error).__name__) from error
+        answer = streamed(raw) if settings.stream else completed(raw)
+        return answer, {"endpoint": where, "http_status": "200"}
+
+    def _exchange(self, body: bytes, exchanging: Deadline) -> bytes:
+        """Connect, ask, and read the answer's body. Raises OSError, HTTPException or BrainError."""
+        settings, endpoint = self._settings, self._endpoint
         headers = {
             "Content-Type": "application/json",
             "Accept": "text/event-stream" if settings.stream else "application/json",
         }
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
+        ends = min(exchanging.at, self._clock() + settings.connect_seconds)
+        connecting = Deadline(self._clock, ends, settings.connect_seconds)
+        connection = open_connection(
+            endpoint.scheme, endpoint.host, endpoint.port, self._resolver, connecting, exchanging
+        )
         try:
-            connection.connect()
-            assert connection.sock is not None
-            connection.sock.settimeout(min(settings.read_seconds, max(0.001, deadline - self._clock())))
-            connection.request("POST", f"{url.path.rstrip('/')}/chat/completions", self._request(context), headers)
-            response = connection.getresponse()
-            _check_status(response.status, response.getheader("Retry-After"))
-            raw = self._read(response, deadline)
-        except TimeoutError as error:
-            raise TimeoutExpiredError(
-                "the brain did not answer in time", where=url.netloc.rpartition("@")[2]
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            where = url.netloc.rpartition("@")[2]
-            raise UnreachableError("the brain cannot be reached", where=where, found=type(error).__name__) from error
+            connection.request("POST", f"{endpoint.path}/chat/completions", body, headers)
+            with connection.getresponse() as response:
+                _check_status(response.status, response.getheader("Retry-After"))
+                return _read(response)
         finally:
             connection.close()
-        answer = streamed(raw) if settings.stream else completed(raw)
-        return answer, {"endpoint": url.netloc.rpartition("@")[2], "http_status": "200"}
-
-    def _read(self, response: Any, deadline: float) -> bytes:
-        """The body, bounded in size and in total time however slowly it drips."""
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            part = response.read1(65536)
-            if not part:
-                break
-            size += len(part)
-            parts.append(part)
-            if size > ANSWER_BYTES_MAX:
-                raise OversizeError(
-                    "the brain's answer is too large", expected=f"<= {ANSWER_BYTES_MAX} bytes", found=f"> {size}"
-                )
-            if self._clock() > deadline:
-                raise TimeoutExpiredError(
-                    "the brain's total time is used up", expected=f"{self._settings.total_seconds} s"
-                )
-        if response.length:
-            raise UnreachableError("the answer ended early", expected=f"{response.length} more bytes")
-        return b"".join(parts)
 
 
-class BrainDeadlineError(BrainError):
-    """All attempts together took too long."""
-
-    code = "BRAIN_TIMEOUT"
+def _read(response: Any) -> bytes:
+    """The body, bounded in size; its connection bounds the time."""
+    parts: list[bytes] = []
+    size = 0
+    while part := response.read1(65536):
+        size += len(part)
+        parts.append(part)
+        if size > ANSWER_BYTES_MAX:
+            raise OversizeError(
+                "the brain's answer is too large", expected=f"<= {ANSWER_BYTES_MAX} bytes", found=f"> {size}"
+            )
+    if response.length:
+        raise UnreachableError("the answer ended early", expected=f"{response.length} more bytes")
+    return b"".join(parts)
 
 
 def _check_status(status: int, retry_after: str | None) -> None:
@@ -236,62 +287,8 @@ def _check_status(status: int, retry_after: str | None) -> None:
         return
     if status == 429:
         error = RateLimitedError("the brain asks to come back later", found="status 429")
-        if retry_after is not None and retry_after.strip().isdigit():
+        if retry_after is not None and retry_after.isascii() and retry_after.strip().isdigit():
             error.retry_after = float(retry_after)
         raise error
     kind = ServerError if status in _RETRIED else HttpError
     raise kind("the brain's endpoint refused", expected="status 200", found=f"status {status}")
-
-
-def completed(raw: bytes) -> bytes:
-    """The content of a whole chat completion. Raises MalformedAnswerError."""
-    return _content(_json(raw), "message")
-
-
-def streamed(raw: bytes) -> bytes:
-    """The content of a server-sent stream of deltas, which must end with [DONE]. Raises MalformedAnswerError."""
-    parts: list[bytes] = []
-    for line in raw.replace(b"\r\n", b"\n").split(b"\n"):
-        if not line.startswith(b"data:"):
-            continue
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            return b"".join(parts)
-        parts.append(_content(_json(data), "delta"))
-    raise MalformedAnswerError("the stream ended without [DONE]")
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise MalformedAnswerError("the answer is not JSON", found=type(error).__name__) from error
-
-
-def _content(body: Any, part: str) -> bytes:
-    """choices[0].message.content, or the one native function call in the protocol's own form."""
-    try:
-        message = body["choices"][0][part]
-        calls, content = message.get("tool_calls"), message.get("content")
-    except (TypeError, KeyError, IndexError, AttributeError) as error:
-        raise MalformedAnswerError("the answer is no chat completion", expected=f"choices[0].{part}") from error
-    if calls and not content and part == "message":
-        return _native_calls(calls)
-    if content is None and part == "delta":
-        return b""
-    if not isinstance(content, str):
-        raise MalformedAnswerError("the answer has no text", expected="choices[0].message.content")
-    return content.encode("utf-8", "surrogatepass")
-
-
-def _native_calls(calls: Any) -> bytes:
-    """Native function calls, each as a protocol message on a line: more than one is no valid message and is rejected."""
-    lines: list[str] = []
-    try:
-        for call in calls:
-            function = call["function"]
-            name, arguments = json.dumps(function["name"]), str(function["arguments"])
-            lines.append(f'{{"tool_call":{{"tool":{name},"args":{arguments}}}}}')
-    except (TypeError, KeyError) as error:
-        raise MalformedAnswerError("a native tool call is malformed") from error
-    return "\n".join(lines).encode("utf-8", "surrogatepass")
