@@ -20,6 +20,9 @@ QUEUE_TICKETS_MAX = 65_536
 SEGMENT_RECORDS = 4096
 """Records in a sealed segment: a power of two, so that a segment's root is a node of the RFC 6962 tree."""
 
+TIME_NS_MAX = 2**63 - 1
+"""Latest time of a record, nanoseconds since 1970: a broken clock must not write what readers cannot hold."""
+
 SEGMENTS_MAX = 16_384
 """Sealed segments of one log (67 million records); start a new log before."""
 

@@ -40,7 +40,6 @@ _LMDB_DATA_FORMAT = 0
 """py-lmdb's name for the LMDB 0.9 file format: passed explicitly, so that an environment variable cannot change it."""
 
 _KEY_BYTES = 8
-_GUARDS_PER_FOLDER = 32
 _Identity = tuple[int, int]
 
 
@@ -60,7 +59,6 @@ class LmdbStorage:
         self._env: lmdb.Environment | None = None
         self._data = os.path.join(path, "data")
         self._unreserved = 0
-        self._guards = 0
         self._last = -1
         self._times = (0, 0)
         self._committed = False
@@ -134,16 +132,12 @@ class LmdbStorage:
         return found
 
     def _folders_changed(self) -> bool:
-        """True when an entry of the data folder, or (asked less often) of the log's folder, came or went.
+        """True when an entry of the data folder or of the log's folder came or went since it was last asked.
 
-        Entries cannot be removed or replaced without changing their folder's time. Every system call here hands the
-        interpreter's lock to another thread, and the whole commit waits until it comes back: so one call a commit
-        instead of four. The log's folder may wait: should LOCK be replaced, LMDB's own lock and the append order
-        still keep a second writer from committing beside this one.
+        Entries cannot be removed or replaced without changing their folder's time: two system calls a commit instead
+        of four. Each of them hands the interpreter's lock to another thread, and the commit waits until it is back.
         """
-        data = os.stat(self._data).st_mtime_ns
-        self._guards += 1
-        own = self._times[1] if self._guards % _GUARDS_PER_FOLDER else os.stat(self._path).st_mtime_ns
+        data, own = os.stat(self._data).st_mtime_ns, os.stat(self._path).st_mtime_ns
         if (data, own) == self._times:
             return False
         self._times = (data, own)

@@ -22,7 +22,7 @@ from wal.record import FLAG_BATCH_END, KIND_EVENT, KIND_GENESIS, NO_LINK, Head, 
 from wal.segment import encode_segment
 from wal.storage import Storage
 from wal.tree import LogTree
-from wal.writer import GroupWriter, Receipt, Ticket
+from wal.writer import GroupWriter, Receipt, Ticket, bounded_time
 
 Clock = Callable[[], int]
 """Wall time in nanoseconds since 1970-01-01 UTC."""
@@ -43,7 +43,9 @@ class Log(LogReader):
         signer: Signer,
         clock: Clock,
         threaded: bool = True,
+        frontier: Frontier | None = None,
     ) -> None:
+        """``frontier`` is the tree's right edge at ``head``, when whoever opened the log has it already."""
         super().__init__(storage)
         self._signer = signer
         self._threaded = threaded
@@ -53,7 +55,7 @@ class Log(LogReader):
         self._sealing = threading.Lock()
         self._filing = threading.Lock()
         self._sealer: threading.Thread | None = None
-        self._frontier: Frontier | None = None
+        self._frontier = frontier
         self._opened_at = head.index
         self._pending: list[bytes] = []
         self._checkpointed = -1
@@ -136,14 +138,24 @@ class Log(LogReader):
         if self.head.index - self._manifest.head.index < SEGMENT_RECORDS:
             return
         if not self._threaded:
-            self.seal()
+            self._seal_and_sign()
         elif self._sealer is None or not self._sealer.is_alive():
             self._sealer = threading.Thread(target=self._seal_in_background, name="wal-sealer", daemon=True)
             self._sealer.start()
 
     def _seal_in_background(self) -> None:
-        with contextlib.suppress(Exception):  # `seal` has stopped the log for it, which every append then tells
-            self.seal()
+        with contextlib.suppress(Exception):  # it has stopped the log, which every append then tells
+            self._seal_and_sign()
+
+    def _seal_and_sign(self) -> None:
+        """Seal what is full, and bring the signed checkpoint up to it: a long life must not stay without evidence."""
+        if not self.seal():
+            return
+        try:
+            self.checkpoint()
+        except Exception as cause:
+            self._writer.fail(cause)
+            raise
 
     def seal(self) -> int:
         """Seal every full run of records and return how many segments were written.
@@ -191,7 +203,10 @@ class Log(LogReader):
             return self._advance().copy()
 
     def checkpoint(self) -> bytes:
-        """Sign the tree's size and root, store the note durably and return it. Idempotent at one size."""
+        """Sign the tree's size and root, store the note durably and return it. Idempotent at one size.
+
+        The tree grows from the one that opening checked against the newest checkpoint: no fork is signed over it.
+        """
         with self._checkpointing:  # from size to file: of two at once, the smaller must not be stored last
             frontier = self.frontier()
             if frontier.size == self._checkpointed:
@@ -215,6 +230,7 @@ class Log(LogReader):
         if self._closed:
             return
         self._closed = True
+        clean = False
         try:
             if self._writer.failure is None:
                 self._writer.flush()
@@ -223,9 +239,10 @@ class Log(LogReader):
             if self._writer.failure is None:
                 self.seal()
                 self.checkpoint()
+            clean = True
         finally:
             try:
-                self._writer.close(clean=True)
+                self._writer.close(clean=clean)
             finally:
                 super().close()
 
@@ -233,6 +250,8 @@ class Log(LogReader):
         """Release without writing anything more: what a crash would leave."""
         self._closed = True
         self._writer.fail(LogError("abandoned"))
+        if self._sealer is not None:
+            self._sealer.join()  # it works on the storage that is about to be released
         self._writer.close(clean=False)
         super().close()
 
@@ -241,7 +260,7 @@ def create_log(storage: Storage, genesis: Genesis, *, signer: Signer, clock: Clo
     """Write the genesis record, the first HEAD slot and the first checkpoint into an empty storage."""
     if storage.last_index() or any(any(raw) for raw in storage.read_slots()):
         raise LogError("storage is not empty", where=storage.name)
-    now = clock()
+    now = bounded_time(clock())
     frame, link = encode(1, EPOCH_FIRST, now, KIND_GENESIS, genesis.payload(), NO_LINK, FLAG_BATCH_END)
     storage.append([(1, frame)])
     slot = Slot(1, 0, CommitPoint(EPOCH_FIRST, 1, link), link, now)

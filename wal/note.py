@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from wal.errors import SignatureError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import sha256
+else:
+    try:  # the interpreter's own: hashlib loads OpenSSL, a quarter of the interpreter's start, for a key's four bytes
+        from _sha2 import sha256
+    except ImportError:
+        try:
+            from _sha256 import sha256  # its name before Python 3.12
+        except ImportError:
+            from hashlib import sha256  # an interpreter built without it
 
 NOTE_BYTES_MAX = 1024 * 1024
 SIGNATURES_MAX = 100
@@ -61,7 +72,7 @@ def _valid_name(name: str) -> bool:
 
 
 def _key_id(name: str, raw: bytes) -> bytes:
-    return hashlib.sha256(name.encode() + b"\n" + _ALGORITHM + raw).digest()[:4]
+    return sha256(name.encode() + b"\n" + _ALGORITHM + raw).digest()[:4]
 
 
 class Signer(Protocol):
@@ -156,6 +167,20 @@ def _split(raw: bytes) -> tuple[str, list[str]]:
             "note has too few or too many signatures", expected=f"1 to {SIGNATURES_MAX}", found=len(lines)
         )
     return text, lines
+
+
+def text_of(raw: bytes) -> str:
+    """The text of a signed note, unverified: for claims that are checked in another way, or only reported.
+
+    Raises SignatureError when there is none.
+    """
+    text, separator, _ = raw.rpartition(b"\n\n")
+    try:
+        if separator:
+            return text.decode() + "\n"
+    except UnicodeDecodeError:
+        pass
+    raise SignatureError("not a signed note", found=f"{len(raw)} bytes")
 
 
 def open_note(raw: bytes, known: Sequence[PublicKey]) -> Note:

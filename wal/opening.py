@@ -14,7 +14,7 @@ import msgpack
 from blake3 import blake3
 
 from wal.chain import follow
-from wal.checkpoint import Checkpoint, parse_checkpoint
+from wal.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
 from wal.errors import (
     CorruptFileError,
     CorruptRecordError,
@@ -25,17 +25,19 @@ from wal.errors import (
     StoreUnreadableError,
     UnknownFormatError,
 )
-from wal.genesis import decode_genesis
+from wal.genesis import Genesis, decode_genesis
 from wal.head import HeadReading, Slot, read_slots
+from wal.limits import SEGMENT_RECORDS
 from wal.log import Clock, Log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import Manifest, decode_manifest, encode_manifest
-from wal.note import Signer
+from wal.merkle import Frontier, leaf_hash
+from wal.note import Signer, text_of
 from wal.reader import CHECKPOINT_FILE
 from wal.record import EMPTY, FLAG_BATCH_END, KIND_RECOVERED, Head, Record, decode
 from wal.recovery import Case, Evidence, Verdict, decide
 from wal.storage import Storage
-from wal.tree import LogTree
+from wal.tree import SEGMENT_LEVEL, LogTree
 
 
 class Examination(NamedTuple):
@@ -50,6 +52,8 @@ class Examination(NamedTuple):
     checkpoint: Checkpoint | None
     findings: tuple[str, ...]
     manifest_damaged: bool = False
+    frontier: Frontier | None = None
+    """The tree's right edge over all ``last`` records, when every one of them verified."""
     promised: int = 0
     """How many records have been promised to someone: by HEAD, the newest checkpoint, or a sealed segment."""
 
@@ -69,7 +73,7 @@ def examine(storage: Storage, *, key_text: str | None = None, probe: Probe | Non
 
 
 class _Examiner:
-    """Collects the ten facts; every question that an earlier answer makes moot is answered with True."""
+    """Collects the eleven facts; every question that an earlier answer makes moot is answered with True."""
 
     def __init__(self, storage: Storage, key_text: str | None, probe: Probe | None) -> None:
         self.storage = storage
@@ -83,6 +87,7 @@ class _Examiner:
         self.checked_from = 0
         self.broken_at: int | None = None
         self.manifest_damaged = False
+        self.frontier: Frontier | None = None
         self.facts = dict.fromkeys(Evidence._fields, True)
 
     def run(self) -> Examination:
@@ -105,6 +110,7 @@ class _Examiner:
             self.checkpoint,
             tuple(self.findings),
             self.manifest_damaged,
+            self.frontier,
             self.promised,
         )
 
@@ -135,8 +141,6 @@ class _Examiner:
         facts["reaches"] = self.last >= self.promised
         if not facts["reaches"]:
             self.findings.append(f"store ends at index {self.last}, but {self.promised} records were promised")
-        if self._stopped_clean(slot):
-            return
         if slot is not None and facts["same_log"]:
             self._walk(manifest, committed, slot)
 
@@ -161,7 +165,7 @@ class _Examiner:
         if self.key_text is not None and self.key_text != genesis.key.vkey():
             facts["same_log"] = False
             self.findings.append(f"the node's key is {self.key_text}, the log's key is {genesis.key.vkey()}")
-        self._read_checkpoint(note, genesis.origin)
+        self._read_checkpoint(note, genesis)
         if manifest_raw is None:
             return Manifest()
         try:
@@ -171,62 +175,84 @@ class _Examiner:
             self.manifest_damaged = True  # it only costs time: records are checked from index 1, and sealed again
             return Manifest()
 
-    def _read_checkpoint(self, note: bytes | None, origin: str) -> None:
+    def _read_checkpoint(self, note: bytes | None, genesis: Genesis) -> None:
+        """Take the newest checkpoint for a promise, and for a witness when the log's key signed it."""
         if note is None:
+            self.facts["vouched"] = False
+            self.findings.append("there is no signed checkpoint")
             return
         try:
-            text = note.decode().split("\n\n")[0] + "\n"
-            checkpoint = parse_checkpoint(text)
-        except (LogError, UnicodeDecodeError) as error:
-            self.findings.append(f"newest checkpoint is unreadable: {error}")
-            return
-        if checkpoint.origin != origin:
-            self.facts["same_log"] = False
-            self.findings.append(f"checkpoint belongs to {checkpoint.origin}, the log is {origin}")
-            return
-        self.checkpoint = checkpoint
-
-    def _stopped_clean(self, slot: Slot | None) -> bool:
-        """True when an orderly close left HEAD, the last record and the checkpoint in agreement."""
-        if slot is None or not self.slots.clean or slot.point.size != self.last:
-            return False
-        raw = self.storage.get(self.last)
-        try:
-            return raw is not None and decode(raw, f"index {self.last}").link == slot.point.link
-        except CorruptRecordError:
-            return False
+            claimed = parse_checkpoint(text_of(note))
+            if claimed.origin != genesis.origin:
+                self.facts["same_log"] = False
+                self.findings.append(f"checkpoint belongs to {claimed.origin}, the log is {genesis.origin}")
+                return
+            self.checkpoint = claimed
+            open_checkpoint(note, [genesis.key], genesis.origin)
+        except LogError as error:
+            self.facts["vouched"] = False
+            self.findings.append(f"newest checkpoint is not to be trusted: {error}")
 
     def _walk(self, manifest: Manifest, committed: int, slot: Slot) -> None:
-        """Verify from the last sealed segment at or below the commit point to the end of the store."""
-        facts = self.facts
+        """Verify from the last sealed segment at or below the commit point to the end of the store.
+
+        Also behind a clean stop: what was written in order may have been changed since, and the next checkpoint would
+        put the log's signature under it.
+        """
         start = EMPTY
+        edge = Frontier()
         for seal in manifest:
             if seal.head.index <= committed:
                 start = seal.head
+                edge.append_subtree(seal.root, SEGMENT_LEVEL)
         self.checked_from = start.index + 1
-        reached = start
-        links = {start.index: start.link}
+        root = self._follow(start, edge, committed, slot)
+        if self.checkpoint is None:
+            return
+        if start.index > self.checkpoint.size:
+            self._match_older_checkpoint(self.checkpoint, manifest)
+        elif root is not None and root != self.checkpoint.root:
+            self._other_root(self.checkpoint)
+
+    def _follow(self, start: Head, edge: Frontier, committed: int, slot: Slot) -> bytes | None:
+        """Read all records behind ``start``, growing the tree at ``edge``; the root at the checkpoint's size, if the
+        records reach it."""
+        facts = self.facts
+        size = self.checkpoint.size if self.checkpoint is not None else -1
+        reached, link_there = start, start.link if start.index == committed else None
+        root = edge.root() if start.index == size else None
+        leaves: list[bytes] = []
         try:
             for record in follow(start, self.storage.scan(start.index + 1, self.last + 1)):
                 reached = Head(record.index, record.link)
+                leaves.append(leaf_hash(record.link))
                 if record.index == committed:
-                    links[committed] = record.link
+                    link_there = record.link
+                if record.index == size or len(leaves) == SEGMENT_RECORDS:
+                    edge.extend(leaves)
+                    leaves = []
+                    root = edge.root() if record.index == size else root
         except CorruptRecordError as error:
             self.findings.append(str(error))
         if reached.index < self.last:
             self.broken_at = reached.index + 1
             facts["sound_above" if self.broken_at > self.promised else "sound_below"] = False
-        if committed in links and links[committed] != slot.point.link:
+        else:
+            edge.extend(leaves)
+            self.frontier = edge
+        if link_there is not None and link_there != slot.point.link:
             facts["matches"] = False
             self.findings.append(
-                f"record {committed} links to {links[committed].hex()}, HEAD promised {slot.point.link.hex()}"
+                f"record {committed} links to {link_there.hex()}, HEAD promised {slot.point.link.hex()}"
             )
-        self._match_checkpoint(manifest, reached)
+        return root
 
-    def _match_checkpoint(self, manifest: Manifest, reached: Head) -> None:
-        checkpoint = self.checkpoint
-        if checkpoint is None or checkpoint.size > reached.index:
-            return
+    def _other_root(self, checkpoint: Checkpoint) -> None:
+        self.facts["matches"] = False
+        self.findings.append(f"root at size {checkpoint.size} is not the one in the newest checkpoint")
+
+    def _match_older_checkpoint(self, checkpoint: Checkpoint, manifest: Manifest) -> None:
+        """A checkpoint that ends before the records that were followed: its root from segments and records."""
         usable = Manifest(seal for seal in manifest if seal.head.index <= checkpoint.size)
         damaged_at = 0
 
@@ -238,14 +264,13 @@ class _Examiner:
         try:
             root = LogTree(scan, usable).root(checkpoint.size)
         except CorruptRecordError as error:
-            # Inside of a sealed segment, which `_walk` did not read: still at or below a promise.
+            # Inside of a sealed segment, which was not followed: still at or below a promise.
             self.facts["sound_below"] = False
             self.broken_at = damaged_at
             self.findings.append(str(error))
             return
         if root != checkpoint.root:
-            self.facts["matches"] = False
-            self.findings.append(f"root at size {checkpoint.size} is not the one in the newest checkpoint")
+            self._other_root(checkpoint)
 
 
 def refuse(examination: Examination, where: str) -> LogError:
@@ -258,7 +283,7 @@ def refuse(examination: Examination, where: str) -> LogError:
         return UnknownFormatError(f"cannot open the log: {what}", where=where, found=found)
     if verdict is Verdict.HALT_FOREIGN:
         return ForeignLogError(f"cannot open the log: {what}", where=where, found=found)
-    if verdict in (Verdict.HALT_ROLLED_BACK, Verdict.HALT_FORKED):
+    if verdict in (Verdict.HALT_ROLLED_BACK, Verdict.HALT_FORKED, Verdict.HALT_UNVOUCHED):
         return RollbackError(f"cannot open the log: {what}", where=where, found=found)
     if verdict in (Verdict.HALT_DAMAGED, Verdict.HALT_UNCERTAIN):
         return CorruptRecordError(f"cannot open the log: {what}", where=where, found=found)
@@ -300,6 +325,7 @@ def open_log(
         signer=signer,
         clock=clock,
         threaded=threaded,
+        frontier=examination.frontier if last == examination.last else None,
     )
     # Also behind a clean slot: a crash may have come between the first commit after it and the next slot. When HEAD
     # says all of it already, nothing is written: opening again must change nothing.

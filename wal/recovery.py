@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Evidence(NamedTuple):
-    """Ten yes-or-no facts about a store, in the order in which they are asked."""
+    """Eleven yes-or-no facts about a store, in the order in which they are asked."""
 
     exists: bool
     """A record, a HEAD slot, a checkpoint or a segment manifest is there."""
@@ -30,6 +30,8 @@ class Evidence(NamedTuple):
     """The store is at least as long as the commit point and the newest checkpoint."""
     matches: bool
     """The chain at the commit point, and the root at the checkpoint, are the promised ones."""
+    vouched: bool
+    """The newest checkpoint is there and signed by the log's own key: not only HEAD, which anyone can write, says so."""
     head_whole: bool
     """No HEAD slot is damaged: none that is lost could have promised more than the one that is left."""
     sound_above: bool
@@ -49,6 +51,7 @@ class Verdict(str, Enum):
     HALT_DAMAGED = "halt-damaged"
     HALT_ROLLED_BACK = "halt-rolled-back"
     HALT_FORKED = "halt-forked"
+    HALT_UNVOUCHED = "halt-unvouched"
     HALT_UNCERTAIN = "halt-uncertain"
 
 
@@ -64,24 +67,25 @@ class Case(NamedTuple):
 Y, N, ANY = True, False, None
 # fmt: off
 CASES = (
-    #           exists readable format same head below reaches matches whole above
-    Case("@A", (N, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.CREATE, "nothing is here and nothing was promised"),
-    Case("@B", (Y, N, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_UNREADABLE, "reading the store faults"),
-    Case("@C", (Y, Y, N, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.REFUSE_FORMAT, "written by a newer version"),
-    Case("@D", (Y, Y, Y, N, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_FOREIGN, "parts of different logs are mixed"),
-    Case("@E", (Y, Y, Y, Y, N, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_HEAD_MISSING, "no HEAD slot says what was promised"),
-    Case("@F", (Y, Y, Y, Y, Y, N, ANY, ANY, ANY, ANY), Verdict.HALT_DAMAGED, "a promised record is damaged"),
-    Case("@G", (Y, Y, Y, Y, Y, Y, N, ANY, ANY, ANY), Verdict.HALT_ROLLED_BACK, "shorter than what was promised"),
-    Case("@H", (Y, Y, Y, Y, Y, Y, Y, N, ANY, ANY), Verdict.HALT_FORKED, "valid, but not the promised history"),
-    Case("@I", (Y, Y, Y, Y, Y, Y, Y, Y, N, N), Verdict.HALT_UNCERTAIN, "the tail is damaged, and so is what may promise it"),
-    Case("@J", (Y, Y, Y, Y, Y, Y, Y, Y, Y, N), Verdict.CUT_TAIL, "damage only above the commit point"),
-    Case("@K", (Y, Y, Y, Y, Y, Y, Y, Y, ANY, Y), Verdict.OPEN, "everything promised is here and verifies"),
+    #           exists readable format same head below reaches matches vouched whole above
+    Case("@A", (N, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.CREATE, "nothing is here and nothing was promised"),
+    Case("@B", (Y, N, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_UNREADABLE, "reading the store faults"),
+    Case("@C", (Y, Y, N, ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.REFUSE_FORMAT, "written by a newer version"),
+    Case("@D", (Y, Y, Y, N, ANY, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_FOREIGN, "parts of different logs are mixed"),
+    Case("@E", (Y, Y, Y, Y, N, ANY, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_HEAD_MISSING, "no HEAD slot says what was promised"),
+    Case("@F", (Y, Y, Y, Y, Y, N, ANY, ANY, ANY, ANY, ANY), Verdict.HALT_DAMAGED, "a promised record is damaged"),
+    Case("@G", (Y, Y, Y, Y, Y, Y, N, ANY, ANY, ANY, ANY), Verdict.HALT_ROLLED_BACK, "shorter than what was promised"),
+    Case("@H", (Y, Y, Y, Y, Y, Y, Y, N, ANY, ANY, ANY), Verdict.HALT_FORKED, "valid, but not the promised history"),
+    Case("@I", (Y, Y, Y, Y, Y, Y, Y, Y, N, ANY, ANY), Verdict.HALT_UNVOUCHED, "no signed checkpoint vouches for this history"),
+    Case("@J", (Y, Y, Y, Y, Y, Y, Y, Y, Y, N, N), Verdict.HALT_UNCERTAIN, "the tail is damaged, and so is what may promise it"),
+    Case("@K", (Y, Y, Y, Y, Y, Y, Y, Y, Y, Y, N), Verdict.CUT_TAIL, "damage only above the commit point"),
+    Case("@L", (Y, Y, Y, Y, Y, Y, Y, Y, Y, ANY, Y), Verdict.OPEN, "everything promised is here and verifies"),
 )
 # fmt: on
 
 
 def decide(evidence: Evidence) -> Case:
-    """The first and only case whose pattern matches; total over all 1,024 patterns (tested)."""
+    """The first and only case whose pattern matches; total over all 2,048 patterns (tested)."""
     for case in CASES:
         if all(want is None or want == have for want, have in zip(case.pattern, evidence, strict=True)):
             return case

@@ -22,6 +22,7 @@ from wal.limits import (
     GROUP_RECORDS_MAX,
     PAYLOAD_BYTES_MAX,
     QUEUE_TICKETS_MAX,
+    TIME_NS_MAX,
 )
 from wal.record import FLAG_BATCH_END, FLAG_CLOCK_CLAMPED, Head, encode
 from wal.storage import Storage
@@ -121,6 +122,11 @@ class Ticket:
             self._done.acquire()
             self._done.release()
             self._pass_on()
+
+
+def bounded_time(reading: int) -> int:
+    """A clock's reading within what every reader can hold: nanoseconds from 1970 to 2262 (63 bits)."""
+    return min(max(reading, 0), TIME_NS_MAX)
 
 
 class GroupWriter:
@@ -365,7 +371,7 @@ class GroupWriter:
             ticket.release()
 
     def _write(self, group: list[Ticket]) -> list[Receipt]:
-        now, flags = self._clock(), 0
+        now, flags = bounded_time(self._clock()), 0
         if now < self._time_ns:
             now, flags = self._time_ns, FLAG_CLOCK_CLAMPED
         index, link = self.head

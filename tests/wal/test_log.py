@@ -427,9 +427,33 @@ def test_a_crash_during_creation_promises_nothing(mode: Mode) -> None:
         with pytest.raises(Crash):
             new_log(FaultyStorage(storage, fail_at=fail_at, mode=mode))
         verdict = examine(storage).case.verdict
-        assert verdict in (Verdict.CREATE, Verdict.HALT_HEAD_MISSING, Verdict.OPEN)
+        assert verdict in (Verdict.CREATE, Verdict.HALT_HEAD_MISSING, Verdict.HALT_UNVOUCHED, Verdict.OPEN)
         if verdict is Verdict.OPEN:
             assert reopen(storage).head.index == 1
+
+
+def test_a_long_life_signs_as_it_seals() -> None:
+    """Without any close, the newest signed checkpoint follows each sealed segment: what is behind it can be proved."""
+    storage = MemoryStorage()
+    log = new_log(storage)
+    for turn in (1, 2):
+        while log.head.index < turn * SEGMENT_RECORDS + 10:
+            log.append([b"x"] * 10)
+        note = storage.get_file(CHECKPOINT_FILE)
+        assert note is not None
+        checkpoint = open_checkpoint(note, [SIGNER.public], GENESIS.origin).checkpoint
+        assert checkpoint.size >= turn * SEGMENT_RECORDS
+        assert checkpoint.root == log.tree().root(checkpoint.size)
+    log.abandon()
+
+
+@pytest.mark.parametrize("reading,written", [(-5, 0), (2**63 - 1, 2**63 - 1), (9_300_000_000_000_000_000, 2**63 - 1)])
+def test_a_broken_clock_writes_what_every_reader_can_hold(reading: int, written: int) -> None:
+    """Before 1970 and behind 2262 a record gets the nearest time that 63 bits hold."""
+    log = create_log(MemoryStorage(), GENESIS, signer=SIGNER, clock=lambda: reading, threaded=False)
+    log.append([b"x"])
+    assert [record.time_ns for record in log.scan()] == [written, written]
+    log.abandon()
 
 
 @pytest.mark.invariant("I8")

@@ -29,12 +29,13 @@ from wal.errors import (
     RollbackError,
     UnknownFormatError,
 )
-from wal.head import SLOT_BYTES, CommitPoint, Slot, encode_slot, read_slots
+from wal.head import CLEAN, SLOT_BYTES, CommitPoint, Slot, encode_slot, read_slots
 from wal.limits import SEGMENT_RECORDS
 from wal.lmdb_storage import LmdbStorage, create_directory
 from wal.log import Log, create_log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.memory_storage import MemoryStorage
+from wal.merkle import leaf_hash, root_of
 from wal.opening import Examination, examine, open_log
 from wal.reader import CHECKPOINT_FILE
 from wal.record import KIND_RECOVERED, Head, encode
@@ -133,8 +134,8 @@ def assert_halts(storage: Storage, verdict: Verdict, error: type[LogError]) -> E
 
 
 @pytest.mark.invariant("I3")
-def test_exactly_one_case_matches_each_of_the_1024_patterns() -> None:
-    """Every pattern of the ten facts finds exactly one row, and only the last two rows lead to writing."""
+def test_exactly_one_case_matches_each_of_the_2048_patterns() -> None:
+    """Every pattern of the eleven facts finds exactly one row, and only the last two rows lead to writing."""
     for facts in product((True, False), repeat=len(Evidence._fields)):
         evidence = Evidence(*facts)
         matching = [
@@ -144,7 +145,7 @@ def test_exactly_one_case_matches_each_of_the_1024_patterns() -> None:
         ]
         assert matching == [decide(evidence)]
         verdict = matching[0].verdict
-        promised_intact = all(facts[:8])
+        promised_intact = all(facts[:9])
         assert (verdict is Verdict.OPEN) == (promised_intact and evidence.sound_above)
         assert (verdict is Verdict.CUT_TAIL) == (promised_intact and evidence.head_whole and not evidence.sound_above)
         assert (verdict is Verdict.CREATE) == (not evidence.exists)
@@ -164,7 +165,7 @@ def test_nothing_there_is_a_missing_log(opener: Opener) -> None:
 
 
 def test_records_behind_a_clean_slot_are_promised(opener: Opener) -> None:
-    """@K: a clean slot, then a commit, then a crash before the next slot: the record stays and is promised."""
+    """@L: a clean slot, then a commit, then a crash before the next slot: the record stays and is promised."""
     storage = build(opener, clean=True)
     extend(storage, [b"first after the clean close"])
     log, examination = reopen(storage)
@@ -177,7 +178,7 @@ def test_records_behind_a_clean_slot_are_promised(opener: Opener) -> None:
 
 @pytest.mark.parametrize("clean", [True, False])
 def test_a_whole_store_opens(opener: Opener, clean: bool) -> None:
-    """@K: after an orderly close and after a crash, everything promised is there and appending goes on."""
+    """@L: after an orderly close and after a crash, everything promised is there and appending goes on."""
     log, examination = reopen(build(opener, clean=clean))
     assert examination.case.verdict is Verdict.OPEN
     assert examination.slots.clean == clean
@@ -188,7 +189,7 @@ def test_a_whole_store_opens(opener: Opener, clean: bool) -> None:
 @pytest.mark.invariant("I2", "I3")
 @pytest.mark.parametrize("cut_by_crash", [1, 3])
 def test_whole_records_above_the_commit_point_are_kept_and_promised(opener: Opener, cut_by_crash: int) -> None:
-    """@K: records that a crash left durable but unacknowledged stay, and opening promises them."""
+    """@L: records that a crash left durable but unacknowledged stay, and opening promises them."""
     storage = build(opener)
     extend(storage, [b"unpromised %d" % number for number in range(cut_by_crash)])
     log, examination = reopen(storage)
@@ -201,7 +202,7 @@ def test_whole_records_above_the_commit_point_are_kept_and_promised(opener: Open
 
 
 def test_one_damaged_slot_is_healed_by_opening(opener: Opener) -> None:
-    """@K: the other slot still knows the commit point; after opening both slots are whole again."""
+    """@L: the other slot still knows the commit point; after opening both slots are whole again."""
     storage = build(opener)
     newest = read_slots(storage.read_slots()).newest
     assert newest is not None
@@ -227,7 +228,7 @@ def test_opening_twice_changes_nothing_the_second_time(opener: Opener) -> None:
 
 @pytest.mark.requirement("STORAGE-13.3")
 def test_a_damaged_manifest_is_kept_as_evidence_and_its_segments_are_sealed_again(opener: Opener) -> None:
-    """@K: the list of segments can be derived: opening goes on, checks from record 1, and seals the same bytes anew."""
+    """@L: the list of segments can be derived: opening goes on, checks from record 1, and seals the same bytes anew."""
     storage = sealed_store(opener)
     before = content(storage)
     damaged = flip(before[2][MANIFEST_FILE] or b"")
@@ -238,7 +239,8 @@ def test_a_damaged_manifest_is_kept_as_evidence_and_its_segments_are_sealed_agai
     log.append([b"the next commit seals"])
     log.abandon()
     after = content(opener())
-    assert {name: after[2][name] for name in before[2]} == before[2]
+    derived = [name for name in before[2] if name != CHECKPOINT_FILE]  # sealing signs a newer one
+    assert [after[2][name] for name in derived] == [before[2][name] for name in derived]
 
 
 # ---- stores that halt ----
@@ -334,11 +336,12 @@ def test_damage_in_a_sealed_segment_under_an_old_checkpoint_halts(opener: Opener
     """@F: the newest checkpoint lies inside of a sealed segment that is damaged: a verdict, not an accident."""
     log = create_log(opener(), GENESIS, signer=SIGNER, clock=ticking_clock(), threaded=False)
     log.append([b"early"] * 99)
-    log.checkpoint()
+    old = log.checkpoint()
     while log.head.index <= SEGMENT_RECORDS:
         log.append([b"bulk"] * 1024)
     log.abandon()
     storage = opener()
+    storage.put_file(CHECKPOINT_FILE, old)  # a crash came between the seal and the next checkpoint
     if isinstance(storage, MemoryStorage):
         storage.records[50] = flip(storage.records[50])
     else:
@@ -432,7 +435,7 @@ def damaged_tail(opener: Opener) -> Storage:
 @pytest.mark.invariant("I2", "I3")
 @pytest.mark.requirement("STORAGE-13.3")
 def test_a_damaged_tail_is_cut_kept_as_evidence_and_stated_by_a_record(opener: Opener) -> None:
-    """@J: the whole record before the damage stays; what is cut lies in evidence/; a RECOVERED record tells of it."""
+    """@K: the whole record before the damage stays; what is cut lies in evidence/; a RECOVERED record tells of it."""
     storage = damaged_tail(opener)
     promised = list(storage.scan(1, 8))
     doomed = b"".join(raw for _, raw in storage.scan(8, 11))
@@ -449,7 +452,7 @@ def test_a_damaged_tail_is_cut_kept_as_evidence_and_stated_by_a_record(opener: O
 
 @pytest.mark.invariant("I3")
 def test_a_tail_whose_length_field_is_damaged_is_cut_whole(opener: Opener) -> None:
-    """@J: where the frames behind the damage can no longer be told apart, all their bytes still become evidence."""
+    """@K: where the frames behind the damage can no longer be told apart, all their bytes still become evidence."""
     storage = build(opener)
     extend(storage, [b"tail 7", b"tail 8", b"tail 9", b"tail 10"])
     doomed = b"".join(raw for _, raw in storage.scan(8, 11))
@@ -509,7 +512,7 @@ def restored(opener: Opener, state: Content) -> Storage:
 
 @pytest.mark.invariant("I3")
 def test_a_cut_never_leaves_a_part_of_a_batch(opener: Opener) -> None:
-    """@J: records 9 and 10 of the batch 9..11 are whole, but 11 is damaged: the cut begins at 9, where it began."""
+    """@K: records 9 and 10 of the batch 9..11 are whole, but 11 is damaged: the cut begins at 9, where it began."""
     storage = build(opener)
     last = storage.last_index()
     storage.append(make_frames([b"x"] * 5, Head(last, (storage.get(last) or b"")[-32:]), time_ns=2 * T0, batch=2))
@@ -521,10 +524,52 @@ def test_a_cut_never_leaves_a_part_of_a_batch(opener: Opener) -> None:
     assert log.read(8).payload == b"x"
 
 
+@pytest.mark.invariant("I2", "I10")
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("anchor", ["kept", "removed", "forged", "not a note"])
+def test_a_history_that_no_signed_checkpoint_vouches_for_halts(opener: Opener, clean: bool, anchor: str) -> None:
+    """@H, @I: records, links, HEAD and its CLEAN flag rewritten by one who has no key, whatever he does to the
+    checkpoint: the node must not put its signature under that."""
+    storage = build(opener, 9, clean=clean)
+    genesis = (1, storage.get(1) or b"")
+    payloads = [b"forged %d" % index for index in range(2, 10)]
+    frames = make_frames(payloads, Head(1, genesis[1][-32:]), time_ns=2 * T0)
+    storage.cut(1)
+    storage.append(frames)
+    for sequence in (100, 101):
+        point = CommitPoint(1, 9, frames[-1][1][-32:])
+        storage.write_slot(sequence & 1, encode_slot(Slot(sequence, CLEAN if clean else 0, point, genesis[1][-32:], T0)))
+    root = root_of([leaf_hash(raw[-32:]) for raw in (genesis[1], *(raw for _, raw in frames))])
+    forged = sign_checkpoint(Checkpoint(GENESIS.origin, 9, root), [OTHER_SIGNER])
+    if anchor == "removed":
+        remove_file(storage, CHECKPOINT_FILE)
+    elif anchor != "kept":
+        storage.put_file(CHECKPOINT_FILE, forged if anchor == "forged" else b"nothing to see here\n")
+    elif not clean:
+        return  # the checkpoint of creation, over the genesis record alone, still holds: nothing was signed since
+    assert_halts(storage, Verdict.HALT_FORKED if anchor == "kept" else Verdict.HALT_UNVOUCHED, RollbackError)
+
+
+def remove_file(storage: Storage, name: str) -> None:
+    if isinstance(storage, MemoryStorage):
+        del storage.files[name]
+    else:
+        (Path(storage.name) / name).unlink()
+
+
+@pytest.mark.invariant("I3")
+def test_damage_behind_a_clean_stop_halts_before_any_work(opener: Opener) -> None:
+    """@F: the CLEAN flag speaks of the day it was written; every unsealed record is checked all the same."""
+    storage = build(opener, 9, clean=True)
+    rewrite(storage, 4, flip)
+    examination = assert_halts(storage, Verdict.HALT_DAMAGED, CorruptRecordError)
+    assert examination.broken_at == 4
+
+
 @pytest.mark.invariant("I2")
 @pytest.mark.parametrize("damaged_slot", ["older", "newer"])
 def test_a_damaged_tail_is_not_cut_when_a_damaged_slot_may_have_promised_it(opener: Opener, damaged_slot: str) -> None:
-    """@I: of two slots the newer one may be the damaged one; then the tail may have been acknowledged."""
+    """@J: of two slots the newer one may be the damaged one; then the tail may have been acknowledged."""
     storage = build(opener)
     newest = read_slots(storage.read_slots()).newest
     assert newest is not None
