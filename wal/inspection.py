@@ -22,6 +22,7 @@ from wal.record import FRAME_OVERHEAD_BYTES, HEADER, MAGIC, decode
 from wal.verification import (
     ChainReport,
     Finding,
+    Promises,
     RangeReport,
     check_blobs,
     check_listing,
@@ -29,6 +30,7 @@ from wal.verification import (
     check_range,
     check_segments,
     join_ranges,
+    read_promises,
 )
 
 INSPECTION_SECONDS_MAX = 3600
@@ -46,10 +48,14 @@ def inspect(command: str, path: str, *arguments: str) -> tuple[dict[str, Any] | 
 
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     code = f"import sys; sys.path.insert(0, {root!r}); from wal.inspection import main; main(sys.argv[1:])"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code, command, path, *arguments],
-        capture_output=True, check=False, timeout=INSPECTION_SECONDS_MAX, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", code, command, path, *arguments],
+            capture_output=True, check=False, timeout=INSPECTION_SECONDS_MAX, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        how = f"the inspecting process did not end within {INSPECTION_SECONDS_MAX} s"
+        return None, Finding("STORE_UNREADABLE", path, "a readable store", how)
     if done.returncode == 0:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer, None
@@ -71,11 +77,15 @@ def probe(path: str) -> Callable[[], str | None]:
 
 
 def verify_directory(path: str, *, deep: bool = False) -> dict[str, Any]:
-    """Check a whole log directory. Returns {"ok", "size", "root", "link", "findings": [{code, where, ...}]}."""
+    """Check a whole log directory, beside a writer or not.
+
+    Returns {"ok", "size", "root", "link", "findings": [{code, where, expected, found}], "skipped": [{what, why}]}:
+    "skipped" is what could not be judged, such as the PAGES of a file that is being written.
+    """
     answer, fault = inspect("verify", path, *(["deep"] if deep else []))
     if answer is None:
         assert fault is not None
-        return {"ok": False, "size": 0, "root": "", "link": "", "findings": [fault._asdict()]}
+        return {"ok": False, "size": 0, "root": "", "link": "", "findings": [fault._asdict()], "skipped": []}
     return answer
 
 
@@ -102,16 +112,18 @@ def _probe(path: str) -> dict[str, Any]:
 
 def _verify(path: str, deep: str = "") -> dict[str, Any]:
     findings: list[Finding] = []
+    skipped: list[dict[str, str]] = []
     chain: ChainReport | None = None
     try:
-        findings.extend(_structure(path, bool(deep)))
+        findings.extend(_pages(path, bool(deep), skipped))
         storage = LmdbStorage(path, writable=False)
         reader = LogReader(storage)
-        chain, sealed = _check_chain(storage, path)
+        promises = read_promises(storage)
+        chain, sealed = _check_chain(storage, path, promises)
         findings.extend(chain.findings)
         for index in storage.unfindable():
             findings.append(Finding("RECORD_UNFINDABLE", f"index {index}", "found by its index", "met only in passing"))
-        findings.extend(check_promises(storage, chain))
+        findings.extend(check_promises(storage, chain, promises))
         findings.extend(sealed)
         findings.extend(check_listing(storage, reader.key, chain.segment_roots))
         findings.extend(check_blobs(storage))
@@ -127,51 +139,87 @@ def _verify(path: str, deep: str = "") -> dict[str, Any]:
         "root": chain.root.hex() if chain is not None else "",
         "link": chain.head.link.hex() if chain is not None else "",
         "findings": [finding._asdict() for finding in findings],
+        "skipped": skipped,
     }
 
 
-def _structure(path: str, deep: bool) -> Iterator[Finding]:
-    """LMDB's own pages, walked in pure Python without mapping the file."""
+def _pages(path: str, deep: bool, skipped: list[dict[str, str]]) -> Iterator[Finding]:
+    """LMDB's own pages, walked in pure Python without mapping the file; only at rest do they make sense together."""
     data = os.path.join(path, "data", "data.mdb")
     if not deep and os.path.getsize(data) > STRUCTURE_BYTES_MAX:
+        skipped.append({"what": "PAGES", "why": f"{data} is over {STRUCTURE_BYTES_MAX} bytes: ask for it with --deep"})
         return
+    busy = {"what": "PAGES", "why": "a writer is at work: pages are judged when it has stopped"}
+    if writer_at_work(path):
+        skipped.append(busy)
+        return
+    before = os.stat(data)
+    problems = _walk_pages(data)
+    after = os.stat(data)
+    if problems and (before.st_mtime_ns != after.st_mtime_ns or writer_at_work(path)):
+        skipped.append(busy)  # it came while the file was walked
+        return
+    for problem in problems:
+        yield Finding("PAGE_DAMAGED", data, "a sound LMDB page", problem)
+
+
+def _walk_pages(data: str) -> list[str]:
     from lmdb.verify import VerifyError, verify
 
     try:
-        problems = verify(data)
+        return [str(problem) for problem in verify(data)]
     except VerifyError as error:
-        problems = [str(error)]
-    for problem in problems:
-        yield Finding("PAGE_DAMAGED", data, "a sound LMDB page", str(problem))
+        return [str(error)]
+
+
+def writer_at_work(path: str) -> bool:
+    """True when some process holds the writer's lock of the log directory ``path``.
+
+    Looked up in the kernel's list: trying the lock, even for an instant, could make a writer that starts just now fail.
+    """
+    try:
+        inode = os.stat(os.path.join(path, "LOCK")).st_ino
+        with open("/proc/locks") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return False
+    # "1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF"; a row of a waiter has "->" before FLOCK. Not by device:
+    # overlay file systems report another one here.
+    return any(
+        len(row) > 5 and (row[1], row[3]) == ("FLOCK", "WRITE") and row[5].rpartition(":")[2] == str(inode)
+        for row in rows
+    )
 
 
 Part = tuple[RangeReport, list[Finding]]
 """What was found in a range of records, and in the segments sealed over it."""
 
 
-def _check_chain(storage: LmdbStorage, path: str) -> tuple[ChainReport, list[Finding]]:
+def _check_chain(storage: LmdbStorage, path: str, promises: Promises) -> tuple[ChainReport, list[Finding]]:
     """Records and their segments: in one go, or for large logs the first half in another process."""
     stop = storage.last_index() + 1
     if stop - 1 < PARALLEL_RECORDS_MIN:
-        parts = [_check_part(storage, 1, stop, None)]
+        parts = [_check_part(storage, 1, stop, None, promises)]
     else:
         middle = (stop - 1) // 2 // SEGMENT_RECORDS * SEGMENT_RECORDS + 1
-        parts = _check_halves(storage, path, middle, stop)
+        parts = _check_halves(storage, path, middle, stop, promises)
     return join_ranges([report for report, _ in parts]), [finding for _, sealed in parts for finding in sealed]
 
 
-def _check_part(storage: LmdbStorage, first: int, stop: int, segments: range | None) -> Part:
+def _check_part(
+    storage: LmdbStorage, first: int, stop: int, segments: range | None, promises: Promises | None = None
+) -> Part:
     report = check_range(storage.scan(first, stop), first, stop)
-    return report, list(check_segments(storage, LogReader(storage).key, report.roots, segments))
+    return report, list(check_segments(storage, LogReader(storage).key, report.roots, segments, promises))
 
 
-def _check_halves(storage: LmdbStorage, path: str, middle: int, stop: int) -> list[Part]:
+def _check_halves(storage: LmdbStorage, path: str, middle: int, stop: int, promises: Promises) -> list[Part]:
     """The first half in another process while this one checks the second."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(inspect, "range", path, "1", str(middle))
-        second = _check_part(storage, middle, stop, range(middle // SEGMENT_RECORDS, SEGMENTS_MAX))
+        second = _check_part(storage, middle, stop, range(middle // SEGMENT_RECORDS, SEGMENTS_MAX), promises)
         answer, fault = first.result()
     if answer is None:
         assert fault is not None

@@ -1,5 +1,6 @@
 """Check everything a log holds, reporting all findings instead of stopping at the first. Reads only.
 
+Runs beside a writer at work: ``read_promises`` comes first, then the records are read, which can only have become more.
 ``check_range`` looks at a range of records; ranges can be checked in different processes and joined by
 ``join_ranges``. Nothing here maps a suspect file into the caller: ``wal.inspection`` runs it in child processes.
 """
@@ -14,8 +15,9 @@ from wal.blob import blob_name
 from wal.chain import follow
 from wal.checkpoint import open_checkpoint
 from wal.errors import CorruptFileError, LogError, UnknownFormatError
-from wal.head import CLEAN, read_slots
+from wal.head import HeadReading, read_slots
 from wal.limits import SEGMENT_RECORDS
+from wal.manifest import Manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
 from wal.reader import CHECKPOINT_FILE, LogReader
@@ -24,7 +26,10 @@ from wal.segment import decode_segment, open_seal
 from wal.storage import Storage
 
 FINDINGS_MAX = 1000
-"""Findings reported for one range; one more finding says how many were left out."""
+"""Findings reported for one range; what is beyond it is left out."""
+
+SLOT_READINGS_MAX = 100
+"""Readings of HEAD until two of a damaged slot agree: a writer at work can be met in the middle of writing one."""
 
 
 class Finding(NamedTuple):
@@ -188,10 +193,49 @@ def join_ranges(ranges: Sequence[RangeReport]) -> ChainReport:
     return chain._replace(root=chain.frontier(len(roots) * SEGMENT_RECORDS, tail).root())
 
 
-def check_promises(storage: Storage, chain: ChainReport) -> Iterator[Finding]:
-    """HEAD slots and the newest checkpoint against the checked chain."""
+class Promises(NamedTuple):
+    """What a log had promised at one moment: HEAD slots, newest checkpoint, list of segments (None: it is damaged)."""
+
+    slots: HeadReading
+    note: bytes | None
+    manifest: Manifest | None
+
+
+def read_promises(storage: Storage) -> Promises:
+    """Read all promises before any record that must fulfil them: what a writer adds meanwhile is no contradiction.
+
+    Raises as ``LogReader`` does.
+    """
     reader = LogReader(storage)
-    reading = read_slots(storage.read_slots())
+    note = storage.get_file(CHECKPOINT_FILE)
+    try:
+        manifest: Manifest | None = reader.manifest()
+    except CorruptFileError:
+        manifest = None
+    return Promises(_read_head(storage), note, manifest)
+
+
+def _read_head(storage: Storage) -> HeadReading:
+    """The slots; a damaged one only counts when its bytes stay as they are."""
+    raws = storage.read_slots()
+    for _ in range(SLOT_READINGS_MAX):
+        reading = read_slots(raws)
+        again = storage.read_slots() if reading.damaged else raws
+        if again == raws:
+            break
+        raws = again
+    return reading
+
+
+def check_promises(storage: Storage, chain: ChainReport, promises: Promises | None = None) -> Iterator[Finding]:
+    """HEAD slots and the newest checkpoint, as read before the chain was, against the checked chain.
+
+    Records may go beyond what was promised, also behind a clean slot: a crash can come between the first commit of the
+    next life and its slot.
+    """
+    promises = promises if promises is not None else read_promises(storage)
+    reader = LogReader(storage)
+    reading = promises.slots
     if reading.damaged:
         yield Finding("HEAD_DAMAGED", "HEAD", "2 whole slots", f"{reading.damaged} damaged")
     slot = reading.newest
@@ -205,9 +249,7 @@ def check_promises(storage: Storage, chain: ChainReport) -> Iterator[Finding]:
         elif (storage.get(slot.point.size) or slot.point.link)[-32:] != slot.point.link:
             # The bare link: a record that is damaged or missing there has its own finding already.
             yield Finding("FORKED", f"index {slot.point.size}", slot.point.link.hex(), "another link")
-        if slot.flags & CLEAN and slot.point.size != chain.head.index:
-            yield Finding("HEAD_STALE", "HEAD", f"{slot.point.size} records after a clean close", str(chain.head.index))
-    note = storage.get_file(CHECKPOINT_FILE)
+    note = promises.note
     if note is None:
         yield Finding("CHECKPOINT_MISSING", CHECKPOINT_FILE, "a signed checkpoint", "nothing")
         return
@@ -227,13 +269,16 @@ def check_promises(storage: Storage, chain: ChainReport) -> Iterator[Finding]:
 
 
 def check_segments(
-    storage: Storage, key: PublicKey, roots: Sequence[bytes], numbers: range | None = None
+    storage: Storage,
+    key: PublicKey,
+    roots: Sequence[bytes],
+    numbers: range | None = None,
+    promises: Promises | None = None,
 ) -> Iterator[Finding]:
     """The listed segments whose numbers (from 0) are in ``numbers``, or all: present, digest, signature, and the same
     root as the records have. ``roots`` are those of the records, from the first of ``numbers`` on."""
-    try:
-        manifest = LogReader(storage).manifest()
-    except CorruptFileError:
+    manifest = (promises if promises is not None else read_promises(storage)).manifest
+    if manifest is None:
         return  # `check_listing` tells it, once
     first = numbers.start if numbers is not None else 0
     for number, seal in enumerate(manifest):
@@ -258,27 +303,40 @@ def check_segments(
 
 def check_listing(storage: Storage, key: PublicKey, segment_roots: Sequence[bytes]) -> Iterator[Finding]:
     """The list of segments is whole, and lists every segment that is there."""
+    names = storage.list_files("segments")  # before the list: what is sealed meanwhile is then in the list only
     try:
         manifest = LogReader(storage).manifest()
     except CorruptFileError as error:
         yield Finding("MANIFEST_DAMAGED", error.where, str(error.expected), error.what)
         return
     listed = {"MANIFEST", *(seal.file_name for seal in manifest)}
-    following = segment_roots[len(manifest) : len(manifest) + 1]
-    for name in storage.list_files("segments"):
-        if name not in listed and not _unlisted_by_crash(storage, key, name, following):
+    for name in names:
+        if name not in listed and not _not_listed_yet(
+            storage, key, name, _root_behind(storage, manifest, segment_roots)
+        ):
             yield Finding("SEGMENT_UNLISTED", f"segments/{name}", "only files in the manifest", name)
 
 
-def _unlisted_by_crash(storage: Storage, key: PublicKey, name: str, roots: Sequence[bytes]) -> bool:
-    """True for the next segment, whole and of these very records: a crash came before its line in the manifest."""
+def _root_behind(storage: Storage, manifest: Manifest, roots: Sequence[bytes]) -> bytes | None:
+    """Root of the run of records that is sealed next; None when it is not full."""
+    number = len(manifest)
+    if number < len(roots):
+        return roots[number]
+    first = number * SEGMENT_RECORDS + 1
+    leaves = [leaf_hash(raw[-32:]) for _, raw in storage.scan(first, first + SEGMENT_RECORDS)]
+    return _root(leaves) if len(leaves) == SEGMENT_RECORDS else None
+
+
+def _not_listed_yet(storage: Storage, key: PublicKey, name: str, root: bytes | None) -> bool:
+    """True for the next segment, whole and of these very records: it is written before its line in the manifest, and
+    a crash, or this look at a writer at work, came between the two."""
     where = f"segments/{name}"
     raw = storage.get_file(where)
     try:
         seal = open_seal(decode_segment(raw or b"", where), [key], where)
     except LogError:
         return False
-    return seal.file_name == name and seal.root in roots
+    return seal.file_name == name and seal.root == root
 
 
 def check_blobs(storage: Storage) -> Iterator[Finding]:

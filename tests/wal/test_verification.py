@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,17 +17,26 @@ from wal.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from wal.directory import create_log_directory, open_log_directory
 from wal.errors import RangeError
 from wal.head import CommitPoint, Slot, encode_slot
-from wal.inspection import verify_directory
+from wal.inspection import verify_directory, writer_at_work
 from wal.limits import SEGMENT_RECORDS
 from wal.lmdb_storage import LmdbStorage
 from wal.log import Log, create_log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
+from wal.manifest import encode_manifest
 from wal.memory_storage import MemoryStorage
 from wal.merkle import leaf_hash, root_of
 from wal.reader import CHECKPOINT_FILE, LogReader
 from wal.record import Head
 from wal.storage import Storage
-from wal.verification import check_blobs, check_listing, check_promises, check_range, check_segments, join_ranges
+from wal.verification import (
+    check_blobs,
+    check_listing,
+    check_promises,
+    check_range,
+    check_segments,
+    join_ranges,
+    read_promises,
+)
 
 MAP_BYTES = 64 * 1024 * 1024
 SIZE = SEGMENT_RECORDS + 104
@@ -274,3 +286,107 @@ def test_two_processes_check_what_one_does(tmp_path: Path, monkeypatch: pytest.M
         (folder / name).write_bytes(whole)
     monkeypatch.undo()
     assert inspection._verify(path) == sound
+
+
+def test_what_a_writer_adds_while_it_is_checked_is_no_finding() -> None:
+    """Records, a slot, a checkpoint and a sealed segment that come after the promises were read, or after the records
+    were: nothing is reported. Promises that are read too late would say that the log was cut."""
+    storage = MemoryStorage()
+    log = create_log(storage, GENESIS, signer=SIGNER, clock=ticking_clock(), threaded=False)
+    log.append([b"early"] * 1000)
+    promises = read_promises(storage)
+    log.append([b"between"] * 1000)
+    stop = storage.last_index() + 1
+    chain = join_ranges([check_range(storage.scan(1, stop), 1, stop)])
+    fill(log)
+    log.checkpoint()
+    found = [*chain.findings, *check_promises(storage, chain, promises)]
+    found += check_segments(storage, SIGNER.public, chain.segment_roots, promises=promises)
+    found += check_listing(storage, SIGNER.public, chain.segment_roots)
+    assert found == []
+    assert {finding.code for finding in check_promises(storage, chain)} == {"ROLLED_BACK"}
+    storage.files[MANIFEST_FILE] = encode_manifest(())  # as it is between the segment's file and its line in the list
+    assert list(check_listing(storage, SIGNER.public, chain.segment_roots)) == []
+    storage.files["segments/other.seg"] = b"x"
+    assert [each.code for each in check_listing(storage, SIGNER.public, chain.segment_roots)] == ["SEGMENT_UNLISTED"]
+
+
+def test_a_slot_met_in_the_middle_of_its_writing_is_read_again() -> None:
+    """Half of the old and half of the new bytes once: no finding. The same wrong bytes twice: damage."""
+    storage, _ = closed_log()
+    whole = list(storage.slots)
+    torn = [whole[0][:60] + bytes(len(whole[0]) - 60), whole[1]]
+
+    readings = [torn, whole]
+
+    class Torn(MemoryStorage):
+        def read_slots(self) -> tuple[bytes, bytes]:
+            first, second = readings.pop(0) if len(readings) > 1 else readings[0]
+            return first, second
+
+    beside = Torn()
+    beside.records, beside.files = storage.records, storage.files
+    assert read_promises(beside).slots.damaged == 0
+    readings[:] = [torn]
+    assert read_promises(beside).slots.damaged == 1
+
+
+def test_records_behind_a_clean_slot_are_what_a_crash_leaves() -> None:
+    """A kill between the first commit of a new life and its slot: opening takes the record, and verify finds nothing."""
+    storage, _ = closed_log()
+    raw = storage.records[SIZE]
+    storage.append(make_frames([b"next life"], Head(SIZE, raw[-32:]), time_ns=2 * T0))
+    assert codes(storage) == set()
+
+
+WRITER = """
+import itertools, os, sys
+from tests.wal.sample_log import SIGNER, T0, ticking_clock
+from wal.directory import open_log_directory
+log, _ = open_log_directory(sys.argv[1], signer=SIGNER, clock=ticking_clock(2 * T0), map_bytes=1 << 30)
+print("at work", flush=True)
+for turn in itertools.count():
+    log.append([os.urandom(20)] * (turn % 7 * 40 + 1))
+    if turn % 5 == 0:
+        log.put_blob(b"%d" % turn)
+        log.checkpoint()
+"""
+
+
+def test_a_running_log_is_always_sound(tmp_path: Path) -> None:
+    """Beside a process that appends, checkpoints and seals as fast as it can, every verification says ok, and says that
+    the pages were not judged; once it is gone, they are."""
+    path = str(tmp_path / "log")
+    create_log_directory(path, GENESIS, signer=SIGNER, clock=ticking_clock(), map_bytes=1 << 30)
+    assert not writer_at_work(path)
+    root = str(Path(__file__).parent.parent.parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": root}
+    ) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"at work\n"
+            assert writer_at_work(path)
+            sizes = []
+            for _ in range(8):
+                answer = verify_directory(path)
+                assert answer["findings"] == []
+                assert answer["ok"]
+                assert [each["what"] for each in answer["skipped"]] == ["PAGES"]
+                sizes.append(answer["size"])
+            assert sizes == sorted(set(sizes))
+        finally:
+            writer.kill()
+    at_rest = verify_directory(path)
+    assert (at_rest["findings"], at_rest["skipped"]) == ([], [])
+    assert at_rest["size"] > SEGMENT_RECORDS
+
+
+def test_an_inspection_that_does_not_end_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child is stopped and the answer is a finding, not an exception."""
+    path = str(tmp_path / "log")
+    create_log_directory(path, GENESIS, signer=SIGNER, clock=ticking_clock(), map_bytes=MAP_BYTES)
+    monkeypatch.setattr(inspection, "INSPECTION_SECONDS_MAX", 0.001)
+    answer = verify_directory(path)
+    assert [finding["code"] for finding in answer["findings"]] == ["STORE_UNREADABLE"]
+    assert "did not end" in answer["findings"][0]["found"]
