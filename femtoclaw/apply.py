@@ -126,6 +126,10 @@ def _stopped(folding: Folding, event: events.RuntimeStopped) -> None:
     folding.node = folding.node._replace(process=_S.TERMINATED)
 
 
+def _nothing(folding: Folding, event: Event) -> None:
+    """What only states a fact about the state changes nothing in it."""
+
+
 def _run_started(folding: Folding, event: events.RunStarted) -> None:
     if event.run_id in folding.runs:
         raise _forbidden(event, f"run {event.run_id} exists")
@@ -231,6 +235,7 @@ _TAKE: dict[type[Any], Callable[[Folding, Any], None]] = {
     events.ClawDisabled: _switched,
     events.RuntimeStarted: _started,
     events.RuntimeStopped: _stopped,
+    events.StateHashed: _nothing,
     events.RunStarted: _run_started,
     events.InputReceived: _input,
     events.InferenceReceived: _inferred,

@@ -26,11 +26,12 @@ from wal.writer import Ticket
 
 
 class Recorded(NamedTuple):
-    """Durable events of one command, where they stand in the log, and the state right after them."""
+    """Durable events of one command, where they stand in the log, and the states right after and before them."""
 
     events: tuple[Event, ...]
     receipt: Receipt
     state: State
+    before: State
 
 
 Observer = Callable[[Recorded], None]
@@ -46,7 +47,8 @@ class Authority:
         self._lock = threading.Lock()
         self._last: Ticket | None = None
         self._refusal: str | None = None
-        self._observer = observer
+        self.observer = observer
+        """Called after every durable command, on the thread that performed it, outside of the lock."""
 
     @property
     def state(self) -> State:
@@ -76,8 +78,9 @@ class Authority:
         with self._lock:
             if self._refusal is not None:
                 raise UnavailableError("the authority has stopped", found=self._refusal)
-            happened = decide(self._state, command, self._engines)
-            state = fold(self._state, happened)
+            before = self._state
+            happened = decide(before, command, self._engines)
+            state = fold(before, happened)
             payloads = [encode(event) for event in happened]
             with self._stopping():
                 # Behind the last batch or not at all: should that one be refused, this state has never been.
@@ -85,9 +88,9 @@ class Authority:
                 self._state = state
         with self._stopping():
             receipt = self._log.settle(ticket)
-        recorded = Recorded(tuple(happened), receipt, state)
-        if self._observer is not None:
-            self._observer(recorded)
+        recorded = Recorded(tuple(happened), receipt, state, before)
+        if self.observer is not None:
+            self.observer(recorded)
         return recorded
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ after that is an event in the log, every failure before it a line in the boot jo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from femtoclaw import commands, config
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
 from femtoclaw.crash_rules import interrupted
-from femtoclaw.errors import FemtoClawError, PolicyError
+from femtoclaw.errors import FemtoClawError, PolicyError, UnavailableError
 from femtoclaw.home import (
     Home,
     check_permissions,
@@ -88,7 +89,9 @@ def start(home: Home, sources: Sources) -> Started:
 
 def _authority(log: Log) -> Authority:
     try:
-        return Authority(log, load_state(log), _Snapshots(log))
+        authority = Authority(log, load_state(log))
+        authority.observer = _Snapshots(log, authority)
+        return authority
     except BaseException:
         log.abandon()
         raise
@@ -112,25 +115,34 @@ def stop(started: Started, reason: str) -> None:
 
 
 def _record_stop(log: Log, authority: Authority, reason: str) -> None:
+    stopped: Recorded | None = None
     if authority.state.node.process is RuntimeState.IDLE:
-        authority.perform(commands.StopRuntime(reason))
+        stopped = authority.perform(commands.StopRuntime(reason))
     authority.contain("stopped")
-    log.put_file(SNAPSHOT_FILE, encode_snapshot(authority.state, log.head))
+    if stopped is not None:
+        _write_snapshot(log, stopped)
+
+
+def _write_snapshot(log: Log, hashed: Recorded) -> None:
+    """Store the state before a batch that begins with its hash."""
+    log.put_file(SNAPSHOT_FILE, encode_snapshot(hashed.before, log.head_at(hashed.receipt.first - 1)))
 
 
 class _Snapshots:
-    """Writes a snapshot after every ``SNAPSHOT_RECORDS`` records, when the state and the head agree."""
+    """Has the state hashed into the log and a snapshot written after every ``SNAPSHOT_RECORDS`` records."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, authority: Authority) -> None:
         self._log = log
+        self._authority = authority
         self._next = log.size + SNAPSHOT_RECORDS
 
     def __call__(self, recorded: Recorded) -> None:
         if recorded.receipt.last < self._next:
             return
         self._next = recorded.receipt.last + SNAPSHOT_RECORDS
-        head = self._log.head_at(recorded.receipt.last)
-        self._log.put_file(SNAPSHOT_FILE, encode_snapshot(recorded.state, head))
+        # Should it fail, the log has stopped, and the next command tells: the one that was recorded here stands.
+        with contextlib.suppress(LogError, UnavailableError):
+            _write_snapshot(self._log, self._authority.perform(commands.HashState()))
 
 
 def _close_interrupted(authority: Authority) -> tuple[list[str], list[str]]:

@@ -51,6 +51,10 @@ class StopRuntime(NamedTuple):
     reason: str
 
 
+class HashState(NamedTuple):
+    """Record what the state hashes to."""
+
+
 class StartRun(NamedTuple):
     """Begin an agent run with a user's text."""
 
@@ -134,6 +138,7 @@ Command: TypeAlias = (
     | AdoptPolicy
     | StartRuntime
     | StopRuntime
+    | HashState
     | StartRun
     | SubmitIntent
     | RecordInference

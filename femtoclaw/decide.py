@@ -18,7 +18,7 @@ from femtoclaw.errors import Category, ConfigurationError, FemtoClawError, Sever
 from femtoclaw.events import Event
 from femtoclaw.lifecycle import CONTAINED, FAILURES, UNKNOWN, RuntimeState
 from femtoclaw.protocol import Message, Rejected, ToolCall, call_digest, canonical_args
-from femtoclaw.state import Execution, Run, State
+from femtoclaw.state import FOLD_VERSION, Execution, Run, State, state_hash
 
 BUILT_IN_ANSWER = "BUILT_IN_ANSWER"
 """Reason of the gate's decision on a message: the answer path needs no capability."""
@@ -88,7 +88,11 @@ def _start_runtime(state: State, command: commands.StartRuntime, engines: Engine
 
 
 def _stop_runtime(state: State, command: commands.StopRuntime, engines: EngineCache) -> list[Event]:
-    return [events.RuntimeStopped(state.node.boot_id, command.reason)]
+    return [*_hash_state(state), events.RuntimeStopped(state.node.boot_id, command.reason)]
+
+
+def _hash_state(state: State, command: object = None, engines: object = None) -> list[Event]:
+    return [events.StateHashed(FOLD_VERSION, state_hash(state))]
 
 
 def _start_run(state: State, command: commands.StartRun, engines: EngineCache) -> list[Event]:
@@ -341,6 +345,7 @@ _DECIDE: dict[type[Any], Callable[[State, Any, EngineCache], list[Event]]] = {
     commands.AdoptPolicy: _adopt_policy,
     commands.StartRuntime: _start_runtime,
     commands.StopRuntime: _stop_runtime,
+    commands.HashState: _hash_state,
     commands.StartRun: _start_run,
     commands.SubmitIntent: _submit_intent,
     commands.RecordInference: _record_inference,

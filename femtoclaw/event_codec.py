@@ -24,6 +24,7 @@ CODES: dict[int, type[Event]] = {
     6: events.ClawDisabled,
     7: events.RuntimeStarted,
     8: events.RuntimeStopped,
+    9: events.StateHashed,
     20: events.RunStarted,
     21: events.InputReceived,
     22: events.InferenceReceived,

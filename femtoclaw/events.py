@@ -82,6 +82,14 @@ class RuntimeStopped(NamedTuple):
     reason: str
 
 
+class StateHashed(NamedTuple):
+    """What the state before this event hashes to, under version ``fold`` of the fold: an auditor compares, and a
+    snapshot of that state is bound to the log by it."""
+
+    fold: int
+    state_hash: str
+
+
 class RunStarted(NamedTuple):
     """An agent run began: a sequence of executions over one brain."""
 
@@ -240,6 +248,7 @@ Event: TypeAlias = (
     | ClawDisabled
     | RuntimeStarted
     | RuntimeStopped
+    | StateHashed
     | RunStarted
     | InputReceived
     | InferenceReceived

@@ -257,8 +257,10 @@ def rebuild(ahead: list[Event]) -> Command | None:
             return commands.AdoptPolicy(first.text, first.engine, first.operator)
         case events.RuntimeStarted():
             return commands.StartRuntime(first.boot_id, first.version, first.python, first.verdict)
-        case events.RuntimeStopped():
-            return commands.StopRuntime(first.reason)
+        case events.StateHashed():
+            if followers and isinstance(followers[0], events.RuntimeStopped):
+                return commands.StopRuntime(followers[0].reason)
+            return commands.HashState()
         case events.RunStarted():
             if followers and isinstance(followers[0], events.InputReceived):
                 begun = followers[0]

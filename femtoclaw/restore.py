@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from femtoclaw.apply import Folding
 from femtoclaw.errors import StateMachineError
 from femtoclaw.event_codec import EventFormatError, decode
-from femtoclaw.snapshot import FILE_NAME, decode_snapshot
-from femtoclaw.state import EMPTY, State
+from femtoclaw.events import StateHashed
+from femtoclaw.snapshot import FILE_NAME, Snapshot, decode_snapshot
+from femtoclaw.state import EMPTY, FOLD_VERSION, State
+from wal.errors import LogError
 from wal.reader import LogReader
 from wal.record import KIND_EVENT, Record
 
@@ -36,8 +38,16 @@ def load_state(reader: LogReader) -> State:
     """The state at the reader's head. Raises CorruptRecordError, StateMachineError or EventFormatError."""
     size = reader.size
     found = decode_snapshot(reader.storage.get_file(FILE_NAME))
-    if found is not None:
-        state, head = found
-        if head.index <= size and reader.head_at(head.index) == head:
-            return fold_records(state, reader.scan(head.index + 1, size + 1))
+    if found is not None and found.head.index < size and _vouched(reader, found):
+        return fold_records(found.state, reader.scan(found.head.index + 1, size + 1))
     return fold_records(EMPTY, reader.scan(1, size + 1))
+
+
+def _vouched(reader: LogReader, snapshot: Snapshot) -> bool:
+    """True when the log itself says that this state was the one there: anyone can write a file."""
+    try:
+        record = reader.read(snapshot.head.index + 1)
+        event = decode(record.payload) if record.kind == KIND_EVENT else None
+    except (LogError, EventFormatError):
+        return False  # folding from the beginning meets it again, and says so
+    return record.prev == snapshot.head.link and event == StateHashed(FOLD_VERSION, snapshot.state_hash)

@@ -18,6 +18,10 @@ RECENT_EXECUTIONS_MAX = 64
 """Short-term memory: how many finished executions the state remembers."""
 
 
+FOLD_VERSION = 1
+"""Raised when the same events give another state than before: then older snapshots and hashes are not compared."""
+
+
 class Claw(NamedTuple):
     """A registered capability."""
 
@@ -139,7 +143,12 @@ def encode_state(state: State) -> bytes:
 
 def state_hash(state: State) -> str:
     """BLAKE3 of the canonical bytes, domain-tagged, 64 hex digits."""
-    return blake3(b"femtoclaw state v1\x00" + encode_state(state)).hexdigest()
+    return hash_of_encoded(encode_state(state))
+
+
+def hash_of_encoded(raw: bytes) -> str:
+    """``state_hash`` of a state by its canonical bytes."""
+    return blake3(b"femtoclaw state v%d\x00" % FOLD_VERSION + raw).hexdigest()
 
 
 def decode_state(raw: bytes) -> State:

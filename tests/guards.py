@@ -139,6 +139,14 @@ GUARDS = (
         REPLAY + "test_appends_must_be_whole",
     ),
     Guard(
+        "I10",
+        "a snapshot counts only when the log has its hash",
+        "femtoclaw/restore.py",
+        "return record.prev == snapshot.head.link and event == StateHashed(FOLD_VERSION, snapshot.state_hash)",
+        "return record.prev == snapshot.head.link",
+        "tests/femtoclaw/test_boot.py::test_a_snapshot_that_the_log_does_not_vouch_for_is_not_trusted",
+    ),
+    Guard(
         "I6",
         "the brain was shown what the state says",
         "femtoclaw/replay.py",

@@ -22,7 +22,7 @@ from femtoclaw.restore import load_state
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
 from femtoclaw.snapshot import decode_snapshot, encode_snapshot
 from femtoclaw.sources import live
-from femtoclaw.state import State, state_hash
+from femtoclaw.state import FOLD_VERSION, State, state_hash
 from wal import LogError, read_log_directory
 from wal.directory import stopped_clean
 from wal.errors import LogFailedError, LogLockedError
@@ -131,8 +131,8 @@ def assert_next_start_works(home: Home) -> Started:
 
 
 def test_an_orderly_stop_leaves_a_clean_head_a_snapshot_and_its_reason(home: Home) -> None:
-    """The stop is the last event, the snapshot is the state at that very record, the checkpoint is as long as the log,
-    and the lock is free."""
+    """The stop is the last event, behind the hash of the state that the snapshot holds; the checkpoint is as long as the
+    log, and the lock is free."""
     started = start(home)
     submit(started)
     assert not read_slots(started.log.storage.read_slots()).clean
@@ -144,12 +144,13 @@ def test_an_orderly_stop_leaves_a_clean_head_a_snapshot_and_its_reason(home: Hom
     assert isinstance(last, events.RuntimeStopped)
     assert last.reason == "operator said so"
     reader = read_log_directory(home.log)
-    size, head = reader.size, reader.head_at(reader.size)
+    size, head = reader.size, reader.head_at(reader.size - 2)
     reader.close()
     found = decode_snapshot(snapshot_file(home).read_bytes())
     assert found is not None
-    assert found == (folded(home), head)
-    assert found[0].node.process is RuntimeState.TERMINATED
+    assert (found.head, found.state_hash) == (head, state_hash(found.state))
+    assert found.state.node.process is RuntimeState.IDLE
+    assert recorded(home)[-2] == events.StateHashed(FOLD_VERSION, found.state_hash)
     assert file(home, "checkpoints/latest").read_text().splitlines()[1] == str(size)
     with pytest.raises(UnavailableError):
         started.authority.perform(commands.StopRuntime("again"))
@@ -340,7 +341,7 @@ def test_a_good_snapshot_saves_the_fold(home: Home) -> None:
     scan = reader.scan
     reader.scan = lambda first=1, stop=None: read.append((first, stop)) or scan(first, stop)  # type: ignore
     state = load_state(reader)
-    assert read == [(reader.size + 1, reader.size + 1)]
+    assert read == [(reader.size - 1, reader.size + 1)]
     snapshot_file(home).unlink()
     assert load_state(reader) == state
     assert read[1:] == [(1, reader.size + 1)]
@@ -367,6 +368,18 @@ def test_a_snapshot_of_another_history_is_not_trusted(home: Home, move: Callable
     raw = encode_snapshot(foreign(home), move(head))
     assert decode_snapshot(raw) is not None
     snapshot_file(home).write_bytes(raw)
+    assert loaded(home) == folded(home)
+    assert assert_next_start_works(home).authority.state.node.policy.text == POLICY
+
+
+def test_a_snapshot_that_the_log_does_not_vouch_for_is_not_trusted(home: Home) -> None:
+    """The right index and link, well hashed, but with a policy that nobody adopted: the log says another hash."""
+    lived(home, NOT_A_MESSAGE)
+    found = decode_snapshot(snapshot_file(home).read_bytes())
+    assert found is not None
+    everything = found.state.node.policy._replace(text='@id("all") permit (principal, action, resource);')
+    forged = found.state._replace(node=found.state.node._replace(policy=everything))
+    snapshot_file(home).write_bytes(encode_snapshot(forged, found.head))
     assert loaded(home) == folded(home)
     assert assert_next_start_works(home).authority.state.node.policy.text == POLICY
 

@@ -39,6 +39,7 @@ def worked() -> Simulated:
     node.intent("shell", bin="echo", argv=["hello"])
     node.intent("shell", bin="sleep", argv=["1"])
     node.intent("fs.list", path=".")
+    node.authority.perform(commands.HashState())
     return node
 
 
@@ -99,6 +100,7 @@ FORGERIES = {
     "a configuration": (events.ConfigurationAdopted, 0, {"content": b"{}"}),
     "a manifest's digest": (events.ClawRegistered, 0, {"digest": "0" * 64}),
     "what the brain was shown": (events.InferenceReceived, 1, {"context_digest": "0" * 64}),
+    "a state's hash": (events.StateHashed, 0, {"state_hash": "0" * 64}),
     "a claw's status": (events.ExecutionFinished, 0, {"status": "magic"}),
 }
 
@@ -261,7 +263,7 @@ def test_state_and_snapshot_round_trip() -> None:
     state = node.state
     assert decode_state(encode_state(state)) == state
     raw = encode_snapshot(state, node.log.head)
-    assert decode_snapshot(raw) == (state, node.log.head)
+    assert decode_snapshot(raw) == (state, node.log.head, state_hash(state))
     for position in range(0, len(raw), 7):
         damaged = raw[:position] + bytes([raw[position] ^ 1]) + raw[position + 1 :]
         assert decode_snapshot(damaged) is None
