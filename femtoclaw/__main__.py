@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-GARBAGE_OBJECTS = 20_000
+GARBAGE_OBJECTS = 50_000
 """New containers between two looks for garbage: the interpreter's 700 makes it look hundreds of times while modules
 are loaded, which make next to none."""
 

@@ -5,8 +5,6 @@ The front door. Names are loaded on first use: a command that only needs an erro
 
 from __future__ import annotations
 
-from importlib import import_module
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wal.directory import create_log_directory, examine_directory, open_log_directory
@@ -67,6 +65,8 @@ def __getattr__(name: str) -> object:
     module = _WHERE.get(name)
     if module is None:
         raise AttributeError(f"module 'wal' has no attribute {name!r}")
+    from importlib import import_module
+
     value: object = getattr(import_module(f"wal.{module}"), name)
     globals()[name] = value
     return value

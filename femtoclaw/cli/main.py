@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import sys
 
 from femtoclaw.cli.options import read_plain
 from femtoclaw.cli.render import Output, error_body, error_text
@@ -21,8 +21,9 @@ def run(arguments: list[str]) -> int:
             parsed = parse(arguments)
         if parsed.command is None:
             raise UsageError("no command was given", expected="one of those in `femtoclaw --help`")
-        command = import_module(f"femtoclaw.cli.{parsed.module}")
-        code: int = getattr(command, parsed.command)(parsed, output)
+        module = f"femtoclaw.cli.{parsed.module}"
+        __import__(module)
+        code: int = getattr(sys.modules[module], parsed.command)(parsed, output)
     except (FemtoClawError, LogError) as error:
         return _tell(error, output)
     except KeyboardInterrupt:
