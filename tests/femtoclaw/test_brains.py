@@ -247,11 +247,39 @@ def test_a_dripping_server_cannot_outlast_the_total_time(
     """Bytes that keep each read alive do not keep the exchange alive, wherever in the answer they drip; and the time
     that is used up is not asked for again."""
     began = time.monotonic()
-    with pytest.raises(BrainError) as caught:
+    with pytest.raises(BrainError, match="total time is used up") as caught:
         peer.brain(drips(first, then), total_seconds=0.4, attempts=3, stream=streaming).think(CONTEXT)
     assert time.monotonic() - began < ENOUGH_SECONDS / 2
     assert (caught.value.code, len(peer.requests), peer.slept) == ("BRAIN_TIMEOUT", 1, [])
     assert KEY not in f"{caught.value} {caught.value!r}"
+
+
+def test_a_server_that_sips_cannot_outlast_the_total_time() -> None:
+    """It takes a long request in small pieces, so that every single write gets on: sending ends in time all the same."""
+    done = threading.Event()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+
+        def sip() -> None:
+            sock, _ = listening.accept()
+            with sock:
+                ends = time.monotonic() + 2 * ENOUGH_SECONDS
+                while time.monotonic() < ends and not done.wait(0.02) and sock.recv(1 << 17):
+                    pass
+
+        sipping = threading.Thread(target=sip, daemon=True)
+        sipping.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        brain = OpenAIBrain("m", Settings(base_url=url, total_seconds=0.8, attempts=1), KEY)
+        began = time.monotonic()
+        try:
+            with pytest.raises(BrainError) as caught:
+                brain.think(Context((Turn("user", "x" * 64_000_000),), ()))
+            assert (caught.value.code, time.monotonic() - began < ENOUGH_SECONDS / 2) == ("BRAIN_TIMEOUT", True)
+        finally:
+            done.set()
+            sipping.join(ENOUGH_SECONDS)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
