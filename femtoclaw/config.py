@@ -13,6 +13,7 @@ from typing import Any
 from blake3 import blake3
 
 from femtoclaw.errors import ConfigurationError
+from femtoclaw.settings import check_brain_name, check_brains, check_claw, check_plain
 
 STEPS_MAX = 1000
 CONCURRENCY_MAX = 1000
@@ -48,8 +49,11 @@ _CHOICES = {("runtime", "mode"): ("secure", "permissive", "development")}
 def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str]) -> dict[str, Any]:
     """The effective configuration: ``overrides`` over the embedded defaults.
 
-    Raises ConfigurationError naming the key for an unknown domain, key or claw, a wrong type or a value out of bounds.
+    Raises ConfigurationError naming the key for an unknown domain, key, claw or brain, a wrong type or a value out of
+    bounds. Its text never holds a value that is text: somebody may have pasted a secret in the wrong place.
     """
+    for domain, values in overrides.items():
+        check_plain(values, f"{where}: {domain}")
     effective = json.loads(json.dumps(EMBEDDED))
     for domain, values in overrides.items():
         if domain not in EMBEDDED:
@@ -78,20 +82,30 @@ def _set(effective: dict[str, Any], domain: str, key: str, value: Any, where: st
         raise ConfigurationError("value out of bounds", where=at, expected=f"1 to {bound}", found=value)
     choices = _CHOICES.get((domain, key))
     if choices is not None and value not in choices:
-        raise ConfigurationError("unknown value", where=at, expected=choices, found=value)
+        raise ConfigurationError("unknown value", where=at, expected=" or ".join(choices), found="another text")
     if isinstance(value, str) and not value:
         raise ConfigurationError("value is empty", where=at, expected="text")
+    if (domain, key) == ("runtime", "brain"):
+        check_brain_name(value, at)
+    if (domain, key) == ("runtime", "brains"):
+        check_brains(value, at)
     effective[domain][key] = value
 
 
 def _capability(name: str, value: Any, at: str, claws: frozenset[str]) -> dict[str, Any]:
     if name not in claws:
-        raise ConfigurationError("unknown claw", where=at, expected=sorted(claws), found=name)
-    if not isinstance(value, Mapping) or not set(value) <= {"enabled", "settings"}:
-        raise ConfigurationError("a claw has `enabled` and `settings`", where=at, found=sorted(value))
+        raise ConfigurationError("unknown claw", where=at, expected=", ".join(sorted(claws)))
+    if not isinstance(value, Mapping):
+        raise ConfigurationError("a claw's configuration is a table", where=at, found=type(value).__name__)
+    for key in value:
+        if key not in ("enabled", "settings"):
+            raise ConfigurationError("unknown configuration key", where=f"{at}.{key}", expected="enabled, settings")
     enabled, settings = value.get("enabled", False), value.get("settings", {})
-    if not isinstance(enabled, bool) or not isinstance(settings, Mapping):
-        raise ConfigurationError("wrong type", where=at, expected="enabled: boolean, settings: table")
+    if not isinstance(enabled, bool):
+        raise ConfigurationError("wrong type", where=f"{at}.enabled", expected="bool", found=type(enabled).__name__)
+    if not isinstance(settings, Mapping):
+        raise ConfigurationError("wrong type", where=f"{at}.settings", expected="table", found=type(settings).__name__)
+    check_claw(name, settings, f"{at}.settings")
     return {"enabled": enabled, "settings": dict(settings)}
 
 
@@ -99,10 +113,16 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
     """Read a TOML file's bytes. Raises ConfigurationError with the parser's line and column."""
     import tomllib
 
+    what = "configuration is not TOML"
     try:
         return tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError("configuration is not TOML", where=where, found=error) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(what, where=where, expected="UTF-8", found=f"a wrong byte at {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(what, where=where, found=error) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+        raise ConfigurationError(what, where=where, expected="numbers and nesting of usual size",
+                                 found=type(error).__name__) from None  # fmt: skip
 
 
 def canonical(effective: Mapping[str, Any]) -> bytes:

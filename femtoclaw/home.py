@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Any, NamedTuple
 
-from femtoclaw.errors import ConfigurationError, UnavailableError
+from femtoclaw.errors import ConfigurationError, UnavailableError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 CONFIG_BYTES_MAX = 1024 * 1024
 DIRECTORY_MODE = 0o700
+OTHERS_WRITE = 0o022
 PLACE_REMEDY = "check the path, its permissions and its mount"
+
+JOURNAL_BYTES_MAX = 1024 * 1024
+"""Size at which the boot journal becomes the old one, replacing the one before: twice this is the most they take."""
+
+JOURNAL_TEXT_MAX = 4096
+"""Characters kept of one text in a line of it."""
 
 
 class Home(NamedTuple):
@@ -53,6 +60,16 @@ class Home(NamedTuple):
         return os.path.join(self.path, "boot.journal")
 
     @property
+    def old_journal(self) -> str:
+        """The boot journal before this one."""
+        return os.path.join(self.path, "boot.journal.old")
+
+    @property
+    def unfinished(self) -> str:
+        """Stands here while ``init`` is at work: with it the home is none yet."""
+        return os.path.join(self.path, "init.unfinished")
+
+    @property
     def manifest_file(self) -> str:
         """What ``init`` provisioned, with hashes."""
         return os.path.join(self.path, "manifest.json")
@@ -63,8 +80,25 @@ class Home(NamedTuple):
 
 
 def locate(flag: str | None) -> Home:
-    """The home by flag, FEMTOCLAW_HOME, or ``~/.femtoclaw``, in this order."""
-    return Home(os.path.abspath(flag or os.environ.get("FEMTOCLAW_HOME") or os.path.expanduser("~/.femtoclaw")))
+    """The home by flag, FEMTOCLAW_HOME, or ``~/.femtoclaw``, in this order.
+
+    Raises UsageError for an empty name, which is a variable that was not set more often than a wish, and for a
+    relative one where the working directory is gone.
+    """
+    named = flag if flag is not None else os.environ.get("FEMTOCLAW_HOME")
+    where = "--home" if flag is not None else "FEMTOCLAW_HOME"
+    if named == "":
+        raise UsageError("the home has no name", where=where, expected="a directory", found="an empty text",
+                         remedy=f"name a directory, or leave {where} out for ~/.femtoclaw")  # fmt: skip
+    path = named if named is not None else os.path.expanduser("~/.femtoclaw")
+    if path.startswith("~") and named is None:
+        raise UsageError("this user has no home directory", expected="--home, FEMTOCLAW_HOME or HOME")
+    try:
+        return Home(os.path.abspath(path))
+    except FileNotFoundError:
+        raise UsageError(
+            "the working directory is gone", where=where, expected="an absolute path", found=path
+        ) from None
 
 
 def require(home: Home) -> None:
@@ -83,6 +117,11 @@ def require(home: Home) -> None:
         raise UnavailableError(
             "the home cannot be read", where=home.path, found=error.strerror, remedy=PLACE_REMEDY
         ) from error
+    if os.path.lexists(home.unfinished):
+        raise ConfigurationError(
+            "`init` has not finished here", where=home.path, expected="a home that `init` finished",
+            found=os.path.basename(home.unfinished), remedy="run `femtoclaw init` again: it begins anew",
+        )  # fmt: skip
     if not os.path.exists(home.log) or not os.path.exists(home.config_file):
         missing = home.log if not os.path.exists(home.log) else home.config_file
         raise ConfigurationError(
@@ -97,8 +136,8 @@ def require(home: Home) -> None:
 def check_permissions(home: Home) -> None:
     """Refuse a home or configuration that others may write, or a log or key that others may even read (DEPLOY-4.2)."""
     forbidden = {
-        home.path: 0o022,
-        home.config_file: 0o022,
+        home.path: OTHERS_WRITE,
+        home.config_file: OTHERS_WRITE,
         home.log: 0o077,
         os.path.join(home.log, "data", "data.mdb"): 0o077,
         home.key_file: 0o077,
@@ -136,7 +175,20 @@ def read_bounded(path: str, limit: int = CONFIG_BYTES_MAX) -> bytes:
 
 
 def effective_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]:
-    """The configuration on disk, resolved. Raises ConfigurationError."""
+    """The configuration on disk, resolved. Raises ConfigurationError, also when the workspace that it names is not
+    there: no claw could run."""
+    effective = resolved_configuration(home, claws)
+    workspace = home.inside(effective["security"]["workspace"])
+    if not os.path.isdir(workspace):
+        raise ConfigurationError(
+            "the workspace is not there", where=f"{home.config_file}: security.workspace",
+            expected=f"a directory: {workspace}", found="no directory", remedy=f"make it (`mkdir {workspace}`), or name another",
+        )  # fmt: skip
+    return effective
+
+
+def resolved_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]:
+    """The configuration on disk over its defaults, whatever it names. Raises ConfigurationError."""
     from femtoclaw import config
 
     overrides = config.parse_toml(read_bounded(home.config_file), home.config_file)
@@ -146,7 +198,7 @@ def effective_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]
 def policy_text(home: Home, effective: dict[str, Any]) -> str:
     """The policy file's text. Raises ConfigurationError when others may write it, or as ``read_text`` does."""
     path = home.inside(effective["policy"]["file"])
-    check_mode(path, 0o022)
+    check_mode(path, OTHERS_WRITE)
     return read_text(path)
 
 
@@ -155,23 +207,50 @@ def read_text(path: str) -> str:
     try:
         return read_bounded(path).decode()
     except UnicodeDecodeError as error:
-        raise ConfigurationError("file is not UTF-8", where=path, found=error) from error
+        found = f"a wrong byte at {error.start}"
+        raise ConfigurationError("file is not UTF-8", where=path, expected="UTF-8", found=found) from None
 
 
 def journal(home: Home, wall_ns: int, event: str, **fields: object) -> None:
-    """Append one line to the boot journal. A journal that cannot be written never stops a start: the error shows."""
+    """Append one line to the boot journal, which with the old one stays within twice ``JOURNAL_BYTES_MAX`` (I11).
+
+    A journal that cannot be written never stops a start: the error shows.
+    """
     import json
 
-    line = json.dumps({"time_ns": wall_ns, "event": event, **fields}, sort_keys=True, default=str)
+    texts = {name: str(value)[:JOURNAL_TEXT_MAX] if isinstance(value, str) else value for name, value in fields.items()}
+    line = json.dumps({"time_ns": wall_ns, "event": event, **texts}, sort_keys=True, default=str).encode() + b"\n"
     try:
-        fd = os.open(home.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _append(home, line)
     except OSError:
         import sys
 
         print(f"femtoclaw: boot journal cannot be written: {home.journal}", file=sys.stderr)
-        return
-    with os.fdopen(fd, "a") as file:
-        file.write(line + "\n")
+
+
+def _append(home: Home, line: bytes) -> None:
+    import fcntl
+
+    while True:
+        fd = os.open(home.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            status = os.fstat(fd)
+            if status.st_size + len(line) <= JOURNAL_BYTES_MAX or not stat.S_ISREG(status.st_mode):
+                os.write(fd, line)
+                return
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if names(home.journal, fd):  # whoever waited finds it done: renaming again would lose the old journal
+                os.replace(home.journal, home.old_journal)
+        finally:
+            os.close(fd)
+
+
+def names(path: str, fd: int) -> bool:
+    """True when the path still leads to the open file."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def claw_names(manifests: tuple[Manifest, ...]) -> frozenset[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.home import Home, read_bounded
+from wal.errors import LogError
 from wal.note import Ed25519Signer, PublicKey, Signer
+
+SEED_BYTES = 32
 
 
 def load_signer(home: Home) -> Signer:
@@ -15,7 +18,7 @@ def load_signer(home: Home) -> Signer:
         seed = bytes.fromhex(text)
     except ValueError:
         seed = b""
-    if len(seed) != 32:
+    if len(seed) != SEED_BYTES:
         raise ConfigurationError(
             "node key is malformed", where=home.key_file, expected="64 hex digits", found="other bytes"
         )
@@ -34,10 +37,22 @@ def load_public_key(path: str) -> PublicKey:
 
 
 def parse_public_key(text: str, where: str) -> PublicKey:
-    """A verifier key from text ``name+hash+base64``. Raises ConfigurationError."""
+    """A verifier key from text ``name+hash+base64``. Raises ConfigurationError, whose text holds nothing of ``text``:
+    what stands where a public key belongs may be a private one."""
     try:
         return PublicKey.parse(text)
-    except (ValueError, Exception) as error:
+    except (LogError, ValueError):
         raise ConfigurationError(
-            "not a public key", where=where, expected="name+hash+base64, as in keys/node.pub", found=error
-        ) from error
+            "not a public key", where=where, expected="name+hash+base64, as in keys/node.pub", found=_shape(text)
+        ) from None
+
+
+def _shape(text: str) -> str:
+    """What a text that is no public key looks like, without a character of it."""
+    if not text:
+        return "nothing"
+    try:
+        private = len(bytes.fromhex(text)) == SEED_BYTES
+    except ValueError:
+        private = False
+    return "64 hex digits, which is the form of a private key" if private else "another text"

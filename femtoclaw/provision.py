@@ -1,4 +1,4 @@
-"""``init``: make a node's home whole or not at all. Built beside the target and renamed into place."""
+"""``init``: make a node's home, whole or recognisably unfinished (``femtoclaw.place``)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from femtoclaw import commands, config
 from femtoclaw.authority import Authority
 from femtoclaw.claws import SHIPPED
 from femtoclaw.errors import ConfigurationError, UnavailableError
-from femtoclaw.home import DIRECTORY_MODE, PLACE_REMEDY, Home, claw_names, effective_configuration, policy_text
+from femtoclaw.home import (
+    DIRECTORY_MODE,
+    PLACE_REMEDY,
+    Home,
+    claw_names,
+    effective_configuration,
+    policy_text,
+    resolved_configuration,
+)
+from femtoclaw.place import unfinished
 from femtoclaw.policy import engine_version
+from femtoclaw.settings import check_path
 from femtoclaw.sources import Sources
 from femtoclaw.state import EMPTY
 from femtoclaw.version import VERSION
 from wal import Genesis, create_log_directory, open_log_directory
+from wal.durable_file import sync_folder
 from wal.note import Ed25519Signer, Signer
 
 ENABLE_HELP = """\
@@ -41,51 +52,40 @@ workspace = "workspace"
 def initialize(
     home: Home, *, enable: list[str], binaries: list[str], policy: str, operator: str, sources: Sources
 ) -> dict[str, Any]:
-    """Provision a node and return its manifest: the six artifacts with their hashes (DEPLOY-2.1).
+    """Provision a node in a new or an empty directory; return its manifest: the six artifacts with their hashes
+    (DEPLOY-2.1). Missing parents are made for their owner alone.
 
     Raises ConfigurationError when something is there already or an input is wrong, UnavailableError when the place
-    cannot be written. Nothing is left behind then.
+    cannot be written. Nothing is left behind then, except parents; what a crash leaves, the next call removes.
     """
-    _refuse_existing(home)
-    import shutil
-    import tempfile
-
-    new: Home | None = None
+    _check_inputs(enable, binaries, sources)
+    place = Home(os.path.realpath(home.path))
     try:
-        os.makedirs(os.path.dirname(home.path), exist_ok=True)
-        # A name of its own, not one derived from the home's: what stands beside a home is not ours to remove.
-        new = Home(tempfile.mkdtemp(prefix=f".{os.path.basename(home.path)}.", dir=os.path.dirname(home.path)))
-        manifest = _build(new, enable, binaries, policy, operator, sources)
-        if os.path.isdir(home.path):
-            os.rmdir(home.path)
-        os.rename(new.path, home.path)
-        _sync(os.path.dirname(home.path))
+        with unfinished(place):
+            manifest = _build(place, enable, binaries, policy, operator, sources)
     except OSError as error:
         raise UnavailableError(
             "the home cannot be made", where=home.path, found=error.strerror, remedy=PLACE_REMEDY
         ) from error
-    finally:
-        if new is not None:
-            shutil.rmtree(new.path, ignore_errors=True)
     return manifest | {"home": home.path}
 
 
-def _refuse_existing(home: Home) -> None:
-    try:
-        occupied = bool(os.listdir(home.path))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UnavailableError(
-            "the home cannot be read", where=home.path, found=error.strerror, remedy=PLACE_REMEDY
-        ) from error
-    if occupied:
+def _check_inputs(enable: list[str], binaries: list[str], sources: Sources) -> None:
+    known = claw_names(SHIPPED)
+    for name in enable:
+        if name not in known:
+            raise ConfigurationError("unknown claw", where="--enable", expected=", ".join(sorted(known)), found=name)
+    for path in binaries:
+        check_path(path, "--binary")
+        if not os.path.isfile(path) or not os.access(path, os.X_OK):
+            raise ConfigurationError(
+                "no such program", where="--binary", expected="a file that may be executed", found=path
+            )
+    if sources.wall_ns() < 0:
         raise ConfigurationError(
-            "there is something here already",
-            where=home.path,
-            expected="no directory, or an empty one",
-            remedy="choose another --home; `init` never changes an existing node",
-        )
+            "the clock is before 1970", where="the machine's clock", expected="a time that a record can hold",
+            remedy="set the clock; what a node records is dated",
+        )  # fmt: skip
 
 
 def _build(
@@ -99,10 +99,12 @@ def _build(
     _write(os.path.join(home.path, "policy.cedar"), policy.encode())
     _write(home.key_file, seed.hex().encode() + b"\n")
     _write(home.public_key_file, signer.public.vkey().encode() + b"\n", 0o644)
-    effective = effective_configuration(home, claw_names(SHIPPED))
+    effective = resolved_configuration(home, claw_names(SHIPPED))
     os.mkdir(home.inside(effective["security"]["workspace"]), DIRECTORY_MODE)
     manifest = reprovision(home, home.log, Genesis(origin, signer.public, nonce), signer, operator, sources)
     _write(home.manifest_file, json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n")
+    sync_folder(os.path.dirname(home.key_file))
+    sync_folder(home.path)
     return manifest
 
 
@@ -129,18 +131,20 @@ def reprovision(
 
 
 def write_public_key(home: Home, vkey: str) -> None:
-    """Replace the public key file (a new log has a new key name)."""
-    os.unlink(home.public_key_file)
-    _write(home.public_key_file, vkey.encode() + b"\n", 0o644)
+    """Replace the public key file (a new log has a new key name): at any moment the old one or the new one is there."""
+    folder, name = os.path.split(home.public_key_file)
+    temporary = os.path.join(folder, f".new-{name}")
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    _write(temporary, vkey.encode() + b"\n", 0o644)
+    os.replace(temporary, home.public_key_file)
+    sync_folder(folder)
 
 
 def _capabilities(enable: list[str], binaries: list[str]) -> str:
     """The TOML for the claws that are enabled from the beginning."""
-    known = claw_names(SHIPPED)
     lines: list[str] = []
     for name in dict.fromkeys(enable):
-        if name not in known:
-            raise ConfigurationError("unknown claw", where="--enable", expected=", ".join(sorted(known)), found=name)
         lines.append(f'\n[capabilities."{name}"]\nenabled = true')
         if name == "shell":
             lines.append(f"settings = {{ binaries = {json.dumps(binaries)} }}")
@@ -190,11 +194,3 @@ def _write(path: str, raw: bytes, mode: int = 0o600) -> None:
         file.write(raw)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

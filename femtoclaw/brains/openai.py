@@ -98,7 +98,7 @@ def read_settings(raw: Mapping[str, Any]) -> Settings:
                 "wrong brain setting",
                 where=f"runtime.brains.openai.{key}",
                 expected=type(default).__name__ + (f", {low} to {high}" if key in _BOUNDS else ""),
-                found=value,
+                found=value if good else type(value).__name__,  # a text may be a key that was meant for elsewhere
             )
         settings = settings._replace(**{key: value})
     if _endpoint(settings.base_url) is None:
@@ -160,7 +160,12 @@ class OpenAIBrain:
         if not model:
             raise ConfigurationError("the brain needs a model", where="--brain", expected="openai:MODEL")
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-            raise ConfigurationError("the brain's key cannot be sent", expected="printable ASCII without line breaks")
+            raise ConfigurationError(
+                "the brain's key cannot be sent",
+                where="FEMTOCLAW_OPENAI_API_KEY",
+                expected="printable ASCII without line breaks",
+                found="other characters",
+            )
         endpoint = _endpoint(settings.base_url)
         if endpoint is None:
             raise ConfigurationError("the brain's address cannot be used", where="runtime.brains.openai.base_url")

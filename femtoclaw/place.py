@@ -1,0 +1,156 @@
+"""The directory that becomes a home: made or found empty, marked while it is being filled, given back when that fails.
+
+A home is built where it will stand, for that may be a mounted volume or a folder whose parent is not ours to write. A
+marker stands in it from the first file to the last: with it no command takes the place for a home, and ``init`` begins
+anew there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+
+from femtoclaw.errors import ConfigurationError
+from femtoclaw.home import DIRECTORY_MODE, OTHERS_WRITE, Home, check_mode, names
+from wal.durable_file import sync_folder
+
+MADE = ("femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json")
+"""What ``init`` makes in a home, in any stage."""
+
+NOT_OURS = {"lost+found"}
+"""What a file system puts into an empty volume."""
+
+
+@contextlib.contextmanager
+def unfinished(home: Home) -> Iterator[None]:
+    """A new or empty directory, marked and locked; a home when the block ends well, as it was found when it does not.
+
+    What a crash leaves is removed when the next one begins. Raises ConfigurationError when something else is there, is
+    being made there, or others may write there and that cannot be changed; OSError when the place cannot be written.
+    """
+    made = _make_directory(home.path)
+    resumed = _refuse_occupied(home)
+    mode = _make_private(home.path)
+    marker = _take_over(home) if resumed else _mark(home)
+    try:
+        _remove_unfinished(home)
+        yield
+        os.unlink(home.unfinished)
+        sync_folder(home.path)
+    except BaseException:
+        _withdraw(home, made, mode)
+        raise
+    finally:
+        os.close(marker)
+
+
+def _make_directory(path: str) -> bool:
+    """Make a directory and its parents for the owner alone, whatever the umask. False when it is there already."""
+    if os.path.isdir(path):
+        return False
+    if os.path.lexists(path):
+        raise ConfigurationError("this is no directory", where=path, expected="a directory, or nothing", found="a file")
+    parent = os.path.dirname(path)
+    _make_directory(parent)
+    os.mkdir(path, DIRECTORY_MODE)
+    sync_folder(parent)
+    return True
+
+
+def _make_private(path: str) -> int | None:
+    """Take the rights of others to write from an existing directory; the mode it had, None when nothing changed."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if not mode & OTHERS_WRITE:
+        return None
+    try:
+        os.chmod(path, DIRECTORY_MODE)
+    except PermissionError:
+        check_mode(path, OTHERS_WRITE)
+    return mode
+
+
+def _refuse_occupied(home: Home) -> bool:
+    """Refuse a directory with something in it; True when that is what an ``init`` left that was cut."""
+    found = set(os.listdir(home.path)) - NOT_OURS
+    if os.path.basename(home.unfinished) in found:
+        return True
+    if found:
+        raise _occupied(home)
+    return False
+
+
+def _occupied(home: Home) -> ConfigurationError:
+    return ConfigurationError(
+        "there is something here already",
+        where=home.path,
+        expected="no directory, or an empty one",
+        remedy="choose another --home; `init` never changes an existing node",
+    )
+
+
+def _mark(home: Home) -> int:
+    """Put the marker up in an empty directory and lock it, which keeps a second ``init`` out."""
+    try:
+        fd = os.open(home.unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise _second(home) from None
+    _lock(home, fd)
+    if set(os.listdir(home.path)) - NOT_OURS != {os.path.basename(home.unfinished)}:
+        os.unlink(home.unfinished)  # another one began and finished since we looked
+        os.close(fd)
+        raise _occupied(home)
+    sync_folder(home.path)
+    return fd
+
+
+def _take_over(home: Home) -> int:
+    """Lock the marker that is there: whoever put it up is dead."""
+    try:
+        fd = os.open(home.unfinished, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _second(home) from None
+    _lock(home, fd)
+    return fd
+
+
+def _lock(home: Home, fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = names(home.unfinished, fd)
+    except BlockingIOError:
+        mine = False
+    if not mine:
+        os.close(fd)
+        raise _second(home)
+
+
+def _second(home: Home) -> ConfigurationError:
+    return ConfigurationError(
+        "another `init` is at work here", where=home.path, expected="one at a time", remedy="wait for it to end"
+    )
+
+
+def _remove_unfinished(home: Home) -> None:
+    """Remove what an ``init`` that was cut has made: the marker says that no node ever worked here."""
+    import shutil
+
+    for name in MADE:
+        path = os.path.join(home.path, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
+
+
+def _withdraw(home: Home, made: bool, mode: int | None) -> None:
+    """Leave the place as it was found, as far as it can be: what remains is an unfinished home and recognised as one."""
+    with contextlib.suppress(OSError):
+        _remove_unfinished(home)
+        os.unlink(home.unfinished)
+        if mode is not None:
+            os.chmod(home.path, mode)
+        if made:
+            os.rmdir(home.path)

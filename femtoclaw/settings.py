@@ -1,0 +1,125 @@
+"""What an operator may set for claws and brains: which keys exist, and what they may hold. Pure.
+
+A claw's manifest says what a caller may ask of it; this is what its node may allow it. Kept beside the manifests
+because their digests are in every log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from femtoclaw.errors import ConfigurationError
+
+DEPTH_MAX = 16
+"""Tables and lists inside each other; a dotted key of a hostile file could nest thousands."""
+
+INTEGER_BITS = 64
+PATH_BYTES_MAX = 4096
+BINARIES_MAX = 1024
+
+BRAINS = ("echo", "openai", "script")
+
+Check = Callable[[Any, str], None]
+"""Takes a value and where it stands; raises ConfigurationError, whose text never holds the value."""
+
+
+def check_plain(value: Any, at: str, depth: int = 0) -> None:
+    """Refuse what canonical JSON cannot hold, or no setting needs.
+
+    Raises ConfigurationError for dates, floats that are no number, integers over 64 bits, NUL characters, and more
+    than ``DEPTH_MAX`` levels.
+    """
+    if depth > DEPTH_MAX:
+        raise ConfigurationError("configuration is too deep", where=at[:PATH_BYTES_MAX], expected=f"<= {DEPTH_MAX}")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_plain(item, f"{at}.{key}" if at else str(key), depth + 1)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            check_plain(item, f"{at}[{number}]", depth + 1)
+    elif isinstance(value, bool):
+        return
+    elif isinstance(value, str):
+        if "\x00" in value:
+            raise ConfigurationError("text holds a NUL character", where=at, expected="text without it")
+    elif isinstance(value, int):
+        if value.bit_length() >= INTEGER_BITS:
+            raise ConfigurationError("integer is too large", where=at, expected=f"{INTEGER_BITS} bits", found="more")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigurationError("not a number", where=at, expected="a finite number", found="nan or infinity")
+    else:
+        raise ConfigurationError(
+            "wrong type", where=at, expected="text, number, boolean, list or table", found=type(value).__name__
+        )
+
+
+def check_path(value: Any, at: str) -> None:
+    """Refuse all but an absolute path of UTF-8 text."""
+    if not isinstance(value, str):
+        raise ConfigurationError("wrong type", where=at, expected="text: an absolute path", found=type(value).__name__)
+    if not value.startswith("/"):
+        raise ConfigurationError(
+            "path is not absolute", where=at, expected="a path that begins with /", found="another"
+        )
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError("path is not UTF-8", where=at, expected="UTF-8") from None
+    if size > PATH_BYTES_MAX:
+        raise ConfigurationError("path is too long", where=at, expected=f"<= {PATH_BYTES_MAX} bytes", found=size)
+
+
+def check_binaries(value: Any, at: str) -> None:
+    """Refuse all but a list of absolute paths."""
+    if not isinstance(value, list):
+        raise ConfigurationError(
+            "wrong type", where=at, expected="a list of absolute paths", found=type(value).__name__
+        )
+    if len(value) > BINARIES_MAX:
+        raise ConfigurationError("list is too long", where=at, expected=f"<= {BINARIES_MAX} paths", found=len(value))
+    for number, path in enumerate(value):
+        check_path(path, f"{at}[{number}]")
+
+
+CLAWS: dict[str, dict[str, Check]] = {"shell": {"binaries": check_binaries}}
+"""Settings by claw. A claw that is not here has none."""
+
+
+def check_claw(name: str, settings: Mapping[str, Any], at: str) -> None:
+    """Refuse a setting that the claw does not have, and a value that it cannot take. Raises ConfigurationError."""
+    known = CLAWS.get(name, {})
+    for key, value in settings.items():
+        if key not in known:
+            raise ConfigurationError(
+                "unknown claw setting", where=f"{at}.{key}", expected=", ".join(sorted(known)) or "no settings"
+            )
+        known[key](value, f"{at}.{key}")
+
+
+def check_brains(brains: Mapping[str, Any], at: str) -> None:
+    """Refuse settings of a brain that does not exist, or that it does not take. Raises ConfigurationError."""
+    for name, settings in brains.items():
+        where = f"{at}.{name}"
+        if name not in BRAINS:
+            raise ConfigurationError("unknown brain", where=where, expected=", ".join(BRAINS))
+        if not isinstance(settings, Mapping):
+            raise ConfigurationError("wrong type", where=where, expected="a table", found=type(settings).__name__)
+        if name == "openai":
+            from femtoclaw.brains.openai import read_settings
+
+            try:
+                read_settings(settings)
+            except ConfigurationError as error:
+                error.where = f"{at.removesuffix('runtime.brains')}{error.where}"
+                raise
+        elif settings:
+            raise ConfigurationError("unknown brain setting", where=f"{where}.{min(settings)}", expected="no settings")
+
+
+def check_brain_name(value: str, at: str) -> None:
+    """Refuse a default brain that does not exist. Raises ConfigurationError."""
+    if value.partition(":")[0] not in BRAINS:
+        raise ConfigurationError("unknown brain", where=at, expected="script:FILE, echo or openai:MODEL")

@@ -1,0 +1,284 @@
+"""``init`` at the places people have: new, empty, mounted, linked, not ours, cut in the middle, and twice at once."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from femtoclaw import boot
+from femtoclaw.errors import ConfigurationError, FemtoClawError, PolicyError
+from femtoclaw.home import Home, require
+from femtoclaw.place import MADE, unfinished
+from femtoclaw.provision import initialize, write_public_key
+from femtoclaw.sources import Sources, live
+from tests.cli.node import ROOT, START, environment
+
+POLICY = '@id("read") permit (principal, action == Action::"fs.read", resource);\n'
+SOURCES = live()
+NOBODY = 65534
+
+
+def init(path: Path, **changes: Any) -> dict[str, Any]:
+    wanted = {"enable": ["fs.read"], "binaries": [], "policy": POLICY, "operator": "tester", "sources": SOURCES}
+    return initialize(Home(str(path)), **(wanted | changes))
+
+
+def works(path: Path) -> None:
+    """It starts and stops, and nothing is in it but a home."""
+    boot.stop(boot.start(Home(str(path)), SOURCES), "done")
+    assert set(os.listdir(path)) - {"lost+found"} == {*MADE, "boot.journal"} - {"log.new"}
+
+
+def command(path: Path, *words: str) -> list[str]:
+    return [sys.executable, "-c", START, "--home", str(path), *words]
+
+
+def test_places_where_a_home_can_be_made(tmp_path: Path) -> None:
+    """Nothing, an empty directory, a link to one, a link to nothing, a volume with its own folder: each becomes a home."""
+    new, empty, target, link, dangling = (tmp_path / name for name in ("new", "empty", "target", "link", "dangling"))
+    empty.mkdir()
+    target.mkdir()
+    link.symlink_to(target)
+    dangling.symlink_to(tmp_path / "later")
+    volume = tmp_path / "volume"
+    (volume / "lost+found").mkdir(parents=True)
+    for place in (new, empty, link, dangling, volume):
+        before = place.stat().st_ino if place.is_dir() else None
+        made = init(place)
+        assert made["home"] == str(place)
+        assert before in (None, place.stat().st_ino)
+        works(place)
+    assert link.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "empty", "later", "link", "new", "target", "volume"]
+
+
+@pytest.mark.parametrize("kind", ["file", "occupied", "link to a file", "home"])
+def test_what_is_there_is_never_touched(tmp_path: Path, kind: str) -> None:
+    """A file, something of somebody's, and a node: refused, with mode, names and bytes as they were."""
+    place = tmp_path / "place"
+    if kind == "home":
+        init(place)
+    elif kind == "occupied":
+        place.mkdir(mode=0o777)
+        place.chmod(0o777)
+        (place / "keys").mkdir()
+        (place / "keys" / "mine").write_text("mine")
+    else:
+        (tmp_path / "file").write_text("mine")
+        place = tmp_path / "file" if kind == "file" else place
+        if kind != "file":
+            place.symlink_to(tmp_path / "file")
+
+    def seen() -> list[tuple[str, int, bytes]]:
+        return [(str(p), p.stat().st_mode, p.read_bytes() if p.is_file() else b"") for p in tmp_path.rglob("*")]
+
+    before = seen()
+    with pytest.raises(ConfigurationError):
+        init(place)
+    assert seen() == before
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_init_that_fails_leaves_the_place_as_it_was(tmp_path: Path, existing: bool) -> None:
+    """A policy that does not parse is found late: what was built by then is gone."""
+    place = tmp_path / "place"
+    if existing:
+        place.mkdir()
+        place.chmod(0o775)
+    with pytest.raises(PolicyError):
+        init(place, policy="permit (")
+    assert place.exists() == existing
+    if existing:
+        assert os.listdir(place) == []
+        assert stat.S_IMODE(place.stat().st_mode) == 0o775
+    init(place)
+    works(place)
+
+
+def test_parents_are_made_for_their_owner_alone(tmp_path: Path) -> None:
+    """Whatever the umask: with 000 no part of a new path, and nothing in the home, is open to others."""
+    done = subprocess.run(
+        ["sh", "-c", 'umask 000; exec "$@"', "sh", *command(tmp_path / "a" / "b" / "home", "init", "--json")],
+        capture_output=True, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for path in tmp_path.rglob("*"):
+        allowed = 0o644 if path.name == "node.pub" else 0o700
+        assert stat.S_IMODE(path.stat().st_mode) & ~allowed == 0, path
+    boot.stop(boot.start(Home(str(tmp_path / "a" / "b" / "home")), SOURCES), "done")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to become another user")
+def test_a_directory_of_ours_below_one_that_is_not(tmp_path: Path) -> None:
+    """Somebody may write in their directory and not beside it."""
+    parent = Path("/var/tmp") / f"femtoclaw-provision-{os.getpid()}"
+    home = parent / "home"
+    home.mkdir(parents=True)
+    try:
+        os.chown(home, NOBODY, NOBODY)
+        parent.chmod(0o755)
+        script = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.femtoclaw.test_provision import init, works, Path
+init(Path({str(tmp_path / "first")!r})); works(Path({str(tmp_path / "first")!r}))  # what Python loads, nobody may not read
+os.setgid({NOBODY}); os.setuid({NOBODY})
+assert not os.access({str(parent)!r}, os.W_OK)
+init(Path({str(home)!r})); works(Path({str(home)!r}))
+"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment(), check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        assert {entry.stat().st_uid for entry in home.rglob("*")} == {NOBODY}
+    finally:
+        shutil.rmtree(parent)
+
+
+def test_an_empty_mounted_volume(tmp_path: Path) -> None:
+    """A mount point can neither be removed nor renamed over: the home is made inside of it."""
+    place = tmp_path / "volume"
+    place.mkdir()
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here")
+    words, status = (shlex.join(command(place, *words)) for words in (["init", "--json"], ["status"]))
+    script = f"mount -t tmpfs -o size=40m,mode=0777 none {place} || exit 77; {words} && {status}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, env=environment(), check=False)
+    if done.returncode == 77 or b"unshare" in done.stderr:
+        pytest.skip("this process may not mount a file system")
+    assert done.returncode == 0, done.stderr
+    assert b"last_stop" in done.stdout
+
+
+def test_an_init_that_is_killed_is_recognised_and_begins_anew(tmp_path: Path, seed: int) -> None:
+    """``kill -9`` at any moment: no command takes what is there for a home, and the next ``init`` makes one of it."""
+    seen = set()
+    for number in range(6):
+        place = tmp_path / f"home{number}"
+        wanted = [place / "init.unfinished", place / "keys" / "node.key", place / "log.new" / "data",
+                  place / "log" / "data", place / "workspace", place / "policy.cedar"][number]  # fmt: skip
+        child = subprocess.Popen(
+            command(place, "init", "--json"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
+        )
+        deadline = time.monotonic() + 20
+        while not wanted.exists() and child.poll() is None and time.monotonic() < deadline:
+            pass
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        if (place / "init.unfinished").exists():
+            seen.add("cut")
+            with pytest.raises(ConfigurationError, match="init"):
+                require(Home(str(place)))
+            init(place)
+        elif not (place / "manifest.json").exists():
+            init(place)
+        works(place)
+    assert seen == {"cut"}, f"no kill met an init at work (seed {seed})"
+
+
+def test_two_inits_at_once_make_one_node(tmp_path: Path) -> None:
+    """One makes the home; the others are refused and take nothing of it away."""
+    for number in range(8):
+        place = tmp_path / f"home{number}"
+        place.mkdir()
+        outcomes: list[object] = []
+
+        def one(place: Path = place, outcomes: list[object] = outcomes) -> None:
+            try:
+                outcomes.append(init(place)["runtime_id"])
+            except FemtoClawError as error:
+                outcomes.append(type(error))
+
+        threads = [threading.Thread(target=one) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert outcomes.count(ConfigurationError) == 2, outcomes
+        works(place)
+
+
+def test_a_marker_of_a_living_init_is_not_taken_over(tmp_path: Path) -> None:
+    """While one is at work another is refused, and finds nothing to remove."""
+    place = Home(str(tmp_path / "home"))
+    with unfinished(place):
+        (tmp_path / "home" / "workspace").mkdir()
+        with pytest.raises(ConfigurationError, match="at work"):
+            init(tmp_path / "home")
+        assert (tmp_path / "home" / "workspace").is_dir()
+    assert os.listdir(place.path) == ["workspace"]
+
+
+def test_the_last_things_made_durable_are_the_keys_the_home_and_its_name(tmp_path: Path) -> None:
+    """By the system calls: after the last file is written its folders are synced, and the marker goes after that."""
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    trace = tmp_path / "trace"
+    words = ["strace", "-f", "-y", "-o", str(trace), "-e", "trace=fsync,fdatasync,unlink,unlinkat,openat,mkdir"]
+    done = subprocess.run(
+        [*words, *command(tmp_path / "new" / "home", "init", "--json")], capture_output=True, env=environment(),
+        check=False,
+    )  # fmt: skip
+    if done.returncode != 0 and b"ptrace" in done.stderr:
+        pytest.skip("this process may not trace another")
+    lines = trace.read_text().splitlines()
+    home = str(tmp_path / "new" / "home")
+
+    def last(*parts: str) -> int:
+        return max(number for number, line in enumerate(lines) if all(part in line for part in parts))
+
+    written = last("fsync", f"<{home}/manifest.json>")
+    marker = last("unlink", "init.unfinished")
+    synced = [number for number, line in enumerate(lines) if "fsync" in line and f"<{home}>" in line]
+    assert written < last("fsync", f"<{home}/keys>") < marker
+    assert any(written < number < marker for number in synced)
+    assert max(synced) > marker
+    for folder in (tmp_path, tmp_path / "new"):
+        assert last("fsync", f"<{folder}>") < written
+
+
+def test_the_public_key_file_is_never_missing(tmp_path: Path) -> None:
+    """While it is replaced again and again a reader always finds one whole key."""
+    init(tmp_path / "home")
+    home = Home(str(tmp_path / "home"))
+    first = Path(home.public_key_file).read_text()
+    ended = threading.Event()
+
+    def replace() -> None:
+        for number in range(200):
+            write_public_key(home, ("a" * len(first) if number % 2 else first).strip())
+        ended.set()
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    keys = {first.strip(), ("a" * len(first)).strip()}
+    while not ended.is_set():
+        assert Path(home.public_key_file).read_text().strip() in keys
+    writer.join()
+    assert stat.S_IMODE(os.stat(home.public_key_file).st_mode) == 0o644
+    assert sorted(os.listdir(tmp_path / "home" / "keys")) == ["node.key", "node.pub"]
+
+
+@pytest.mark.parametrize("binary", ["echo", "/no/such", "/bin", "/etc/passwd", "", "/bin/\udcff"])
+def test_a_program_that_cannot_be_run_is_refused(tmp_path: Path, binary: str) -> None:
+    """Not absolute, not there, a folder, not to be executed, not UTF-8: told before anything is made."""
+    with pytest.raises(ConfigurationError) as caught:
+        init(tmp_path / "home", enable=["shell"], binaries=["/bin/sh", binary])
+    assert caught.value.where == "--binary"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_clock_before_1970_is_refused(tmp_path: Path) -> None:
+    """A record cannot hold its time."""
+    with pytest.raises(ConfigurationError, match="clock"):
+        init(tmp_path / "home", sources=Sources(lambda: -1, SOURCES.elapsed_ns, SOURCES.new_id))
+    assert os.listdir(tmp_path) == []
