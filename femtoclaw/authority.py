@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from femtoclaw import commands
 from femtoclaw.apply import fold
 from femtoclaw.commands import Command
 from femtoclaw.decide import decide
@@ -21,7 +22,7 @@ from femtoclaw.event_codec import encode
 from femtoclaw.events import Event
 from femtoclaw.state import State
 from wal import Log, Receipt
-from wal.errors import BoundError
+from wal.errors import BoundError, LogFullError
 from wal.writer import Ticket
 
 
@@ -33,6 +34,9 @@ class Recorded(NamedTuple):
     state: State
     before: State
 
+
+_NEW_WORK = (commands.StartRun, commands.SubmitIntent, commands.RecordInference)
+"""What may lead to an effect, whose result must still find room afterwards."""
 
 Observer = Callable[[Recorded], None]
 
@@ -73,8 +77,11 @@ class Authority:
         """Decide, record durably, and return.
 
         Raises UnavailableError (stopped or failed before; nothing recorded), the errors of ``decide`` (nothing
-        recorded), LogFullError (nothing recorded; the authority stops) or LogFailedError (outcome unknown; it stops).
+        recorded), LogFullError (nothing recorded; new work is refused while there is room only to finish what was
+        begun, and when there is none at all the authority stops) or LogFailedError (outcome unknown; it stops).
         """
+        if isinstance(command, _NEW_WORK) and self._log.storage.room() <= 0:
+            raise LogFullError("no room for new work: what is left is kept to finish what was begun")
         with self._lock:
             if self._refusal is not None:
                 raise UnavailableError("the authority has stopped", found=self._refusal)

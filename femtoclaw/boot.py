@@ -78,6 +78,11 @@ def start(home: Home, sources: Sources) -> Started:
     except FemtoClawError as error:
         # The operator's files are wrong, the log is not: leave it closed in order, with the reason in it.
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
+        told = commands.RecordError(
+            sources.new_id(), error.category.value, error.severity.value, error.code, "boot", error.what
+        )
+        with contextlib.suppress(FemtoClawError, LogError):
+            authority.perform(told)
         stop(Started(home, sources, log, authority, examination, (), (), ()), f"start failed: {error.code}")
         raise
     except BaseException:

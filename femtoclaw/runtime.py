@@ -14,14 +14,22 @@ from typing import Any, NamedTuple
 from femtoclaw import brains, commands, events
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.context import context_digest
-from femtoclaw.errors import BrainError, CapabilityError, SecurityError, UnavailableError
+from femtoclaw.errors import (
+    BrainError,
+    CapabilityError,
+    Category,
+    FemtoClawError,
+    SecurityError,
+    Severity,
+    UnavailableError,
+)
 from femtoclaw.gate import Gate
 from femtoclaw.isolation import Outcome
 from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import UNKNOWN
 from femtoclaw.sources import Sources
 from femtoclaw.state import State
-from wal import Log
+from wal import Log, LogError
 
 RAW_BYTES_MAX = 512 * 1024
 """A brain's raw answer; a longer one is refused unrecorded, except for its size."""
@@ -32,6 +40,16 @@ RESULT_INLINE_BYTES_MAX = 64 * 1024
 INPUT_BYTES_MAX = 256 * 1024
 
 Listener = Callable[[Recorded], None]
+
+
+class ResultLostError(FemtoClawError):
+    """An effect may have happened and its result is not recorded; the next start closes it as OUTCOME_UNKNOWN."""
+
+    category = Category.RUNTIME
+    severity = Severity.CRITICAL
+    code = "RESULT_NOT_RECORDED"
+    exit_code = 5
+    default_remedy = "look at what the claw did before you repeat it; the next start records its outcome as unknown"
 
 
 class StepResult(NamedTuple):
@@ -143,7 +161,7 @@ class Runtime:
             grant = self._gate.grant(recorded)
             outcome = self._gate.dispatch(grant, manifest, json.loads(validated.args), settings)
         except SecurityError as error:
-            self._authority.contain(f"security: {error.what}")
+            self._contain(error)
             raise
         except OutcomeUnknownError as error:
             outcome = without_result(UNKNOWN, "EnvironmentError", error.what)
@@ -151,7 +169,24 @@ class Runtime:
             outcome = without_result("unavailable", "EnvironmentError", error.what)
         except Exception as error:  # a defect of ours: the claw may or may not have run, and that is what is recorded
             outcome = without_result(UNKNOWN, "EnvironmentError", f"the isolation failed: {type(error).__name__}")
-        return self._perform(self._outcome_command(started.execution_id, outcome))
+        try:
+            return self._perform(self._outcome_command(started.execution_id, outcome))
+        except (LogError, UnavailableError) as error:
+            raise ResultLostError(
+                "the claw was reached, but what it did could not be recorded", where=f"execution {started.execution_id}",
+                found=error,
+            ) from error  # fmt: skip
+
+    def _contain(self, error: SecurityError) -> None:
+        """Record a breach of the gate's own rules, and take no command any more."""
+        told = commands.RecordError(
+            self._sources.new_id(), error.category.value, error.severity.value, error.code, "gate", error.what
+        )
+        try:
+            self._authority.perform(told)
+        except (FemtoClawError, LogError):
+            pass  # the breach itself is what must be raised
+        self._authority.contain(f"security: {error.what}")
 
     def _outcome_command(self, execution_id: str, outcome: Outcome) -> commands.RecordOutcome:
         result, blob = b"", ""

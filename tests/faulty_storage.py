@@ -70,6 +70,9 @@ class FaultyStorage:
     def put_file(self, name: str, raw: bytes) -> None:
         self._change("put_file", lambda: self.inner.put_file(name, raw))
 
+    def room(self) -> int:
+        return self.inner.room()
+
     @property
     def name(self) -> str:
         return self.inner.name

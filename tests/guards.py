@@ -203,6 +203,14 @@ GUARDS = (
         RECOVERY + "test_a_damaged_tail_is_not_cut_when_a_damaged_slot_may_have_promised_it",
     ),
     Guard(
+        "I1",
+        "an effect is begun only with room for its result",
+        "femtoclaw/authority.py",
+        "if isinstance(command, _NEW_WORK) and self._log.storage.room() <= 0:",
+        "if False:",
+        LOOP + "test_room_for_results_is_kept_and_new_work_refused",
+    ),
+    Guard(
         "I4",
         "what builds upon a refused append is refused",
         "wal/writer.py",

@@ -38,6 +38,9 @@ MAP_BYTES_DEFAULT = 64 * 1024 * 1024 * 1024
 DISK_RESERVE_BYTES = 16 * 1024 * 1024
 """Free space below which appends are refused, so that recovery and reads always have room."""
 
+FINISH_RESERVE_BYTES = 8 * 1024 * 1024
+"""Room kept for finishing what was begun, or a quarter of the map when that is less: see ``Storage.room``."""
+
 READ_CHUNK_RECORDS = 1024
 """Records read in one LMDB transaction: long readers would pin old pages (pitfall 10)."""
 

@@ -34,12 +34,14 @@ from wal.errors import (
     LogUnavailableError,
     StoreUnreadableError,
 )
-from wal.limits import DISK_RESERVE_BYTES, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
+from wal.limits import DISK_RESERVE_BYTES, FINISH_RESERVE_BYTES, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
 
 _LMDB_DATA_FORMAT = 0
 """py-lmdb's name for the LMDB 0.9 file format: passed explicitly, so that an environment variable cannot change it."""
 
 _KEY_BYTES = 8
+PAGES_PER_COMMIT = 4
+"""Pages that a commit takes beside its records, about: the path to the last leaf is written anew each time."""
 _Identity = tuple[int, int]
 
 
@@ -59,6 +61,7 @@ class LmdbStorage:
         self._env: lmdb.Environment | None = None
         self._data = os.path.join(path, "data")
         self._unreserved = 0
+        self._room = self._room_asked = 0
         self._last = -1
         self._times = (0, 0)
         self._committed = False
@@ -183,11 +186,24 @@ class LmdbStorage:
             )
         self._unreserved = DISK_RESERVE_BYTES // 4
 
+    def room(self) -> int:
+        # Asked of LMDB and the disk again only after an eighth of the last answer was written.
+        if self._room <= self._room_asked - (self._room_asked >> 3):
+            environment = self._environment()
+            known = environment.info()
+            used = (known["last_pgno"] + 1) * environment.stat()["psize"]
+            disk = os.fstatvfs(self._lock_fd)
+            free = min(known["map_size"] - used, disk.f_bavail * disk.f_frsize - DISK_RESERVE_BYTES)
+            self._room = self._room_asked = free - min(FINISH_RESERVE_BYTES, known["map_size"] // 4)
+        return self._room
+
     def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
         self._guard()
         if not frames:
             return
-        self._reserve(sum(len(raw) for _, raw in frames))
+        size = sum(len(raw) for _, raw in frames)
+        self._room -= 2 * size + PAGES_PER_COMMIT * 4096
+        self._reserve(size)
         assert self._env is not None
         first = frames[0][0]
         if [index for index, _ in frames] != list(range(first, first + len(frames))):

@@ -38,6 +38,9 @@ class MemoryStorage:
                 )
         self.records.update(frames)
 
+    def room(self) -> int:
+        return 1 << 62
+
     def get(self, index: int) -> bytes | None:
         return self.records.get(index)
 

@@ -29,6 +29,10 @@ class Storage(Protocol):
         Raises LogFullError when there is no room; then nothing was written and the storage stays usable.
         """
 
+    def room(self) -> int:
+        """Bytes left for new work, about; 0 or less when only ``FINISH_RESERVE_BYTES`` are left to finish what was
+        begun. Appends go on until there is no room at all."""
+
     def get(self, index: int) -> bytes | None:
         """The frame stored at ``index``, unverified."""
 

@@ -17,6 +17,7 @@ from femtoclaw.home import claw_names
 from femtoclaw.isolation import Outcome
 from femtoclaw.manifest import Manifest
 from femtoclaw.policy import engine_version
+from femtoclaw.restore import fold_records
 from femtoclaw.runtime import Runtime
 from femtoclaw.sources import Sources, scripted
 from femtoclaw.state import EMPTY, State
@@ -97,6 +98,10 @@ class Simulated:
     @property
     def state(self) -> State:
         return self.authority.state
+
+    def log_state(self) -> State:
+        """What the log alone says."""
+        return fold_records(EMPTY, self.log.scan())
 
     def intent(self, tool: str, **args: Any) -> Any:
         return self.runtime.intent(json.dumps({"tool_call": {"tool": tool, "args": args}}).encode())

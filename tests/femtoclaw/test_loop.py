@@ -19,7 +19,7 @@ from femtoclaw.gate import Gate, Grant
 from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import RuntimeState
 from femtoclaw.replay import replay
-from femtoclaw.runtime import Runtime
+from femtoclaw.runtime import ResultLostError, Runtime
 from tests.femtoclaw.simulated import CountingIsolation, Simulated
 from wal import LogError
 from wal.errors import LogFullError
@@ -272,6 +272,64 @@ def test_a_full_log_stops_the_authority_and_what_was_queued_behind_it() -> None:
     assert node.log.size == before
     assert node.isolation.calls == []
     assert replay(node.log.scan()).divergences == ()
+
+
+def test_room_for_results_is_kept_and_new_work_refused() -> None:
+    """With only the reserve left, no input is recorded and nothing starts; what was begun is finished; with room again
+    work goes on in the same process."""
+    node = Simulated()
+    begun = node.authority.perform(commands.SubmitIntent("e1", json.dumps(call("fs.read", path="a")).encode()))
+    assert isinstance(begun.events[-1], events.ExecutionStarted)
+    node.storage.room = lambda: 0  # type: ignore[method-assign]
+    before = node.log.size
+    for refused in (lambda: node.intent("fs.read", path="b"), lambda: run(node, SAY)):
+        with pytest.raises(LogFullError, match="new work"):
+            refused()
+    assert node.log.size == before
+    node.authority.perform(commands.RecordOutcome("e1", "success", b"{}", "", "", "", 0, 1, 2, 2, "", "e3"))
+    del node.storage.room  # type: ignore[method-assign]
+    assert node.intent("fs.read", path="b").outcome == "success"
+
+
+@pytest.mark.invariant("I1", "I7")
+def test_a_result_that_cannot_be_recorded_is_told_as_such() -> None:
+    """The claw was reached and the log failed afterwards: exit 5 with the execution's id, never "nothing happened"."""
+    node = Simulated()
+    append = node.storage.append
+
+    def look(tool: str, args: dict[str, Any]) -> dict[str, Any]:
+        def full(frames: Any) -> None:
+            raise LogFullError("no room")
+
+        node.storage.append = full  # type: ignore[method-assign]
+        return {}
+
+    node.isolation.answer = look
+    with pytest.raises(ResultLostError) as caught:
+        node.intent("fs.read", path="a")
+    assert caught.value.exit_code == 5
+    (in_flight,) = node.log_state().live.executions
+    assert in_flight in caught.value.where
+    node.storage.append = append  # type: ignore[method-assign]
+
+
+@pytest.mark.invariant("I5")
+def test_a_breach_of_the_gate_is_recorded_and_ends_all_work() -> None:
+    """A SecurityError leaves an ErrorRecorded in the log, is what the caller sees, and no command is taken after it."""
+    node = Simulated()
+
+    def breach(recorded: Recorded) -> Grant:
+        raise SecurityError("a start is good for one grant", where="e1")
+
+    node.gate.grant = breach  # type: ignore[method-assign]
+    with pytest.raises(SecurityError, match="one grant"):
+        node.intent("fs.read", path="a")
+    told = node.recorded[-1].events[0]
+    assert isinstance(told, events.ErrorRecorded)
+    assert (told.subsystem, told.detail) == ("gate", "a start is good for one grant")
+    assert node.isolation.calls == []
+    with pytest.raises(UnavailableError, match="security"):
+        node.intent("fs.read", path="a")
 
 
 class Failing(CountingIsolation):

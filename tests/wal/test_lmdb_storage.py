@@ -443,3 +443,16 @@ def test_a_cut_or_foreign_data_file_is_refused(path: str) -> None:
     log = open_log(path)
     assert log.head.index == 4
     log.close()
+
+
+@pytest.mark.invariant("I11")
+def test_room_runs_out_before_the_map_does(path: str) -> None:
+    """With room used up there is still space to finish: at least half of the reserve can be appended."""
+    log = open_log(path, map_bytes=2 * 1024 * 1024)
+    assert 0 < log.storage.room() < 2 * 1024 * 1024
+    while log.storage.room() > 0:
+        log.append([os.urandom(10_000)])
+    reserve = 2 * 1024 * 1024 // 4
+    for _ in range(reserve // 2 // 10_000):
+        log.append([os.urandom(10_000)])
+    log.close()
