@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from wal.errors import BoundError, LogError, LogFailedError, LogUnavailableError
 from wal.limits import FILE_BYTES_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from io import FileIO
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
@@ -42,17 +47,39 @@ def refused_write(error: OSError, path: str) -> LogError:
 
 
 def read_file(path: str) -> bytes | None:
-    """The bytes of a file, None when it does not exist. Raises BoundError over ``FILE_BYTES_MAX``."""
+    """The bytes of a regular file, None when it does not exist.
+
+    Raises BoundError over ``FILE_BYTES_MAX`` (nothing is read then), LogUnavailableError when it cannot be read or is
+    a link, pipe, device or folder: none of these is opened in a way that could wait or never end.
+    """
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > FILE_BYTES_MAX:
-                raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=size)
-            return file.read()
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise LogUnavailableError("a file of the log cannot be read", where=path, found=error) from error
+    try:
+        with open(fd, "rb", buffering=0) as file:
+            return _read_regular(file, path)
+    except OSError as error:
+        raise LogUnavailableError("a file of the log cannot be read", where=path, found=error) from error
+
+
+def _read_regular(file: FileIO, path: str) -> bytes:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise LogUnavailableError(
+            "a file of the log is not a regular file", where=path, expected="a regular file",
+            found=stat.filemode(status.st_mode), remedy="look at what was put there, and remove it",
+        )  # fmt: skip
+    size, parts, left = status.st_size, [], FILE_BYTES_MAX + 1
+    # One byte more than there should be: a file that grows meanwhile ends at the bound all the same.
+    while size <= FILE_BYTES_MAX and left and (part := file.read(min(left, size + 1))):
+        parts.append(part)
+        left -= len(part)
+    if size > FILE_BYTES_MAX or not left:
+        raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=size)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _make_folder(folder: str) -> None:

@@ -2,322 +2,360 @@
 
 Frames come from the damaged store (through LMDB in a child process, or by scanning its raw bytes), from its sealed
 segments, and from archives. They are put in order by their links alone: a frame belongs at an index only if its own
-checksum holds and it names the link before it. The damaged directory is kept as evidence.
+checksum holds and it names the link before it. Where it begins is known: the genesis record names the node's key, and is
+the one that HEAD names. The damaged directory is kept as evidence.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgpack
 
-from wal.bundle import Bundle
-from wal.chain import verify_run
-from wal.checkpoint import open_checkpoint
+from wal.chain import follow
+from wal.checkpoint import Checkpoint, parse_checkpoint
 from wal.durable_file import read_file, write_file
-from wal.errors import CorruptFileError, CorruptRecordError, LogError, RollbackError, SignatureError
+from wal.errors import BoundError, CorruptFileError, ForeignLogError, LogError, LogUnavailableError, RollbackError
 from wal.genesis import Genesis, Predecessor, decode_genesis
-from wal.head import SLOT_BYTES, SLOT_STRIDE, CommitPoint, Slot, encode_slot, read_slots
+from wal.head import SLOT_BYTES, SLOT_STRIDE, CommitPoint, HeadReading, Slot, encode_slot, read_slots
 from wal.inspection import inspect
-from wal.limits import FILE_BYTES_MAX, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
-from wal.lmdb_storage import LmdbStorage, create_directory, install_directory
+from wal.limits import MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
+from wal.lmdb_storage import LmdbStorage, create_directory
 from wal.log import EPOCH_FIRST, Clock
-from wal.manifest import Manifest
-from wal.note import Signer, sign_note
-from wal.reader import CHECKPOINT_FILE, LogReader
+from wal.manifest import decode_manifest
+from wal.merkle import Frontier, leaf_hash
+from wal.note import PublicKey, Signer, open_note, sign_note
+from wal.reader import CHECKPOINT_FILE
 from wal.record import (
     EMPTY,
     FLAG_BATCH_END,
-    FRAME_OVERHEAD_BYTES,
-    HEADER,
+    FLAG_CLOCK_CLAMPED,
     KIND_RECOVERED,
+    LINK_BYTES,
+    NO_LINK,
     Head,
     Record,
     decode,
     encode,
 )
-from wal.segment import Segment, decode_segment
-from wal.tree import LogTree
+from wal.replacement import Promises, Replacement
+from wal.salvage_sources import Archives, Spool
 
 _COPIED = ("blobs", "evidence", "snapshots", "checkpoints")
 
 
 class Promise(NamedTuple):
-    """What the damaged store had promised, by its HEAD slots and checkpoint; ``point`` is None when no slot is whole."""
+    """What a log has promised: by its HEAD slots, its newest checkpoint that its own key signed, its list of segments.
 
-    point: CommitPoint | None
-    sequence: int
-    checkpoint: bytes | None
+    Each is None, or EMPTY, where it is missing, damaged, or not this log's; ``notes`` says so.
+    """
+
+    slots: HeadReading
+    checkpoint: Checkpoint | None
+    sealed: Head
+    notes: tuple[str, ...] = ()
+
+    @property
+    def point(self) -> CommitPoint | None:
+        """The commit point by HEAD, None when no slot is whole."""
+        return self.slots.newest.point if self.slots.newest is not None else None
+
+    @property
+    def size(self) -> int:
+        """How many records are known to be promised; with ``point`` None there may have been more."""
+        signed = self.checkpoint.size if self.checkpoint is not None else 0
+        return max(self.point.size if self.point is not None else 0, signed, self.sealed.index)
+
+    @property
+    def known(self) -> bool:
+        """True when HEAD or a signed checkpoint is there to say it."""
+        return self.point is not None or self.checkpoint is not None
+
+    def text(self) -> str:
+        """In words, with its source."""
+        if self.point is None and self.checkpoint is not None:
+            return f"{self.size} records (HEAD is missing: up to the signed checkpoint at {self.checkpoint.size})"
+        return f"{self.size} records" if self.known else "a whole HEAD slot or a signed checkpoint"
 
 
 class Rebuilt(NamedTuple):
-    """How far the rebuilt chain reaches, and whether that fulfils the promise."""
+    """A rebuilt chain: how far it reaches, and what of the promise it does not fulfil (empty text when all)."""
 
+    store: str
     head: Head
     time_ns: int
+    epoch: int
+    genesis: Genesis | None
+    log_id: bytes
     promise: Promise
-    complete: bool
+    missing: str
+    notes: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True when everything promised is there."""
+        return not self.missing
 
 
-class _Frames:
-    """Verified single frames in a spool file, found by index."""
-
-    def __init__(self) -> None:
-        self.places: dict[int, list[tuple[str, int, int]]] = {}
-
-    def add_file(self, path: str) -> None:
-        offset, size = 0, os.path.getsize(path)
-        with open(path, "rb") as file:
-            while offset < size:
-                file.seek(offset)
-                header = HEADER.unpack(file.read(HEADER.size))
-                length, index = header[4] + FRAME_OVERHEAD_BYTES, header[5]
-                self.places.setdefault(index, []).append((path, offset, length))
-                offset += length
-
-    def at(self, index: int) -> Iterator[bytes]:
-        for path, offset, length in self.places.get(index, []):
-            with open(path, "rb") as file:
-                file.seek(offset)
-                yield file.read(length)
-
-
-def promise_of(path: str) -> Promise:
-    """Read the promise without opening LMDB."""
-    raw = read_file(os.path.join(path, "HEAD")) or b""
-    slot = read_slots((raw[:SLOT_BYTES], raw[SLOT_STRIDE : SLOT_STRIDE + SLOT_BYTES])).newest
-    note = read_file(os.path.join(path, CHECKPOINT_FILE))
-    return Promise(slot.point if slot is not None else None, slot.sequence if slot is not None else 0, note)
-
-
-def rebuild(path: str, new: str, archives: list[str], *, map_bytes: int = MAP_BYTES_DEFAULT) -> Rebuilt:
-    """Build a new store at ``new`` from the damaged one at ``path`` and from archives (folders of segments, bundles).
-
-    Raises CorruptFileError when not even a genesis record is left. Nothing at ``path`` is changed.
-    """
-    create_directory(new, map_bytes=map_bytes)
-    frames = _Frames()
-    for command in ("dump", "salvage"):
-        spool = os.path.join(new, f"{command}.frames")
-        inspect(command, path, spool)  # a child that dies leaves what it had read so far
-        if os.path.exists(spool):
-            _trim(spool)
-            frames.add_file(spool)
-    segments = list(_segments([os.path.join(path, "segments"), *archives]))
-    storage = LmdbStorage(new, writable=True, map_bytes=map_bytes)
-    promise = promise_of(path)
-    point = promise.point
+def promise_of(raw: Promises, key: PublicKey) -> Promise:
+    """What the files of a log promise, as far as it is ``key``'s. Never raises for what is in them."""
+    head, notes = raw.head or b"", []
+    slots = read_slots((head[:SLOT_BYTES], head[SLOT_STRIDE : SLOT_STRIDE + SLOT_BYTES]))
+    if slots.damaged:
+        notes.append(f"{slots.damaged} of 2 HEAD slots damaged")
+    checkpoint, sealed = None, EMPTY
     try:
-        head, time_ns = _assemble(storage, frames, segments)
-        head = _cut_partial_batch(storage, head, point.size if point is not None else 0)
-        promised = storage.get(point.size) if point is not None else None
+        if raw.checkpoint is not None:
+            checkpoint = parse_checkpoint(open_note(raw.checkpoint, [key]).text)
+    except LogError as error:
+        notes.append(f"the newest checkpoint does not count: {error.what}")
+    try:
+        if raw.manifest is not None:
+            sealed = decode_manifest(raw.manifest, key.name).head
+    except LogError as error:
+        notes.append(f"the list of segments does not count: {error.what}")
+    return Promise(slots, checkpoint, sealed, tuple(notes))
+
+
+def rebuild(
+    attempt: Replacement, archives: list[str], *, key: PublicKey, map_bytes: int = MAP_BYTES_DEFAULT
+) -> Rebuilt:
+    """Build a new store in the attempt's folder from the damaged log and from archives (folders of segments, bundles).
+
+    ``key`` is the node's: what it has not signed counts only when it lies in the damaged store itself. Raises
+    ForeignLogError when the log is not that key's, CorruptFileError, LogUnavailableError or BoundError for an archive
+    that is none, LogFullError. Nothing of the damaged log is changed.
+    """
+    path, store = attempt.path, os.path.join(attempt.folder, "store")
+    sources = Archives(key)
+    for place in (os.path.join(path, "segments"), *archives):
+        if os.path.isdir(place) or place in archives:
+            sources.add(place)
+    promise = promise_of(attempt.promises, key)
+    spools = list(_spools(path, attempt.folder))
+    create_directory(store, map_bytes=map_bytes)
+    storage = LmdbStorage(store, writable=True, map_bytes=map_bytes)
+    try:
+        _Assembly(storage, spools, sources, promise, key).run()
+        first = storage.get(1)
+        genesis = decode_genesis(decode(first)) if first is not None else None
+        if genesis is not None and promise.checkpoint is not None and promise.checkpoint.origin != genesis.origin:
+            note = f"the newest checkpoint does not count: it belongs to {promise.checkpoint.origin}"
+            promise = promise._replace(checkpoint=None, notes=(*promise.notes, note))
+        head, last = _cut_partial_batch(storage, promise.size)
+        missing = _missing(storage, head, last, promise)
     finally:
         storage.close()
+        for spool in spools:
+            spool.close()
+    slot = promise.slots.newest
+    return Rebuilt(
+        store, head, last.time_ns if last is not None else 0, last.epoch if last is not None else EPOCH_FIRST, genesis,
+        first[-LINK_BYTES:] if first is not None else slot.log_id if slot is not None else NO_LINK,
+        promise, missing, (*promise.notes, *sources.notes),
+    )  # fmt: skip
+
+
+def _spools(path: str, folder: str) -> Iterator[Spool]:
+    """The frames of the damaged store: as LMDB finds them, then as its raw bytes hold them."""
     for command in ("dump", "salvage"):
-        spool = os.path.join(new, f"{command}.frames")
-        if os.path.exists(spool):
-            os.unlink(spool)
-    if head.index == 0:
-        raise CorruptFileError("not even the first record is left", where=path)
-    complete = point is not None and promised is not None and promised[-32:] == point.link
-    return Rebuilt(head, time_ns, promise, complete)
+        file = os.path.join(folder, f"{command}.frames")
+        inspect(command, path, file)  # a child that dies leaves what it had read so far
+        if os.path.exists(file):
+            yield Spool(file)
 
 
-def _trim(spool: str) -> None:
-    """Cut a spool after its last whole frame: the child may have died in the middle of writing one."""
-    offset, size = 0, os.path.getsize(spool)
-    with open(spool, "rb+") as file:
-        while offset + HEADER.size <= size:
-            file.seek(offset)
-            length = HEADER.unpack(file.read(HEADER.size))[4] + FRAME_OVERHEAD_BYTES
-            if offset + length > size:
+class _Assembly:
+    """Writes the longest chain that the sources allow into an empty store."""
+
+    def __init__(
+        self, storage: LmdbStorage, spools: list[Spool], archives: Archives, promise: Promise, key: PublicKey
+    ) -> None:
+        self._storage = storage
+        self._spools = spools
+        self._archives = archives
+        self._promise = promise
+        self._key = key
+        self._head = EMPTY
+        self._least = (0, 0)
+        self._waiting: list[tuple[int, bytes]] = []
+
+    def run(self) -> None:
+        """Go on from record to record until no source has the next one."""
+        while run := self._next():
+            last = decode(run[-1][1])
+            self._head, self._least = Head(last.index, last.link), (last.epoch, last.time_ns)
+            self._waiting.extend(run)
+            if len(self._waiting) >= READ_CHUNK_RECORDS:
+                self._write()
+        self._write()
+
+    def _write(self) -> None:
+        self._storage.append(self._waiting)
+        self._waiting = []
+
+    def _next(self) -> list[tuple[int, bytes]]:
+        index = self._head.index + 1
+        for number, spool in enumerate(self._spools):
+            if number and self._unpromised(index):
                 break
-            offset += length
-        file.truncate(offset)
+            for raw in spool.at(index):
+                if self._follows([(index, raw)]):
+                    return [(index, raw)]
+        for segment in self._archives.covering(index):
+            run = [entry for entry in segment.frames() if entry[0] >= index]
+            if self._follows(run):
+                return run
+        return []
 
+    def _unpromised(self, index: int) -> bool:
+        """True above all that can have been acknowledged: raw bytes there may be what an earlier opening cut."""
+        return self._promise.point is not None and not self._promise.slots.damaged and index > self._promise.size
 
-def _segments(places: list[str]) -> Iterator[Segment]:
-    for place in places:
-        if os.path.isfile(place):
-            yield from _bundle_segments(place)
-            continue
-        if not os.path.isdir(place):
-            continue
-        for name in sorted(os.listdir(place)):
-            file = os.path.join(place, name)
-            if not name.endswith(".seg") or os.path.getsize(file) > FILE_BYTES_MAX:
-                continue
-            try:
-                yield decode_segment(read_file(file) or b"", file)
-            except CorruptFileError:
-                continue  # a damaged copy is no source; what it held must come from another
-
-
-def _bundle_segments(path: str) -> Iterator[Segment]:
-    bundle = Bundle(path)
-    yield from bundle.segments()
-
-
-def _assemble(storage: LmdbStorage, frames: _Frames, segments: list[Segment]) -> tuple[Head, int]:
-    """Write the longest chain that the sources allow. Returns (head, time of its last record)."""
-    head, time_ns = EMPTY, 0
-    batch: list[tuple[int, bytes]] = []
-    while True:
-        run = _next_run(head, frames, segments)
-        if not run:
-            break
-        for index, raw in run:
-            record = decode(raw)
-            head, time_ns = Head(index, record.link), record.time_ns
-            batch.append((index, raw))
-            if len(batch) >= READ_CHUNK_RECORDS:
-                storage.append(batch)
-                batch = []
-    if batch:
-        storage.append(batch)
-    return head, time_ns
-
-
-def _cut_partial_batch(storage: LmdbStorage, head: Head, promised: int) -> Head:
-    """Remove what is left of a batch whose end is lost, as opening does; never below the promise."""
-    for index in range(head.index, promised, -1):
-        raw = storage.get(index)
-        assert raw is not None
-        record = decode(raw)
-        if record.flags & FLAG_BATCH_END:
-            head = Head(index, record.link)
-            break
-    else:
-        raw = storage.get(promised) if 0 < promised < head.index else None
-        head = Head(promised, decode(raw).link) if raw is not None else head
-    storage.cut(head.index)
-    return head
-
-
-def storage_get(path: str, index: int) -> bytes | None:
-    """One frame of a store that this process just wrote."""
-    storage = LmdbStorage(path, writable=False)
-    try:
-        return storage.get(index)
-    finally:
-        storage.close()
-
-
-def _next_run(head: Head, frames: _Frames, segments: list[Segment]) -> list[tuple[int, bytes]]:
-    for raw in frames.at(head.index + 1):
+    def _follows(self, run: list[tuple[int, bytes]]) -> bool:
         try:
-            verify_run(head, [(head.index + 1, raw)])
-            return [(head.index + 1, raw)]
+            records = list(follow(self._head, run))
         except LogError:
-            continue
-    for segment in segments:
-        if not segment.first <= head.index + 1 < segment.first + len(segment.rows):
-            continue
-        rest = [entry for entry in segment.frames() if entry[0] > head.index]
+            return False
+        if not records or records[0].epoch < self._least[0] or records[0].time_ns < self._least[1]:
+            return False
+        return self._head.index > 0 or self._is_genesis(records[0])
+
+    def _is_genesis(self, record: Record) -> bool:
+        """True for the first record of this very log. Raises ForeignLogError when the store's own names another key."""
+        slot = self._promise.slots.newest
+        if slot is not None and record.link != slot.log_id:
+            return False
         try:
-            verify_run(head, rest)
-            return rest
-        except CorruptRecordError:
-            continue
-    return []
+            genesis = decode_genesis(record)
+        except LogError:
+            return False
+        if genesis.key != self._key:
+            raise ForeignLogError(
+                "the log does not belong to the node's key", where=self._storage.name, expected=self._key.vkey(),
+                found=genesis.key.vkey(),
+            )  # fmt: skip
+        return True
 
 
-def check_checkpoint(path: str, note: bytes | None) -> None:
-    """Check that the store at ``path`` reaches a signed checkpoint and has its root there.
+def _cut_partial_batch(storage: LmdbStorage, promised: int) -> tuple[Head, Record | None]:
+    """Remove what is left of a batch whose end is lost, as opening does; never below the promise."""
+    last = storage.last_index()
+    kept = min(last, promised)
+    for index in range(last, promised, -1):
+        if _record(storage, index).flags & FLAG_BATCH_END:
+            kept = index
+            break
+    if kept < last:
+        storage.cut(kept)
+    if kept == 0:
+        return EMPTY, None
+    record = _record(storage, kept)
+    return Head(kept, record.link), record
 
-    Raises SignatureError (no checkpoint, or not signed by the log's key) or RollbackError.
+
+def _record(storage: LmdbStorage, index: int) -> Record:
+    raw = storage.get(index)
+    if raw is None:
+        raise CorruptFileError("the rebuilt store lost a record", where=f"{storage.name}, index {index}")
+    return decode(raw, f"index {index}")
+
+
+def _missing(storage: LmdbStorage, head: Head, last: Record | None, promise: Promise) -> str:
+    """What of the promise the rebuilt chain does not fulfil."""
+    if last is None:
+        return "not even the first record is left"
+    if not promise.known:
+        return "nothing says what was promised"
+    if head.index < promise.size:
+        return "what could be rebuilt does not reach what was promised"
+    for size, link in (promise.point.head if promise.point is not None else EMPTY, promise.sealed):
+        if size and _record(storage, size).link != link:
+            return f"what could be rebuilt is not the history that was promised at {size}"
+    checkpoint = promise.checkpoint
+    if checkpoint is not None and _root(storage, checkpoint.size) != checkpoint.root:
+        return f"what could be rebuilt is not the history of the signed checkpoint at {checkpoint.size}"
+    if not last.flags & FLAG_BATCH_END and (promise.point is None or head != promise.point.head):
+        return "the last append is there only in part"
+    return ""
+
+
+def _root(storage: LmdbStorage, size: int) -> bytes:
+    """The RFC 6962 root over the first ``size`` records."""
+    frontier = Frontier()
+    leaves = (leaf_hash(raw[-LINK_BYTES:]) for _, raw in storage.scan(1, size + 1))
+    while chunk := list(itertools.islice(leaves, READ_CHUNK_RECORDS)):
+        frontier.extend(chunk)
+    return frontier.root()
+
+
+def install(attempt: Replacement, rebuilt: Rebuilt, *, clock: Clock, reason: str) -> tuple[str, tuple[str, ...]]:
+    """Put a complete rebuilt store in the place of the damaged one.
+
+    Returns where the damaged one is kept, and which of its files beside the records could not be taken over. Raises
+    RollbackError or CorruptFileError when the rebuilt chain does not fulfil the promise, and as
+    ``Replacement.replace``: then nothing was changed.
     """
-    if note is None:
-        raise SignatureError("there is no signed checkpoint to go by", where=path, expected=CHECKPOINT_FILE)
-    storage = LmdbStorage(path, writable=False)
-    try:
-        reader = LogReader(storage)
-        checkpoint = open_checkpoint(note, [reader.key], reader.origin).checkpoint
-        last = storage.last_index()
-        if last < checkpoint.size:
-            raise RollbackError("shorter than the signed checkpoint", where=path, expected=checkpoint.size, found=last)
-
-        def scan(first: int, stop: int) -> Iterator[Record]:
-            return (decode(raw) for _, raw in storage.scan(first, stop))
-
-        root = LogTree(scan, Manifest()).root(checkpoint.size)
-        if root != checkpoint.root:
-            raise RollbackError(
-                "not the history of the signed checkpoint", where=path, expected=checkpoint.root.hex(), found=root.hex()
-            )
-    finally:
-        storage.close()
-
-
-def install(path: str, new: str, rebuilt: Rebuilt, *, clock: Clock, reason: str) -> str:
-    """Put a complete rebuilt store in the place of the damaged one and return where the damaged one is kept.
-
-    Raises RollbackError when the rebuilt chain does not fulfil the promise: then nothing was changed.
-    """
-    if not rebuilt.complete:
-        point = rebuilt.promise.point
+    if rebuilt.head.index == 0:
+        raise CorruptFileError(rebuilt.missing, where=attempt.path, remedy=RollbackError.default_remedy)
+    if rebuilt.missing:
         raise RollbackError(
-            "what could be rebuilt does not reach what was promised", where=path,
-            expected=f"{point.size} records" if point else "a whole HEAD slot", found=f"{rebuilt.head.index} records",
+            rebuilt.missing, where=attempt.path, expected=rebuilt.promise.text(), found=f"{rebuilt.head.index} records",
             remedy="give an archive that holds the missing records, or accept the loss with --accept-gap",
         )  # fmt: skip
-    _copy_files(path, new)
-    storage = LmdbStorage(new, writable=True)
+    left_out = tuple(_copy_files(attempt.path, rebuilt))
+    index, slot = rebuilt.head.index + 1, rebuilt.promise.slots.newest
+    epoch = max(rebuilt.epoch, slot.point.epoch if slot is not None else EPOCH_FIRST)
+    now, flags = clock(), FLAG_BATCH_END
+    if now < rebuilt.time_ns:
+        now, flags = rebuilt.time_ns, FLAG_BATCH_END | FLAG_CLOCK_CLAMPED
+    payload: bytes = msgpack.packb(["rebuilt", rebuilt.head.index, reason])
+    frame, link = encode(index, epoch, now, KIND_RECOVERED, payload, rebuilt.head.link, flags)
+    storage = LmdbStorage(rebuilt.store, writable=True)
     try:
-        genesis = storage.get(1)
-        assert genesis is not None
-        log_id = decode(genesis).link
-        payload: bytes = msgpack.packb(["rebuilt", rebuilt.head.index, reason])
-        now = max(clock(), rebuilt.time_ns)
-        frame, link = encode(
-            rebuilt.head.index + 1, EPOCH_FIRST, now, KIND_RECOVERED, payload, rebuilt.head.link, FLAG_BATCH_END
-        )
-        storage.append([(rebuilt.head.index + 1, frame)])
-        sequence = rebuilt.promise.sequence + 1
-        slot = Slot(sequence, 0, CommitPoint(EPOCH_FIRST, rebuilt.head.index + 1, link), log_id, now)
-        storage.write_slot(sequence & 1, encode_slot(slot))
+        storage.append([(index, frame)])
+        sequence = slot.sequence + 1 if slot is not None else 1
+        new = Slot(sequence, 0, CommitPoint(epoch, index, link), rebuilt.log_id, now)
+        storage.write_slot(sequence & 1, encode_slot(new))
     finally:
         storage.close()
-    return swap(path, new, clock)
+    return attempt.replace(rebuilt.store, clock), left_out
 
 
-def swap(path: str, new: str, clock: Clock) -> str:
-    """Move the damaged directory aside and the new one into its place."""
-    kept = f"{path}.damaged-{clock()}"
-    os.rename(path, kept)
-    install_directory(new, path)
-    return kept
-
-
-def _copy_files(path: str, new: str) -> None:
-    for folder in _COPIED:
-        for parent, _, files in os.walk(os.path.join(path, folder)):
-            for name in files:
-                source = os.path.join(parent, name)
+def _copy_files(path: str, rebuilt: Rebuilt) -> Iterator[str]:
+    """Copy what lies beside the records; yield what was left out and why. A checkpoint that does not count is."""
+    for parent, _, files in itertools.chain.from_iterable(os.walk(os.path.join(path, folder)) for folder in _COPIED):
+        for name in files:
+            source = os.path.join(parent, name)
+            relative = os.path.relpath(source, path)
+            if relative == CHECKPOINT_FILE and rebuilt.promise.checkpoint is None:
+                continue
+            try:
                 raw = read_file(source)
-                if raw is not None:
-                    write_file(os.path.join(new, os.path.relpath(source, path)), raw)
+            except (BoundError, LogUnavailableError) as error:
+                yield f"not taken over: {source}: {error.what}"
+                continue
+            if raw is not None:
+                write_file(os.path.join(rebuilt.store, relative), raw)
 
 
-def gap_genesis(path: str, rebuilt: Rebuilt, fresh: Genesis, *, signer: Signer, operator: str, clock: Clock) -> Genesis:
+def gap_genesis(rebuilt: Rebuilt, fresh: Genesis, *, signer: Signer, operator: str, clock: Clock) -> Genesis:
     """The genesis of a log that continues after an accepted gap: it embeds a signed statement of what was lost."""
-    raw = storage_get(f"{path}.new", 1)
-    assert raw is not None
-    record = decode(raw)
-    old = decode_genesis(record)
-    point = rebuilt.promise.point
-    promised = point.size if point is not None else 0
+    origin = rebuilt.genesis.origin if rebuilt.genesis is not None else signer.public.name
     lines = [
         "femtoclaw gap v1",
-        old.origin,
+        origin,
         f"{rebuilt.head.index} {rebuilt.head.link.hex()}",
-        f"{promised}",
+        f"{rebuilt.promise.size}",
         operator.replace("\n", " "),
         str(clock()),
         "",
     ]
     statement = sign_note("\n".join(lines), [signer])
-    before = Predecessor(old.origin, record.link, rebuilt.head.index, rebuilt.head.link, promised, statement)
+    before = Predecessor(
+        origin, rebuilt.log_id, rebuilt.head.index, rebuilt.head.link, rebuilt.promise.size, statement
+    )  # fmt: skip
     return fresh._replace(predecessor=before)

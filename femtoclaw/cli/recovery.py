@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from typing import Any
 
 from femtoclaw.boot import operator_name, start, stop
+from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError, UsageError
-from femtoclaw.home import Home, locate, require
-from femtoclaw.keys import load_signer
+from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
+from femtoclaw.keys import load_public_key, load_signer
 from femtoclaw.sources import live
-from wal import Examination, LogError, Verdict, examine_directory
-from wal.repair import Rebuilt, check_checkpoint, gap_genesis, install, rebuild, swap
+from wal import Examination, Genesis, Verdict
+from wal.errors import CorruptFileError, LogLockedError
+from wal.inspection import probe, verify_directory
+from wal.lmdb_storage import LmdbStorage
+from wal.note import Signer
+from wal.opening import examine
+from wal.repair import Rebuilt, gap_genesis, install, rebuild
+from wal.replacement import Replacement, settle
 
 INTEGRITY = 3
+NOTES_MAX = 20
 OPENABLE = (Verdict.OPEN, Verdict.CUT_TAIL)
 
 
 def recover(arguments: Arguments, output: Output) -> int:
     """0 when the node can work (again), 3 when what was promised is not all here."""
     home = locate(getattr(arguments, "home", None))
+    if os.path.isdir(home.path) and not arguments.dry_run:
+        settle(home.log)
     require(home)
     acts = [bool(arguments.from_archive), arguments.salvage, arguments.accept_gap, arguments.dry_run]
     if arguments.dry_run and sum(acts) > 1:
@@ -35,26 +44,52 @@ def recover(arguments: Arguments, output: Output) -> int:
     return _open(home, output)
 
 
+def _examine(home: Home) -> Examination:
+    """What opening would decide now, with the node's key. Raises CorruptFileError when reading the store faults."""
+    key = load_public_key(home.public_key_file)
+    fault = probe(home.log)()
+    if fault is not None:
+        raise CorruptFileError("reading the store faults", where=home.log, found=fault)
+    storage = LmdbStorage(home.log, writable=False)
+    try:
+        return examine(storage, key_text=key.vkey())
+    finally:
+        storage.close()
+
+
+def _checked(examination: Examination) -> str:
+    """Which records opening looks at: after an orderly stop it does not read them all."""
+    if examination.checked_from:
+        return f"records from {examination.checked_from} on, and HEAD; `femtoclaw verify` checks every record"
+    if examination.case.verdict is Verdict.OPEN:
+        return "HEAD and the last record only (clean stop); `femtoclaw verify` checks every record"
+    return "HEAD, the first record and how many there are"
+
+
 def _dry_run(home: Home, output: Output) -> int:
-    examination = examine_directory(home.log)
+    examination = _examine(home)
     verdict = examination.case.verdict
     output.data(_body(examination))
-    output.line(f"{examination.case.label} {verdict.value}: {examination.case.reason}", "bold")
+    output.line(f"{examination.case.label} {verdict.value}: {_reason(examination)}", "bold")
     output.fields(
         [
             ("records in the store", examination.last),
             ("promised (HEAD)", examination.committed),
-            (
-                "checked from",
-                examination.checked_from
-                or ("the last record (clean stop)" if examination.slots.clean else "nothing yet"),
-            ),
+            ("promised in all", examination.promised),
+            ("looked at", _checked(examination)),
         ]
     )
     for finding in examination.findings:
         output.line(f"  finding: {finding}", "yellow")
     output.line(_advice(verdict))
     return 0 if verdict in OPENABLE else INTEGRITY
+
+
+def _reason(examination: Examination) -> str:
+    """The table's reason, where it is known; an orderly stop is believed, and then the reason is that."""
+    if examination.case.verdict is Verdict.OPEN and not examination.checked_from:
+        return "the last stop was clean, and HEAD and the last record agree"
+    return examination.case.reason
 
 
 def _advice(verdict: Verdict) -> str:
@@ -71,7 +106,8 @@ def _body(examination: Examination) -> dict[str, Any]:
     return {
         "case": examination.case.label,
         "verdict": examination.case.verdict.value,
-        "reason": examination.case.reason,
+        "reason": _reason(examination),
+        "looked_at": _checked(examination),
         "size": examination.last,
         "committed": examination.committed,
         "findings": list(examination.findings),
@@ -80,10 +116,10 @@ def _body(examination: Examination) -> dict[str, Any]:
 
 def _open(home: Home, output: Output) -> int:
     begun = time.monotonic_ns()
-    examination = examine_directory(home.log)
+    examination = _examine(home)
     if examination.case.verdict is Verdict.HALT_HEAD_MISSING:
         output.note("no HEAD slot is whole: checking the records against the signed checkpoint")
-        return _rebuild(home, [], output, "HEAD was missing", from_checkpoint=True)
+        return _rebuild(home, [], output, "HEAD was missing")
     started = start(home, live())
     size = started.log.size
     elapsed = (time.monotonic_ns() - begun) / 1e9
@@ -95,10 +131,11 @@ def _open(home: Home, output: Output) -> int:
         "seconds": round(elapsed, 3),
     }
     output.data(body)
-    output.line(f"recovered: {started.examination.case.reason}", "green")
+    output.line(f"recovered: {_reason(started.examination)}", "green")
     output.fields(
         [
             ("case", f"{started.examination.case.label} {started.examination.case.verdict.value}"),
+            ("looked at", _checked(started.examination)),
             ("records", size),
             ("outcome unknown", ", ".join(started.unknown) or "none"),
             ("never started", ", ".join(started.interrupted) or "none"),
@@ -114,83 +151,87 @@ def _repair(home: Home, arguments: Arguments, output: Output) -> int:
             raise ConfigurationError("no such archive", where=place, expected="a folder of segments or a bundle")
     if arguments.accept_gap:
         return _accept_gap(home, arguments.from_archive, output)
+    if _examine_all(home):
+        output.note("every record, promise and file beside them is sound: there is nothing to repair")
+        return _open(home, output)
     reason = "from archive" if arguments.from_archive else "salvage"
     return _rebuild(home, arguments.from_archive, output, reason)
 
 
-def _rebuilt(home: Home, archives: list[str]) -> Rebuilt:
-    new = f"{home.log}.new"
-    shutil.rmtree(new, ignore_errors=True)
-    return rebuild(home.log, new, archives)
+def _examine_all(home: Home) -> bool:
+    """True when a full verification finds nothing and the node would open: then no log is given up for another."""
+    return bool(verify_directory(home.log)["ok"]) and _examine(home).case.verdict in OPENABLE
 
 
-def _rebuild(home: Home, archives: list[str], output: Output, reason: str, *, from_checkpoint: bool = False) -> int:
+def _rebuilt(attempt: Replacement, home: Home, signer: Signer, archives: list[str], output: Output) -> Rebuilt:
+    map_bytes = effective_configuration(home, claw_names(SHIPPED))["memory"]["map_bytes"]
+    rebuilt = rebuild(attempt, archives, key=signer.public, map_bytes=map_bytes)
+    _tell(rebuilt.notes, output)
+    return rebuilt
+
+
+def _tell(notes: tuple[str, ...], output: Output) -> None:
+    for note in notes[:NOTES_MAX]:
+        output.note(note)
+    if len(notes) > NOTES_MAX:
+        output.note(f"and {len(notes) - NOTES_MAX} more like these")
+
+
+def _rebuild(home: Home, archives: list[str], output: Output, reason: str) -> int:
     signer = load_signer(home)
-    _require_stopped(home)
-    rebuilt = _rebuilt(home, archives)
-    try:
-        if from_checkpoint:
-            rebuilt = _fulfil_checkpoint(home, rebuilt)
-        kept = install(home.log, f"{home.log}.new", rebuilt, clock=live().wall_ns, reason=reason)
-    except LogError:
-        shutil.rmtree(f"{home.log}.new", ignore_errors=True)
-        raise
-    assert signer.public
-    started = start(home, live())
-    size = started.log.size
-    stop(started, "repaired")
+    with Replacement(home.log) as attempt:
+        rebuilt = _rebuilt(attempt, home, signer, archives, output)
+        kept, left_out = install(attempt, rebuilt, clock=live().wall_ns, reason=reason)
+    _tell(left_out, output)
+    size = _first_start(home, rebuilt, output)
     output.data({"verdict": "rebuilt", "size": size, "records": rebuilt.head.index, "evidence": kept, "reason": reason})
-    output.line(f"rebuilt {rebuilt.head.index} records; every promised one is there", "green")
+    promise = rebuilt.promise
+    if promise.point is None:
+        known = f"they match the signed checkpoint at {promise.size}; what came after it, nothing but HEAD could say"
+    else:
+        known = f"every promised one is there, up to {promise.size}"
+    output.line(f"rebuilt {rebuilt.head.index} records; {known}", "green")
     output.fields([("damaged log kept in", kept), ("records now", size)])
     return 0
 
 
-def _fulfil_checkpoint(home: Home, rebuilt: Rebuilt) -> Rebuilt:
-    """Without HEAD the signed checkpoint is what is known to be promised: it must be reached and match."""
-    check_checkpoint(f"{home.log}.new", rebuilt.promise.checkpoint)
-    return rebuilt._replace(complete=True)
-
-
-def _require_stopped(home: Home) -> None:
-    from femtoclaw.cli.node import locked
-    from wal.errors import LogLockedError
-
-    if locked(home):
-        raise LogLockedError("the node is running", where=home.log)
+def _first_start(home: Home, rebuilt: Rebuilt, output: Output) -> int:
+    """Open the rebuilt log once, which closes what a crash cut, and return its size."""
+    try:
+        started = start(home, live())
+    except LogLockedError:
+        output.note("the log is repaired, and another process has opened it already")
+        return rebuilt.head.index + 1
+    size = started.log.size
+    stop(started, "repaired")
+    return size
 
 
 def _accept_gap(home: Home, archives: list[str], output: Output) -> int:
-    """Continue in a new log that embeds a signed statement of what was lost; the old one is kept as evidence."""
-    from femtoclaw.provision import reprovision, write_public_key
-    from wal import Genesis
-    from wal.note import Ed25519Signer
+    """Continue in a new log that embeds a signed statement of what was lost; the old one is kept as evidence.
 
-    old = load_signer(home)
-    _require_stopped(home)
-    rebuilt = _rebuilt(home, archives)
-    if rebuilt.complete:
-        shutil.rmtree(f"{home.log}.new", ignore_errors=True)
-        raise UsageError(
-            "nothing is lost: every promised record can be rebuilt", where=home.log,
-            remedy="run `femtoclaw recover --salvage` instead",
-        )  # fmt: skip
-    sources = live()
-    nonce = os.urandom(16)
-    origin = f"femtoclaw.log/{nonce.hex()}"
-    with open(home.key_file) as file:
-        signer = Ed25519Signer(origin, bytes.fromhex(file.read().strip()))
-    operator = operator_name()
-    genesis = gap_genesis(
-        home.log, rebuilt, Genesis(origin, signer.public, nonce), signer=old, operator=operator, clock=sources.wall_ns
-    )
-    shutil.rmtree(f"{home.log}.new", ignore_errors=True)
-    reprovision(home, f"{home.log}.new", genesis, signer, operator, sources)
-    kept = swap(home.log, f"{home.log}.new", sources.wall_ns)
-    write_public_key(home, signer.public.vkey())
+    The node keeps its key, name and all: no second file has to change together with the log.
+    """
+    from femtoclaw.provision import reprovision
+
+    signer, sources, operator = load_signer(home), live(), operator_name()
+    with Replacement(home.log) as attempt:
+        rebuilt = _rebuilt(attempt, home, signer, archives, output)
+        if rebuilt.complete:
+            raise UsageError(
+                "nothing is lost: every promised record can be rebuilt", where=home.log,
+                remedy="run `femtoclaw recover --salvage` instead",
+            )  # fmt: skip
+        nonce = os.urandom(16)
+        fresh = Genesis(f"femtoclaw.log/{nonce.hex()}", signer.public, nonce)
+        genesis = gap_genesis(rebuilt, fresh, signer=signer, operator=operator, clock=sources.wall_ns)
+        new = os.path.join(attempt.folder, "successor")
+        reprovision(home, new, genesis, signer, operator, sources)
+        kept = attempt.replace(new, sources.wall_ns)
     assert genesis.predecessor is not None
     body = {
         "verdict": "gap-accepted",
-        "origin": origin,
+        "origin": genesis.origin,
         "predecessor": genesis.predecessor.origin,
         "good_size": genesis.predecessor.good_size,
         "promised_size": genesis.predecessor.promised_size,
