@@ -11,10 +11,10 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from wal.errors import LogError, StoreUnreadableError
-from wal.limits import SEGMENT_RECORDS, SEGMENTS_MAX
+from wal.limits import PAYLOAD_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.lmdb_storage import LmdbStorage
 from wal.opening import examine
 from wal.reader import LogReader
@@ -263,29 +263,51 @@ def _dump(path: str, output: str) -> dict[str, Any]:
 
 def _salvage(path: str, output: str) -> dict[str, Any]:
     """The same without LMDB: find frames in the raw bytes of data.mdb by magic and checksum."""
-    with open(os.path.join(path, "data", "data.mdb"), "rb") as file:
-        raw = file.read()
     written = 0
-    with open(output, "wb") as file:
-        for frame in find_frames(raw):
+    with open(os.path.join(path, "data", "data.mdb"), "rb") as source, open(output, "wb") as file:
+        for frame in find_frames(source):
             file.write(frame)
             written += 1
     return {"frames": written}
 
 
-def find_frames(raw: bytes) -> Iterator[bytes]:
-    """Every byte run in ``raw`` that is a whole record frame with a right checksum."""
-    position = raw.find(MAGIC)
-    while position >= 0:
-        if position + HEADER.size <= len(raw):
-            length = HEADER.unpack_from(raw, position)[4]
-            frame = raw[position : position + FRAME_OVERHEAD_BYTES + length]
-            try:
-                decode(frame)
-                yield frame
-            except LogError:
-                pass  # chance magic, or a frame cut by damage: neither is a record
-        position = raw.find(MAGIC, position + 1)
+def find_frames(source: BinaryIO, window_bytes: int = 16 * 1024 * 1024) -> Iterator[bytes]:
+    """Every byte run in ``source`` that is a whole record frame with a right checksum, read window by window.
+
+    Nothing is looked for inside of a whole frame: what lies in its payload came from outside.
+    """
+    frame_bytes_max = FRAME_OVERHEAD_BYTES + PAYLOAD_BYTES_MAX
+    raw, more = b"", True
+    while more:
+        read = source.read(window_bytes)
+        raw, more = raw + read, bool(read)
+        # A frame that begins at ``stop`` or later may not be whole yet: it is for the next window.
+        stop = len(raw) - frame_bytes_max if more else len(raw)
+        position = raw.find(MAGIC)
+        while 0 <= position < stop:
+            frame = _frame_at(raw, position)
+            if frame is None:
+                position = raw.find(MAGIC, position + 1)
+                continue
+            yield frame
+            end = position + len(frame)
+            stop = max(stop, end)
+            position = raw.find(MAGIC, end)
+        raw = raw[max(0, stop) :]
+
+
+def _frame_at(raw: bytes, position: int) -> bytes | None:
+    if position + FRAME_OVERHEAD_BYTES > len(raw):
+        return None
+    length = HEADER.unpack_from(raw, position)[4]
+    if length > PAYLOAD_BYTES_MAX:
+        return None
+    frame = raw[position : position + FRAME_OVERHEAD_BYTES + length]
+    try:
+        decode(frame)
+    except LogError:
+        return None  # chance magic, or a frame cut by damage: neither is a record
+    return frame
 
 
 if __name__ == "__main__":
