@@ -2,7 +2,8 @@
 
 The three governing documents name the categories differently; ``docs/glossary.md`` holds the alias table. An error
 says what happened, where, what was expected and found, what to do next, and which exit code it ends a command with
-(0 done, 1 the answer is no, 2 usage or configuration, 3 integrity, 4 unavailable, 5 outcome unknown, 70 a defect).
+(0 done, 1 the answer is no, 2 usage or configuration, 3 integrity, 4 unavailable, 5 outcome unknown, 70 a defect,
+130 interrupted before anything was changed).
 """
 
 from __future__ import annotations
@@ -88,6 +89,23 @@ class PolicyError(ConfigurationError):
 
     code = "POLICY_INVALID"
     default_remedy = "correct the policy file; the one in force has not changed"
+
+
+class CommandInterruptedError(FemtoClawError):
+    """Ctrl-C or SIGTERM in a command that may have caused an effect."""
+
+    code = "INTERRUPTED"
+    exit_code = 5
+    default_remedy = "nothing to repair: what was in flight is closed at the next start (see `femtoclaw status`)"
+
+
+class ReadingInterruptedError(FemtoClawError):
+    """Ctrl-C in a command that causes no effect."""
+
+    severity = Severity.INFO
+    code = "INTERRUPTED"
+    exit_code = 130
+    default_remedy = "nothing was changed; run it again"
 
 
 class BrainError(FemtoClawError):

@@ -82,8 +82,8 @@ class Home(NamedTuple):
 def locate(flag: str | None) -> Home:
     """The home by flag, FEMTOCLAW_HOME, or ``~/.femtoclaw``, in this order.
 
-    Raises UsageError for an empty name, which is a variable that was not set more often than a wish, and for a
-    relative one where the working directory is gone.
+    Raises UsageError for an empty name, which is a variable that was not set more often than a wish, for one that is
+    not UTF-8 (the log's store takes no other), and for a relative one where the working directory is gone.
     """
     named = flag if flag is not None else os.environ.get("FEMTOCLAW_HOME")
     where = "--home" if flag is not None else "FEMTOCLAW_HOME"
@@ -94,11 +94,15 @@ def locate(flag: str | None) -> Home:
     if path.startswith("~") and named is None:
         raise UsageError("this user has no home directory", expected="--home, FEMTOCLAW_HOME or HOME")
     try:
-        return Home(os.path.abspath(path))
+        home = os.path.abspath(path)
+        home.encode()
     except FileNotFoundError:
         raise UsageError(
             "the working directory is gone", where=where, expected="an absolute path", found=path
         ) from None
+    except UnicodeEncodeError:
+        raise UsageError("the home's name is not UTF-8", where=where, expected="a path in UTF-8", found=path) from None
+    return Home(home)
 
 
 def require(home: Home) -> None:

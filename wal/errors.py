@@ -120,7 +120,7 @@ class LogFullError(LogError):
     """No room: the map or the disk's reserve is used up. Nothing was written; reads go on."""
 
     exit_code = 4
-    default_remedy = "free disk space (or raise log.map_size_bytes) and start again"
+    default_remedy = "free disk space (or raise memory.map_bytes) and start again"
 
 
 class LogUnavailableError(LogError):

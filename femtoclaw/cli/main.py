@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
 
 from femtoclaw.cli.options import read_plain
 from femtoclaw.cli.render import Output, error_body, error_text
-from femtoclaw.errors import FemtoClawError, UnavailableError, UsageError
+from femtoclaw.errors import (
+    CommandInterruptedError,
+    FemtoClawError,
+    ReadingInterruptedError,
+    UnavailableError,
+    UsageError,
+)
 from wal.errors import LogError
+
+EFFECTS = ("run", "intent", "recover")
+"""Commands that may have caused an effect when they are interrupted."""
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code. Nothing escapes as a traceback except with FEMTOCLAW_DEBUG=1."""
     output = Output(as_json="--json" in arguments)
+    command: str | None = None
     try:
         parsed = read_plain(arguments)
         if parsed is None:
@@ -21,13 +31,14 @@ def run(arguments: list[str]) -> int:
             parsed = parse(arguments)
         if parsed.command is None:
             raise UsageError("no command was given", expected="one of those in `femtoclaw --help`")
-        module = f"femtoclaw.cli.{parsed.module}"
-        __import__(module)
-        code: int = getattr(sys.modules[module], parsed.command)(parsed, output)
+        command = parsed.command
+        module = import_module(f"femtoclaw.cli.{parsed.module}")
+        code: int = getattr(module, parsed.command)(parsed, output)
     except (FemtoClawError, LogError) as error:
         return _tell(error, output)
     except KeyboardInterrupt:
-        return _tell(_Interrupted("interrupted"), output)
+        kind = CommandInterruptedError if command in EFFECTS else ReadingInterruptedError
+        return _tell(kind("interrupted"), output)
     except Exception as error:
         return _defect(error, output)
     if output.failure is None or isinstance(output.failure, BrokenPipeError):
@@ -40,14 +51,6 @@ def run(arguments: list[str]) -> int:
     return code or lost.exit_code
 
 
-class _Interrupted(FemtoClawError):
-    """Ctrl-C or SIGTERM."""
-
-    code = "INTERRUPTED"
-    exit_code = 5
-    default_remedy = "nothing to repair: what was in flight is closed at the next start (see `femtoclaw status`)"
-
-
 def _tell(error: FemtoClawError | LogError, output: Output) -> int:
     output.data(error_body(error))
     output.error(error_text(error))
@@ -55,15 +58,18 @@ def _tell(error: FemtoClawError | LogError, output: Output) -> int:
 
 
 def _defect(error: Exception, output: Output) -> int:
+    """Tell type and place. The text of an exception that nobody foresaw may hold anything, a key as well (I12): it is
+    shown to who asks for it with FEMTOCLAW_DEBUG=1."""
     import os
     import traceback
 
-    if os.environ.get("FEMTOCLAW_DEBUG"):
+    debug = os.environ.get("FEMTOCLAW_DEBUG") == "1"
+    if debug:
         traceback.print_exc()
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(last.filename)}:{last.lineno}"
     defect = FemtoClawError(
-        f"a defect in femtoclaw: {type(error).__name__}: {error}", where=where,
-        remedy="run it again with FEMTOCLAW_DEBUG=1 and report the traceback",
+        f"a defect in femtoclaw: {type(error).__name__}", where=where, found=error if debug else None,
+        remedy="run it again with FEMTOCLAW_DEBUG=1 and report the traceback, after a look for secrets in it",
     )  # fmt: skip
     return _tell(defect, output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from femtoclaw.cli.render import Output
+from femtoclaw.cli.render import Output, program
 from femtoclaw.errors import PolicyError, UsageError
 from femtoclaw.home import Home, locate, require
 
@@ -51,7 +51,8 @@ def init(arguments: Arguments, output: Output) -> int:
         ]
     )
     output.line()
-    output.line('next: femtoclaw intent \'{"message":{"content":"hello"}}\'   or   femtoclaw run TEXT --brain echo')
+    name = program()
+    output.line(f'next: {name} intent \'{{"message":{{"content":"hello"}}}}\'   or   {name} run TEXT --brain echo')
     return 0
 
 
@@ -63,7 +64,12 @@ def status(arguments: Arguments, output: Output) -> int:
     output.data(body)
     output.line(f"node {body['runtime_id']}", "bold")
     output.fields([(name, _text(value)) for name, value in body.items() if name != "runtime_id"])
-    return 0 if body["last_stop"] == "clean" or body["running"] else 1
+    if body["running"]:
+        return 0
+    cut = {kind: count for kind, count in body["in_flight"].items() if count}
+    if cut:
+        output.note(f"in flight when the node stopped: {_text(cut)}; the next start closes them (`femtoclaw recover`)")
+    return 0 if body["last_stop"] == "clean" and not cut else 1
 
 
 def _text(value: Any) -> str:
@@ -96,7 +102,9 @@ def describe(home: Home) -> dict[str, Any]:
             "public_key": reader.key.vkey(),
             "size": head.index,
             "link": head.link.hex(),
-            "running": locked(home),
+            # Asking for the lock holds it for a moment, in which a start could not get it: only asked where a stop was
+            # not clean, that is where a writer may live.
+            "running": not slots.clean and locked(home),
             "last_stop": "clean" if slots.clean else "unclean",
             "process": node.process.value,
             "boots": node.boots,

@@ -11,6 +11,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+SECONDS_MAX = (1 << 63) // 1_000_000_000
+"""The last second that the nanoseconds of a record's index can hold; in the year 2262."""
+
+
+def utf8(word: str) -> str:
+    """A word that is text. Raises ValueError for other bytes: no id, event type, claw or brain has them."""
+    word.encode()
+    return word
+
+
+def moment(word: str) -> str:
+    """A time as it was written; beyond what a record can hold, the end of that. Raises ValueError for other digits."""
+    if not word.isascii():
+        raise ValueError
+    if word.isdigit():
+        return str(min(int(word), SECONDS_MAX))
+    year, dash, _ = word.partition("-")
+    if dash and year.isdigit() and not 1970 <= int(year) < 2262:
+        return str(SECONDS_MAX if int(year) >= 2262 else 0)
+    return word
+
+
 SHARED: dict[str, dict[str, Any]] = {
     "--home": {"metavar": "DIR", "help": "the node's home (default: $FEMTOCLAW_HOME or ~/.femtoclaw)"},
     "--json": {"action": "store_true", "help": "one JSON object (JSON lines for streams) on stdout"},
@@ -27,7 +49,11 @@ _INIT: dict[str, dict[str, Any]] = {
 
 _RUN: dict[str, dict[str, Any]] = {
     "text": {"metavar": "TEXT"},
-    "--brain": {"metavar": "NAME[:ARG]", "help": "script:FILE, echo, openai:MODEL (default: configuration)"},
+    "--brain": {
+        "type": utf8,
+        "metavar": "NAME[:ARG]",
+        "help": "script:FILE, echo, openai:MODEL (default: configuration)",
+    },
 }
 
 _INTENT: dict[str, dict[str, Any]] = {
@@ -35,16 +61,16 @@ _INTENT: dict[str, dict[str, Any]] = {
 }
 
 _LOG: dict[str, dict[str, Any]] = {
-    "--execution": {"metavar": "ID"},
-    "--kind": {"metavar": "TYPE", "help": "an event type, such as AuthorizationDecided"},
-    "--capability": {"metavar": "CLAW"},
-    "--since": {"metavar": "TIME", "help": "UTC, such as 2026-11-21T10:00:00, or seconds since 1970"},
-    "--until": {"metavar": "TIME"},
+    "--execution": {"type": utf8, "metavar": "ID"},
+    "--kind": {"type": utf8, "metavar": "TYPE", "help": "an event type, such as AuthorizationDecided"},
+    "--capability": {"type": utf8, "metavar": "CLAW"},
+    "--since": {"type": moment, "metavar": "TIME", "help": "UTC, such as 2026-11-21T10:00:00, or seconds since 1970"},
+    "--until": {"type": moment, "metavar": "TIME"},
     "--limit": {"type": int, "default": 50, "metavar": "N", "help": "the newest N (0: all; default 50)"},
     "--follow": {"action": "store_true", "help": "go on with what is recorded from now on"},
 }
 
-_SHOW: dict[str, dict[str, Any]] = {"execution": {"metavar": "EXECUTION_ID"}}
+_SHOW: dict[str, dict[str, Any]] = {"execution": {"type": utf8, "metavar": "EXECUTION_ID"}}
 
 _VERIFY: dict[str, dict[str, Any]] = {
     "--bundle": {"metavar": "FILE", "help": "check an exported bundle; needs --key and no home"},
@@ -114,7 +140,7 @@ def read_plain(words: list[str]) -> Arguments | None:
     _, module, takes = COMMANDS[command]
     values = {_attribute(name): _default(keywords) for name, keywords in takes.items()}
     positionals = [name for name in takes if not name.startswith("-")]
-    if any(takes[name].keys() & {"nargs", "choices", "type"} for name in positionals):
+    if any(takes[name].keys() & {"nargs", "choices"} for name in positionals):
         return None
     if _take_options(rest, takes | SHARED, given, positionals) is not None or positionals:
         return None
@@ -129,7 +155,9 @@ def _take_options(
         if not word.startswith("-") or word == "-":
             if not positionals:
                 return word
-            given[positionals.pop(0)] = word
+            name = positionals.pop(0)
+            if not _convert(name, takes[name], word, given):
+                return word
             continue
         keywords = takes.get(word)
         if keywords is None:
@@ -148,12 +176,17 @@ def _take_value(name: str, keywords: dict[str, Any], rest: Iterator[str], given:
     value: Any = next(rest, None)
     if value is None or (value.startswith("-") and value != "-"):
         return False
+    return _convert(name, keywords, value, given)
+
+
+def _convert(name: str, keywords: dict[str, Any], value: Any, given: dict[str, Any]) -> bool:
+    """Put one value into ``given`` as its type; False when it is none of it."""
     if "type" in keywords:
         try:
             value = keywords["type"](value)
         except ValueError:
             return False
-    if action == "append":
+    if keywords.get("action") == "append":
         given.setdefault(name, []).append(value)
     else:
         given[name] = value

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 exit codes: 0 done, 1 the answer is no, 2 usage or configuration, 3 integrity violation,
-4 unavailable, 5 outcome unknown, 70 a defect in femtoclaw
+4 unavailable, 5 outcome unknown, 70 a defect in femtoclaw, 130 interrupted, nothing changed
 """
 
 

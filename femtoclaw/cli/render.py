@@ -52,7 +52,7 @@ class Output:
 
     def note(self, text: str) -> None:
         """A remark on stderr that is not part of the answer."""
-        self.error(f"femtoclaw: {text}")
+        self.error(f"femtoclaw: {addressed(text)}")
 
     def error(self, text: str) -> None:
         """Text on stderr."""
@@ -92,6 +92,17 @@ def printable(text: str, limit: int = 400) -> str:
     return safe if len(text) <= limit else f"{safe[:limit]}... ({len(text)} characters)"
 
 
+def program() -> str:
+    """The name by which this program was called: FEMTOCLAW_PROGRAM, which a launcher sets, or the command's own."""
+    name = os.environ.get("FEMTOCLAW_PROGRAM") or os.path.basename(sys.argv[0])
+    return "python -m femtoclaw" if name == "__main__.py" else printable(name) or "femtoclaw"
+
+
+def addressed(text: str) -> str:
+    """The text with its `femtoclaw ...` commands as this operator can type them."""
+    return text.replace("`femtoclaw ", f"`{program()} ") if "`femtoclaw " in text else text
+
+
 def when(time_ns: int) -> str:
     """UTC with milliseconds."""
     import time
@@ -106,10 +117,10 @@ def error_text(error: Any) -> str:
     if error.where:
         lines.append(f"  where     {printable(str(error.where))}")
     if error.expected is not None:
-        lines.append(f"  expected  {printable(str(error.expected))}")
+        lines.append(f"  expected  {printable(addressed(str(error.expected)))}")
     if error.found is not None:
         lines.append(f"  found     {printable(str(error.found))}")
-    lines.append(f"  next      {error.remedy}")
+    lines.append(f"  next      {printable(addressed(error.remedy), 1000)}")
     lines.append(f"  exit code {error.exit_code}")
     return "\n".join(lines)
 
@@ -122,9 +133,9 @@ def error_body(error: Any) -> dict[str, Any]:
             "category": getattr(getattr(error, "category", None), "value", "MEMORY"),
             "what": error.what,
             "where": str(error.where),
-            "expected": None if error.expected is None else str(error.expected),
+            "expected": None if error.expected is None else addressed(str(error.expected)),
             "found": None if error.found is None else str(error.found),
-            "remedy": error.remedy,
+            "remedy": addressed(error.remedy),
             "exit_code": error.exit_code,
         }
     }
