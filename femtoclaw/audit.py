@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from femtoclaw import events
 from femtoclaw.errors import FemtoClawError
-from femtoclaw.event_codec import decode
+from femtoclaw.event_codec import EventFormatError, decode
 from femtoclaw.home import Home
 from femtoclaw.keys import load_public_key
 from femtoclaw.replay import Replay, checked_event, replay
 from wal import KIND_EVENT, LogError, Record, read_log_directory
-from wal.blob import read_blob
+from wal.blob import blob_file, read_blob
 from wal.bundle import Bundle
 from wal.checkpoint import open_checkpoint
 from wal.errors import CorruptFileError
@@ -26,10 +27,12 @@ from wal.inspection import verify_directory
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
 from wal.record import FLAG_BATCH_END
-from wal.verification import Finding
+from wal.storage import Storage
+from wal.verification import FORMAT_UNKNOWN, Finding
 
 Report = dict[str, Any]
-_HEX = set("0123456789abcdef")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGESTS = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 class _RuleCheck:
@@ -54,28 +57,44 @@ class _RuleCheck:
     def _check_blob(self, index: int, digest: str) -> None:
         self.blobs.add(digest)
         try:
-            if len(digest) != 64 or set(digest) - _HEX:
+            if _DIGEST.fullmatch(digest) is None:
                 raise CorruptFileError("not a blob's name", where="blobs", found=repr(digest[:80]))
             self._blob(digest)
         except LogError as error:
             self.findings.append(Finding("BLOB_DAMAGED", f"index {index}: {error.where}", digest, str(error.found)))
 
 
-def check_rules(records: Iterable[Record], blob: Callable[[str], bytes]) -> tuple[list[Finding], Replay | None]:
-    """Types, blobs and re-derivation over verified records. Never raises for what is in them."""
+def check_rules(
+    records: Iterable[Record], blob: Callable[[str], bytes], held: set[str] | None = None
+) -> tuple[list[Finding], Replay | None]:
+    """Types, blobs and re-derivation over verified records. Never raises for what is in them.
+
+    With ``held``, digests of blobs that came along, also none of those may be there that no record names.
+    """
     check = _RuleCheck(records, blob)
     try:
         replayed = replay(check)
     except (FemtoClawError, LogError) as error:
         expected = "" if error.expected is None else str(error.expected)
-        return [*check.findings, Finding(type(error).__name__, error.where, expected, str(error))], None
+        code = FORMAT_UNKNOWN if newer(error) else type(error).__name__
+        return [*check.findings, Finding(code, error.where, expected, str(error))], None
     divergences = [Finding("DIVERGENCE", f"index {d.index}", d.expected, d.found) for d in replayed.divergences]
     if check.last is not None and not check.last.flags & FLAG_BATCH_END:
         end = f"index {check.last.index}"
         check.findings.append(
             Finding("BATCH_UNFINISHED", end, "the end of an atomic append", "the log ends inside of one")
         )
+    if not divergences and held is not None:
+        check.findings += [
+            Finding("BLOB_UNNAMED", f"blobs/{digest}", "only blobs that a record names", "one that none names")
+            for digest in sorted(held - check.blobs)
+        ]
     return [*check.findings, *divergences], replayed
+
+
+def newer(error: Exception) -> bool:
+    """True for an event that a newer program wrote: nothing is wrong with it, it only cannot be judged here."""
+    return isinstance(error, EventFormatError) and error.what.startswith("event is newer")
 
 
 def check_anchor(note: bytes, key: PublicKey, origin: str, size: int, root_of: Callable[[int], bytes]) -> list[Finding]:
@@ -101,18 +120,20 @@ def _report(size: int, root: str, findings: list[dict[str, Any]], replayed: Repl
         "state_hash": replayed.state_hash if replayed is not None else None,
         "decisions": replayed.decisions if replayed is not None else 0,
         "findings": findings,
+        "skipped": [],
     } | more
 
 
 def verify_home(home: Home, *, deep: bool = False, anchor: bytes | None = None) -> Report:
     """Check a node's whole log: bytes, chain, tree, signatures, segments, blobs, rules. {"ok", "size", "root", ...}.
 
-    ``anchor`` is a signed checkpoint kept elsewhere, which the log must still fulfil.
+    A node at work is checked as far as it had promised records when the check began, and its file's pages are not:
+    "skipped" says so, as [{what, why}]. ``anchor`` is a signed checkpoint kept elsewhere, which the log must still fulfil.
     """
     raw = verify_directory(home.log, deep=deep)
     if not raw["ok"]:
         # Rules are judged on sound bytes only: a damaged record would show up as a hundred broken rules.
-        return _report(raw["size"], raw["root"], raw["findings"], None)
+        return _report(raw["size"], raw["root"], raw["findings"], None, skipped=raw["skipped"])
     reader = read_log_directory(home.log)
     try:
         findings, replayed = check_rules(
@@ -121,7 +142,10 @@ def verify_home(home: Home, *, deep: bool = False, anchor: bytes | None = None) 
         findings += _check_key(home, reader.key)
         if anchor is not None:
             findings += check_anchor(anchor, reader.key, reader.origin, raw["size"], reader.tree().root)
-        return _report(raw["size"], raw["root"], [f._asdict() for f in findings], replayed, key=reader.key.vkey())
+        return _report(
+            raw["size"], raw["root"], [f._asdict() for f in findings], replayed, key=reader.key.vkey(),
+            skipped=raw["skipped"],
+        )  # fmt: skip
     finally:
         reader.close()
 
@@ -146,7 +170,7 @@ def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> 
         findings = list(checked.findings)
         replayed = None
         if not findings:
-            findings, replayed = check_rules(bundle.records(), bundle.blob)
+            findings, replayed = check_rules(bundle.records(), bundle.blob, bundle.blobs())
             if anchor is not None:
                 assert checked.genesis is not None
                 findings += check_anchor(
@@ -166,12 +190,27 @@ def _root(records: Iterable[Record], size: int) -> bytes:
     return frontier.root()
 
 
-def named_blobs(records: Iterable[Record]) -> set[str]:
-    """Digests of every blob that the records name."""
+def named_blobs(records: Iterable[Record], storage: Storage) -> set[str]:
+    """Digests of every blob that the records name.
+
+    Of an event that this program cannot read, whatever could be a blob's name and is one in ``storage``: evidence must
+    also come out of a log that a newer program wrote.
+    """
     found: set[str] = set()
     for record in records:
-        if record.kind == KIND_EVENT:
+        if record.kind != KIND_EVENT:
+            continue
+        try:
             event = decode(record.payload)
-            if isinstance(event, events.ExecutionFinished) and event.blob:
-                found.add(event.blob)
+        except EventFormatError:
+            named = (digest.decode() for digest in _DIGESTS.findall(record.payload))
+            found.update(digest for digest in named if storage.get_file(blob_file(digest)) is not None)
+            continue
+        # What is no digest is nobody's blob: `verify` says what to think of it.
+        if (
+            isinstance(event, events.ExecutionFinished)
+            and isinstance(event.blob, str)
+            and _DIGEST.fullmatch(event.blob)
+        ):
+            found.add(event.blob)
     return found

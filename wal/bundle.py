@@ -1,75 +1,108 @@
 """Export bundles: a log up to a signed checkpoint in one file that a stranger can check with a public key only.
 
-A bundle is an uncompressed zip with fixed timestamps (equal logs give equal bytes): ``FORMAT``, ``checkpoint`` (the
-signed note), ``segments/*.seg`` in order from index 1, ``blobs/*``. Nothing in it is ever extracted to disk, and no
-member is trusted before its hash, its chain and the checkpoint's signature have been checked.
+A bundle is a zip in one canonical form (``wal.stored_zip``; equal logs give equal bytes): ``FORMAT``, ``checkpoint``
+(the signed note), ``segments/*.seg`` in order from index 1, ``blobs/*``, and no other byte. Nothing in it is ever
+extracted to disk, and no member is trusted before its hash, its chain and the checkpoint's signature have been checked.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, NamedTuple
 
 from wal.blob import blob_name, read_blob
 from wal.chain import follow, verify_run
-from wal.checkpoint import open_checkpoint, parse_checkpoint
-from wal.errors import CorruptFileError, CorruptRecordError, LogError, LogUnavailableError, RangeError, SignatureError
+from wal.checkpoint import VerifiedCheckpoint, open_checkpoint
+from wal.durable_file import FILE_MODE, sync_folder
+from wal.errors import (
+    CorruptFileError,
+    CorruptRecordError,
+    LogError,
+    LogUnavailableError,
+    RangeError,
+    SignatureError,
+    UnknownFormatError,
+)
 from wal.genesis import Genesis, decode_genesis
-from wal.limits import BLOB_BYTES_MAX, FILE_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
+from wal.limits import BLOB_BYTES_MAX, FILE_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.merkle import Frontier, leaf_hash
-from wal.note import PublicKey
+from wal.note import NOTE_BYTES_MAX, PublicKey
 from wal.reader import LogReader
 from wal.record import EMPTY, Head, Record
 from wal.segment import Segment, decode_segment, encode_segment, open_seal
-from wal.verification import Finding
+from wal.stored_zip import Entry, ZipWriter, read_entries
+from wal.verification import FORMAT_UNKNOWN, Finding
 
 FORMAT = (
     b"femtoclaw bundle v1\n"
     b"checkpoint is a C2SP signed note over an RFC 6962 tree; docs/log-format.md describes every byte of segments/.\n"
 )
 MEMBERS_MAX = 1_000_000
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MEMBER = re.compile(r"FORMAT|checkpoint|segments/[0-9]{16}-[0-9a-f]{16}\.seg|blobs/[0-9a-f]{64}")
+_KINDS = ("FORMAT", "checkpoint", "segments", "blobs")
+_LIMITS = (len(FORMAT), NOTE_BYTES_MAX, FILE_BYTES_MAX, BLOB_BYTES_MAX)
 
 
-def write_bundle(reader: LogReader, path: str, blobs: Iterable[str]) -> int:
-    """Write the records that the newest checkpoint covers, and ``blobs``, and return how many records.
-
-    Raises SignatureError (no checkpoint yet), CorruptRecordError, CorruptFileError, or LogUnavailableError when the
-    file cannot be written. The file appears under its name only when it is complete.
-    """
+def signed_checkpoint(reader: LogReader) -> VerifiedCheckpoint:
+    """The newest checkpoint of a log, its signature verified: what an export covers. Raises SignatureError."""
     note = reader.checkpoint_note()
     if note is None:
         raise SignatureError(
             "the log has no signed checkpoint yet", where=reader.storage.name, remedy="run `femtoclaw recover` once"
         )
-    size = open_checkpoint(note, [reader.key], reader.origin).checkpoint.size
-    temporary = f"{path}.new"
+    return open_checkpoint(note, [reader.key], reader.origin)
+
+
+def write_bundle(
+    reader: LogReader, path: str, blobs: Iterable[str], checkpoint: VerifiedCheckpoint | None = None
+) -> int:
+    """Write the records that ``checkpoint`` (default: the newest) covers, and ``blobs``, and return how many records.
+
+    Raises SignatureError (no checkpoint yet), CorruptRecordError, CorruptFileError, or LogUnavailableError when the
+    file cannot be written. The file (mode 0600) appears under its name, or replaces what was there, only when it is
+    complete; nothing else is touched.
+    """
+    covered = checkpoint if checkpoint is not None else signed_checkpoint(reader)
+    size = covered.checkpoint.size
     try:
-        with ZipFile(temporary, "w", ZIP_STORED) as archive:
-            archive.writestr(_member("FORMAT"), FORMAT)
-            archive.writestr(_member("checkpoint"), note)
+        with _whole_file(path) as file:
+            archive = ZipWriter(file)
+            archive.add("FORMAT", FORMAT)
+            archive.add("checkpoint", covered.note)
             for name, raw in _segments(reader, size):
-                archive.writestr(_member(f"segments/{name}"), raw)
+                archive.add(f"segments/{name}", raw)
             for digest in sorted(set(blobs)):
-                archive.writestr(_member(f"blobs/{digest}"), read_blob(reader.storage, digest))
-        fd = os.open(temporary, os.O_RDONLY)
-        os.fsync(fd)
-        os.close(fd)
-        os.rename(temporary, path)
+                archive.add(f"blobs/{digest}", read_blob(reader.storage, digest))
+            archive.finish()
     except OSError as error:
         raise LogUnavailableError("the bundle cannot be written", where=path, found=error.strerror) from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
     return size
 
 
-def _member(name: str) -> ZipInfo:
-    info = ZipInfo(name, _EPOCH)
-    info.external_attr = 0o444 << 16
-    return info
+@contextmanager
+def _whole_file(path: str) -> Iterator[BinaryIO]:
+    """A new file that takes its name when all of it is durable; when anything fails, nothing is left of it.
+
+    Its name until then is nobody's: chosen at random, and never opened when it exists.
+    """
+    folder = os.path.dirname(path) or "."
+    temporary = os.path.join(folder, f".bundle-{os.urandom(16).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(folder)
 
 
 def _segments(reader: LogReader, size: int) -> Iterator[tuple[str, bytes]]:
@@ -114,57 +147,82 @@ class Bundle:
     def __init__(self, path: str) -> None:
         """Raises LogUnavailableError (no such file) or CorruptFileError (not a bundle, or over a bound)."""
         try:
-            self._zip = ZipFile(path)
+            self._file = open(path, "rb")  # noqa: SIM115  # until `close`
         except OSError as error:
             raise LogUnavailableError("the bundle cannot be read", where=path, found=error.strerror) from error
-        except Exception as error:  # zipfile raises many types on hostile bytes; each means the same to an auditor
-            raise CorruptFileError("not a bundle", where=path, expected="an uncompressed zip", found=error) from error
         self._path = path
-        self._names: dict[str, ZipInfo] = {}
-        self._check_members()
+        try:
+            entries = read_entries(self._file, os.fstat(self._file.fileno()).st_size, MEMBERS_MAX, path)
+            self._entries = {entry.name: entry for entry in entries}
+            self._check_members(entries)
+        except OSError as error:
+            self.close()
+            raise LogUnavailableError("the bundle cannot be read", where=path, found=error.strerror) from error
+        except BaseException:
+            self.close()
+            raise
 
-    def _check_members(self) -> None:
-        members = self._zip.infolist()
-        if len(members) > MEMBERS_MAX:
-            raise CorruptFileError("bundle has too many members", where=self._path, expected=MEMBERS_MAX)
-        for info in members:
-            where = f"{self._path}:{info.filename[:80]}"
-            if info.compress_type != ZIP_STORED or info.file_size != info.compress_size:
-                raise CorruptFileError("bundle member is compressed", where=where, expected="stored")
-            if info.file_size > FILE_BYTES_MAX or info.filename in self._names:
-                raise CorruptFileError("bundle member is too large or doubled", where=where, found=info.file_size)
-            self._names[info.filename] = info
-        if sum(info.file_size for info in members) > os.path.getsize(self._path):
-            # Members that share bytes would let a small file keep an auditor busy for days.
-            raise CorruptFileError("bundle members overlap", where=self._path)
+    def _check_members(self, entries: Sequence[Entry]) -> None:
+        """Only members that a bundle has, each once and in its place: nothing unsigned travels beside them."""
+        before = (-1, "")
+        for entry in entries:
+            where = f"{self._path}:{entry.name[:80]}"
+            if _MEMBER.fullmatch(entry.name) is None:
+                raise CorruptFileError("bundle has a member that does not belong into it", where=where)
+            place = (_KINDS.index(entry.name.partition("/")[0]), entry.name)
+            if place <= before:
+                raise CorruptFileError("bundle member is doubled or out of order", where=where)
+            before = place
+            limit = _LIMITS[place[0]]
+            if entry.size > limit:
+                raise CorruptFileError("bundle member is too large", where=where, expected=limit, found=entry.size)
         if self._read("FORMAT") != FORMAT:
             raise CorruptFileError(
                 "not a bundle of this version", where=self._path, expected=FORMAT.decode().split("\n")[0]
             )
-        if sum(name.startswith("segments/") for name in self._names) > SEGMENTS_MAX + 1:
+        if len(self._segment_names()) > SEGMENTS_MAX + 1:
             raise CorruptFileError("bundle has too many segments", where=self._path, expected=SEGMENTS_MAX)
 
     def _read(self, name: str) -> bytes:
-        info = self._names.get(name)
-        if info is None:
+        entry = self._entries.get(name)
+        if entry is None:
             raise CorruptFileError("bundle member is missing", where=f"{self._path}:{name}", found="nothing")
         try:
-            return self._zip.read(info)
-        except Exception as error:  # as above
-            raise CorruptFileError("bundle member is damaged", where=f"{self._path}:{name}", found=error) from error
+            self._file.seek(entry.end - entry.size)
+            raw = self._file.read(entry.size)
+        except OSError as error:
+            raise LogUnavailableError("the bundle cannot be read", where=self._path, found=error.strerror) from error
+        if len(raw) != entry.size or zlib.crc32(raw) != entry.crc:
+            raise CorruptFileError(
+                "bundle member is damaged", where=f"{self._path}:{name}", expected=f"CRC-32 {entry.crc:08x}",
+                found=f"{zlib.crc32(raw):08x}",
+            )  # fmt: skip
+        return raw
+
+    def _segment_names(self) -> list[str]:
+        return [name for name in self._entries if name.startswith("segments/")]
 
     def frames(self, key: PublicKey | None = None) -> Iterator[tuple[int, bytes]]:
         """All frames in order, unverified; with ``key``, seals that are present are verified first."""
-        for name in sorted(name for name in self._names if name.startswith("segments/")):
-            segment = decode_segment(self._read(name), name)
+        for segment in self.segments():
             if key is not None and segment.seal:
-                open_seal(segment, [key], name)
+                open_seal(segment, [key], f"segments/{segment.first:016d}")
             yield from segment.frames()
 
     def segments(self) -> Iterator[Segment]:
         """Its segments in order, digests checked. Raises CorruptFileError."""
-        for name in sorted(name for name in self._names if name.startswith("segments/")):
-            yield decode_segment(self._read(name), name)
+        names = self._segment_names()
+        for number, name in enumerate(names):
+            segment = decode_segment(self._read(name), name)
+            count = len(segment.rows)
+            if name != f"segments/{segment.first:016d}-{segment.digest[:8].hex()}.seg":
+                raise CorruptFileError("segment is under another's name", where=name)
+            if segment.first != number * SEGMENT_RECORDS + 1 or (count < SEGMENT_RECORDS and name != names[-1]):
+                raise CorruptFileError("segment holds another run of records", where=name)
+            longest = max(row[4] for row in segment.rows)
+            if longest > PAYLOAD_BYTES_MAX:
+                raise CorruptFileError("a record is too large", where=name, expected=PAYLOAD_BYTES_MAX, found=longest)
+            yield segment
 
     def records(self) -> Iterator[Record]:
         """All records, chain verified from the genesis record on. Raises CorruptFileError or CorruptRecordError."""
@@ -174,16 +232,19 @@ class Bundle:
         """A blob's bytes, verified. Raises CorruptFileError."""
         name = f"blobs/{digest}"
         raw = self._read(name)
-        if len(raw) > BLOB_BYTES_MAX or blob_name(raw) != digest:
+        if blob_name(raw) != digest:
             raise CorruptFileError("blob is altered", where=name, expected=digest, found=blob_name(raw))
         return raw
 
     def blobs(self) -> set[str]:
         """Digests of the blobs it says it holds."""
-        return {name[6:] for name in self._names if name.startswith("blobs/")}
+        return {name[6:] for name in self._entries if name.startswith("blobs/")}
 
     def check(self, key: PublicKey) -> BundleReport:
-        """Check all of it against the auditor's own public key. Never raises for what is in the bundle."""
+        """Check all of it against the auditor's own public key, one segment or blob in memory at a time.
+
+        Never raises for what is in the bundle.
+        """
         findings: list[Finding] = []
         frontier, head = Frontier(), EMPTY
         genesis: Genesis | None = None
@@ -204,7 +265,8 @@ class Bundle:
         except LogError as error:
             expected = "" if error.expected is None else str(error.expected)
             found = error.what if error.found is None else f"{error.what}: {error.found}"
-            findings.append(Finding(type(error).__name__, error.where or self._path, expected, found))
+            code = FORMAT_UNKNOWN if isinstance(error, UnknownFormatError) else type(error).__name__
+            findings.append(Finding(code, error.where or self._path, expected, found))
         return BundleReport(frontier.size, frontier.root(), head, genesis, tuple(findings))
 
     def _check_checkpoint(self, key: PublicKey, genesis: Genesis | None, frontier: Frontier) -> None:
@@ -224,13 +286,6 @@ class Bundle:
                 found=frontier.root().hex(),
             )  # fmt: skip
 
-    def claimed_size(self) -> int:
-        """The size its checkpoint claims, unverified; for progress bars and messages only."""
-        try:
-            return parse_checkpoint(self._read("checkpoint").decode().split("\n\n")[0] + "\n").size
-        except (LogError, UnicodeDecodeError):
-            return 0
-
     def close(self) -> None:
         """Release the file."""
-        self._zip.close()
+        self._file.close()

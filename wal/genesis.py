@@ -10,12 +10,18 @@ from typing import NamedTuple
 
 import msgpack
 
-from wal.errors import CorruptRecordError, UnknownFormatError
+from wal.errors import CorruptRecordError, SignatureError, UnknownFormatError
 from wal.limits import ORIGIN_BYTES_MAX, SEGMENT_RECORDS
-from wal.note import PublicKey
-from wal.record import KIND_GENESIS, Record
+from wal.note import NOTE_BYTES_MAX, PublicKey
+from wal.record import KIND_GENESIS, LINK_BYTES, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1
+NONCE_BYTES = 16
+VKEY_BYTES_MAX = 1024
 
 
 class Predecessor(NamedTuple):
@@ -45,28 +51,84 @@ class Genesis(NamedTuple):
 
 
 def decode_genesis(record: Record) -> Genesis:
-    """Read a verified first record. Raises CorruptRecordError or UnknownFormatError."""
+    """Read a verified first record; every field's type, length and range is checked.
+
+    Raises CorruptRecordError or UnknownFormatError.
+    """
     if record.index != 1 or record.kind != KIND_GENESIS:
         raise CorruptRecordError(
             "first record is not a genesis record", where="index 1", expected=KIND_GENESIS, found=record.kind
         )
     try:
-        form, origin, vkey, nonce, segment_records, before = msgpack.unpackb(record.payload)
-        if form == FORMAT and segment_records == SEGMENT_RECORDS:
-            predecessor = Predecessor(*before) if before is not None else None
-            return Genesis(check_origin(origin), PublicKey.parse(vkey), bytes(nonce), predecessor)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        fields = msgpack.unpackb(record.payload, use_list=False, max_ext_len=0)
+        form = _number(fields[0]) if type(fields) is tuple and fields else 0
+        if form > FORMAT:
+            raise _newer(FORMAT, form)
+        form, origin, vkey, nonce, segment_records, before = _array(fields, 6)
+        if form != FORMAT:
+            raise ValueError(f"format {form}")
+        if _number(segment_records) != SEGMENT_RECORDS:
+            raise _newer(SEGMENT_RECORDS, segment_records)
+        key = PublicKey.parse(_text(vkey, VKEY_BYTES_MAX))
+        return Genesis(check_origin(origin), key, _bytes(nonce, NONCE_BYTES), _predecessor(before))
+    except (ValueError, TypeError, msgpack.UnpackException, SignatureError) as error:
         raise CorruptRecordError("genesis record does not decode", where="index 1", found=error) from error
-    raise UnknownFormatError(
-        "log format is newer than this program",
-        where="index 1",
-        expected=(FORMAT, SEGMENT_RECORDS),
-        found=(form, segment_records),
+
+
+def _newer(expected: int, found: int) -> UnknownFormatError:
+    return UnknownFormatError("log format is newer than this program", where="index 1", expected=expected, found=found)
+
+
+def _predecessor(fields: Any) -> Predecessor | None:
+    if fields is None:
+        return None
+    origin, log_id, good_size, good_link, promised_size, statement = _array(fields, 6)
+    return Predecessor(
+        check_origin(origin),
+        _bytes(log_id, LINK_BYTES),
+        _number(good_size),
+        _bytes(good_link, LINK_BYTES),
+        _number(promised_size),
+        _statement(statement),
     )
 
 
-def check_origin(origin: str) -> str:
-    """An origin is one line of printable characters without blanks, at most ``ORIGIN_BYTES_MAX`` bytes."""
-    if not origin or not origin.isprintable() or " " in origin or len(origin.encode()) > ORIGIN_BYTES_MAX:
-        raise ValueError(f"not an origin: {origin[:ORIGIN_BYTES_MAX]!r}")
-    return origin
+def _array(value: Any, count: int) -> tuple[Any, ...]:
+    if type(value) is not tuple or len(value) != count:
+        raise ValueError(f"not an array of {count}")
+    return value
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("not a number of 0 or more")
+    return value
+
+
+def _text(value: Any, limit: int) -> str:
+    if type(value) is not str or len(value) > limit:
+        raise ValueError(f"not a text of at most {limit} characters")
+    return value
+
+
+def _bytes(value: Any, length: int) -> bytes:
+    if type(value) is not bytes or len(value) != length:
+        raise ValueError(f"not {length} bytes")
+    return value
+
+
+def _statement(value: Any) -> bytes:
+    if type(value) is not bytes or len(value) > NOTE_BYTES_MAX:
+        raise ValueError("not a signed statement")
+    return value
+
+
+def check_origin(origin: object) -> str:
+    """An origin is one line of printable characters without blanks, at most ``ORIGIN_BYTES_MAX`` bytes.
+
+    Raises ValueError.
+    """
+    text = _text(origin, ORIGIN_BYTES_MAX)
+    if not text or not text.isprintable() or " " in text or len(text.encode()) > ORIGIN_BYTES_MAX:
+        raise ValueError(f"not an origin: {text!r}")
+    return text

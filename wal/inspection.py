@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from wal.errors import LogError, StoreUnreadableError
+from wal.errors import LogError, StoreUnreadableError, UnknownFormatError
 from wal.limits import PAYLOAD_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.lmdb_storage import LmdbStorage
 from wal.opening import examine
 from wal.reader import LogReader
 from wal.record import FRAME_OVERHEAD_BYTES, HEADER, MAGIC, decode
 from wal.verification import (
+    FORMAT_UNKNOWN,
     ChainReport,
     Finding,
     Promises,
@@ -130,7 +131,8 @@ def _verify(path: str, deep: str = "") -> dict[str, Any]:
     except StoreUnreadableError as error:
         findings.append(Finding("STORE_UNREADABLE", path, "a readable store", f"{error.what}: {error.found}"))
     except LogError as error:
-        findings.append(Finding(type(error).__name__, error.where, str(error.expected), f"{error.what}: {error.found}"))
+        code = FORMAT_UNKNOWN if isinstance(error, UnknownFormatError) else type(error).__name__
+        findings.append(Finding(code, error.where, str(error.expected), f"{error.what}: {error.found}"))
     except Exception as error:  # lmdb raises many types on damaged pages; each is a finding, none is our defect
         findings.append(Finding("STORE_UNREADABLE", path, "a readable store", f"{type(error).__name__}: {error}"))
     return {

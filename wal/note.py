@@ -36,26 +36,29 @@ class PublicKey(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> PublicKey:
-        """From ``name+hash+base64``. Raises SignatureError."""
-        parts = text.split("+", 2)
+        """From ``name+hash+base64``, in its only spelling. Raises SignatureError, whose text holds nothing of ``text``:
+        what stands where a public key belongs may be a private one (I12)."""
         try:
-            name, key_hex, encoded = parts
+            name, key_hex, encoded = text.split("+", 2)
             body = base64.b64decode(encoded, validate=True)
             key = cls(name, bytes.fromhex(key_hex), body[1:])
-        except (ValueError, binascii.Error) as error:
-            raise SignatureError("not a verifier key", expected="name+hash+base64", found=text[:80]) from error
-        if (
-            not _valid_name(name)
-            or body[:1] != _ALGORITHM
-            or len(key.raw) != 32
-            or key.key_id != _key_id(name, key.raw)
-        ):
-            raise SignatureError("not an Ed25519 verifier key", expected="algorithm 1, matching hash", found=text[:80])
+        except (ValueError, binascii.Error):
+            raise _no_key(text, "name+hash+base64", "another form") from None
+        if not _valid_name(name):
+            raise _no_key(text, "a name of printable characters without blanks", "another name")
+        if body[:1] != _ALGORITHM or len(key.raw) != 32:
+            raise _no_key(text, "algorithm 1 and 32 bytes", f"{len(body)} bytes, or another algorithm")
+        if key.key_id != _key_id(name, key.raw) or key.vkey() != text:
+            raise _no_key(text, "the hash of this name and key, and one spelling", "another")
         return key
 
     def vkey(self) -> str:
         """``name+hash+base64``."""
         return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(_ALGORITHM + self.raw).decode()}"
+
+
+def _no_key(text: str, expected: str, found: str) -> SignatureError:
+    return SignatureError("not an Ed25519 verifier key", expected=expected, found=f"{found} ({len(text)} characters)")
 
 
 def public_key(name: str, raw: bytes) -> PublicKey:
@@ -207,15 +210,15 @@ def open_note(raw: bytes, known: Sequence[PublicKey]) -> Note:
 
 def _parse_line(line: str) -> tuple[str, bytes]:
     if not line.startswith(_DASH):
-        raise SignatureError("malformed signature line", found=line[:80])
+        raise SignatureError("malformed signature line", found=f"{len(line)} characters")
     name, _, encoded = line[len(_DASH) :].partition(" ")
     try:
         signature = base64.b64decode(encoded, validate=True)
     except (ValueError, binascii.Error) as error:
-        raise SignatureError("malformed signature line", found=line[:80]) from error
+        raise SignatureError("malformed signature line", found=f"{len(line)} characters") from error
     # One text, one encoding: base64 with stray bits would let two notes differ and both verify.
     if not _valid_name(name) or len(signature) < 5 or base64.b64encode(signature).decode() != encoded:
-        raise SignatureError("malformed signature line", found=line[:80])
+        raise SignatureError("malformed signature line", found=f"{len(line)} characters")
     return name, signature
 
 

@@ -25,6 +25,9 @@ from wal.record import EMPTY, KIND_GENESIS, Head, Record, decode
 from wal.segment import decode_segment, open_seal
 from wal.storage import Storage
 
+FORMAT_UNKNOWN = "FORMAT_UNKNOWN"
+"""The one finding that is no damage: something newer than this program wrote it."""
+
 FINDINGS_MAX = 1000
 """Findings reported for one range; what is beyond it is left out."""
 
@@ -112,7 +115,7 @@ class _RangeChecker:
             try:
                 record = decode(raw, where)
             except LogError as error:
-                code = "FORMAT_UNKNOWN" if isinstance(error, UnknownFormatError) else "RECORD_DAMAGED"
+                code = FORMAT_UNKNOWN if isinstance(error, UnknownFormatError) else "RECORD_DAMAGED"
                 self._find(code, where, str(error.expected), f"{error.what}: {error.found}")
                 self.link = raw[-32:]
                 self._grow([leaf_hash(self.link)])

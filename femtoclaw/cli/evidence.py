@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import base64
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
-from femtoclaw.errors import PolicyError, UsageError
+from femtoclaw.errors import ConfigurationError, PolicyError, UsageError
 from femtoclaw.home import locate, read_bounded, read_text, require
 from wal import LogError, LogReader, read_log_directory
 
+if TYPE_CHECKING:
+    from wal.tree import LogTree
+
 INTEGRITY = 3
+NEWER = 2
+NEWER_REMEDY = "a newer program wrote this: judge it with the version that wrote it, or upgrade this one"
 BUNDLE_REMEDY = "this bundle proves nothing: ask for it again, and for the key by another way; keep both as evidence"
 
 
 def verify(arguments: Arguments, output: Output) -> int:
-    """0 when everything holds, 3 with the findings otherwise."""
+    """0 when everything holds, 3 with the findings otherwise; 2 when the only finding is that a newer program wrote it."""
     from femtoclaw.audit import verify_bundle, verify_home
+    from wal.verification import FORMAT_UNKNOWN
 
     anchor = read_bounded(arguments.checkpoint) if arguments.checkpoint is not None else None
     if arguments.bundle is not None:
@@ -52,15 +58,29 @@ def verify(arguments: Arguments, output: Output) -> int:
         output.line(f"  {finding['code']}  {finding['where']}", "red")
         output.line(f"    expected  {printable(finding['expected'])}")
         output.line(f"    found     {printable(finding['found'])}")
-    if not report["ok"]:
-        output.note(remedy)
-    return 0 if report["ok"] else INTEGRITY
+    for skipped in report["skipped"]:
+        output.line(f"  not judged: {skipped['what']}: {printable(skipped['why'])}", "yellow")
+    if report["ok"]:
+        return 0
+    if {finding["code"] for finding in report["findings"]} == {FORMAT_UNKNOWN}:
+        output.note(NEWER_REMEDY)
+        return NEWER
+    output.note(remedy)
+    return INTEGRITY
 
 
 def _key(text: str) -> Any:
     from femtoclaw.keys import load_public_key, parse_public_key
 
-    return load_public_key(text) if os.path.exists(text) else parse_public_key(text, "--key")
+    if os.path.exists(text):
+        return load_public_key(text)
+    if text.count("+") < 2:
+        # Not repeated here: it may be the private key itself.
+        raise ConfigurationError(
+            "no such file, and no public key either", where="--key", expected="a file, or name+hash+base64",
+            found=f"{len(text)} characters", remedy="give the node's keys/node.pub, or the text in it",
+        )  # fmt: skip
+    return parse_public_key(text, "--key")
 
 
 def _reader(arguments: Arguments) -> LogReader:
@@ -71,6 +91,8 @@ def _reader(arguments: Arguments) -> LogReader:
 
 def replay(arguments: Arguments, output: Output) -> int:
     """0 when every decision re-derives, 3 on a divergence, 1 when another policy would flip decisions."""
+    from femtoclaw.audit import newer
+    from femtoclaw.event_codec import EventFormatError
     from femtoclaw.replay import replay as derive
 
     policy = None
@@ -85,6 +107,10 @@ def replay(arguments: Arguments, output: Output) -> int:
         report = derive(reader.scan(1, to + 1), policy=policy)
     except PolicyError as error:
         error.where = arguments.policy
+        raise
+    except EventFormatError as error:
+        if newer(error):
+            error.exit_code, error.remedy = NEWER, NEWER_REMEDY
         raise
     finally:
         reader.close()
@@ -111,55 +137,90 @@ def replay(arguments: Arguments, output: Output) -> int:
 
 
 def proof(arguments: Arguments, output: Output) -> int:
-    """Print a proof, checked before it is shown."""
-    from wal.checkpoint import open_checkpoint
-    from wal.merkle import leaf_hash, verify_consistency, verify_inclusion
-
+    """Print a proof, checked before it is shown: also that the store still has the root that was signed."""
     wanted = 1 if arguments.which == "inclusion" else 2
     if len(arguments.numbers) != wanted:
         raise UsageError(f"proof {arguments.which} takes {wanted} number(s)", found=len(arguments.numbers))
     reader = _reader(arguments)
     try:
-        tree, size = reader.tree(), reader.size
-        note = reader.checkpoint_note()
-        body: dict[str, Any] = {"kind": arguments.which, "hash": "SHA-256, RFC 6962"}
+        note = reader.checkpoint_note()  # before the records: what a writer adds meanwhile is not in question
+        tree = reader.tree()
+        signed = _signed_size(reader, tree, note)
         if arguments.which == "inclusion":
-            index = arguments.numbers[0]
-            signed = open_checkpoint(note, [reader.key], reader.origin).checkpoint.size if note is not None else 0
-            if index <= signed:
-                size = signed  # a running node's newest records are not signed yet: prove what a signature vouches for
-            path, root = tree.inclusion(index, size), tree.root(size)
-            leaf = leaf_hash(reader.read(index).link)
-            verify_inclusion(leaf, index - 1, size, path, root)
-            body |= {"index": index, "leaf_index": index - 1, "size": size, "leaf_hash": leaf.hex()}
+            body, path, root = _inclusion(reader, tree, arguments.numbers[0], signed)
         else:
-            old, new = arguments.numbers
-            if new > size:
-                raise UsageError("NEW is beyond the log", expected=f"<= {size}", found=new)
-            path, root, old_root = tree.consistency(old, new), tree.root(new), tree.root(old)
-            verify_consistency(old, new, path, old_root, root)
-            body |= {"old_size": old, "old_root": old_root.hex(), "size": new}
+            body, path, root = _consistency(reader, tree, *arguments.numbers)
     finally:
         reader.close()
+    body = {"kind": arguments.which, "hash": "SHA-256, RFC 6962"} | body
     body |= {"root": root.hex(), "root_base64": base64.b64encode(root).decode(), "proof": [part.hex() for part in path]}
-    body["checkpoint"] = note.decode() if note is not None else None
+    body |= {"signed": body["size"] == signed, "checkpoint": note.decode() if note is not None else None}
     output.data(body)
-    output.fields([(name, value) for name, value in body.items() if name not in ("proof", "checkpoint")])
+    output.fields([(name, value) for name, value in body.items() if name not in ("frame", "proof", "checkpoint")])
     for number, part in enumerate(path, 1):
         output.line(f"  {number:>2}  {part.hex()}")
     return 0
 
 
+def _signed_size(reader: LogReader, tree: LogTree, note: bytes | None) -> int:
+    """Size of the signed checkpoint, 0 without one. Raises RollbackError when the records have another root there."""
+    from wal.checkpoint import open_checkpoint
+    from wal.errors import RollbackError
+
+    if note is None:
+        return 0
+    checkpoint = open_checkpoint(note, [reader.key], reader.origin).checkpoint
+    root = tree.root(checkpoint.size)
+    if root != checkpoint.root:
+        raise RollbackError(
+            "the records are not those of the signed checkpoint", where=f"index 1 to {checkpoint.size}",
+            expected=checkpoint.root.hex(), found=root.hex(),
+        )  # fmt: skip
+    return checkpoint.size
+
+
+Proof = tuple[dict[str, Any], list[bytes], bytes]
+"""What is shown of a proof, its hashes, and the root that it leads to."""
+
+
+def _inclusion(reader: LogReader, tree: LogTree, index: int, signed: int) -> Proof:
+    """Under the signed root where there is one over this record, else under that of all records."""
+    from wal.merkle import leaf_hash, verify_inclusion
+
+    # A running node's newest records are not signed yet: prove what a signature vouches for.
+    size = signed if index <= signed else reader.size
+    path, root = tree.inclusion(index, size), tree.root(size)
+    record = reader.read(index)
+    leaf = leaf_hash(record.link)
+    verify_inclusion(leaf, index - 1, size, path, root)
+    frame = reader.storage.get(index) or b""
+    body = {"index": index, "leaf_index": index - 1, "size": size, "leaf_hash": leaf.hex(), "link": record.link.hex()}
+    return body | {"frame": base64.b64encode(frame).decode()}, path, root
+
+
+def _consistency(reader: LogReader, tree: LogTree, old: int, new: int) -> Proof:
+    from wal.merkle import verify_consistency
+
+    size = reader.size
+    if new > size:
+        raise UsageError("NEW is beyond the log", expected=f"<= {size}", found=new)
+    path, root, old_root = tree.consistency(old, new), tree.root(new), tree.root(old)
+    verify_consistency(old, new, path, old_root, root)
+    return {"old_size": old, "old_root": old_root.hex(), "size": new}, path, root
+
+
 def export(arguments: Arguments, output: Output) -> int:
     """Write a bundle and say how to check it."""
     from femtoclaw.audit import named_blobs
-    from wal.bundle import write_bundle
+    from wal.bundle import signed_checkpoint, write_bundle
 
     reader = _reader(arguments)
     try:
-        blobs = named_blobs(reader.scan())
+        covered = signed_checkpoint(reader)  # once: a writer may replace it, and the blobs must be those of its records
+        size = covered.checkpoint.size
+        blobs = named_blobs(reader.scan(1, size + 1), reader.storage)
         output.progress("exporting ...")
-        size = write_bundle(reader, arguments.bundle, blobs)
+        write_bundle(reader, arguments.bundle, blobs, covered)
         output.progress("")
         left_out = reader.size - size
         vkey = reader.key.vkey()

@@ -16,6 +16,7 @@ from wal.lmdb_storage import LmdbStorage, create_directory
 from wal.merkle import leaf_hash, root_of
 from wal.note import Ed25519Signer, Signer
 from wal.record import FLAG_BATCH_END, KIND_GENESIS, LINK_BYTES, NO_LINK, encode
+from wal.stored_zip import ZipWriter
 
 Payloads = list[tuple[int, int, bytes, int]]
 """(time, kind, payload, flags) of every record behind the genesis record."""
@@ -86,12 +87,29 @@ def members_of(bundle: Path) -> Members:
         return {info.filename: source.read(info) for info in source.infolist()}
 
 
-def zipped(members: Members, compression: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(members: Members) -> bytes:
+    """The members in a bundle's own form, as whoever can change members can also change the form."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", compression) as target:
+    writer = ZipWriter(out)
+    for name, raw in members.items():
+        writer.add(name, raw)
+    writer.finish()
+    return out.getvalue()
+
+
+def deflated(members: Members) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as target:
         for name, raw in members.items():
             target.writestr(name, raw)
     return out.getvalue()
+
+
+def _place(member: tuple[str, bytes]) -> tuple[int, str]:
+    """Where a member belongs: in its own order, so that nothing but the change itself is found."""
+    kind = member[0].partition("/")[0]
+    order = ("FORMAT", "checkpoint", "segments", "blobs")
+    return (order.index(kind) if kind in order else len(order)), member[0]
 
 
 def changed(change: Callable[[Members], object]) -> Callable[[Path], bytes]:
@@ -100,7 +118,7 @@ def changed(change: Callable[[Members], object]) -> Callable[[Path], bytes]:
     def tamper(bundle: Path) -> bytes:
         members = members_of(bundle)
         change(members)
-        return zipped(members)
+        return zipped(dict(sorted(members.items(), key=_place)))
 
     return tamper
 

@@ -7,13 +7,13 @@ import hashlib
 import json
 import shutil
 import subprocess
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgpack
 import pytest
+from blake3 import blake3
 
 from femtoclaw import events
 from femtoclaw.event_codec import decode, encode
@@ -22,6 +22,7 @@ from tests.cli.forgery import (
     Members,
     Payloads,
     changed,
+    deflated,
     flips,
     members_of,
     overlapping,
@@ -30,10 +31,10 @@ from tests.cli.forgery import (
     rewrite,
     signer_of,
     stranger,
-    zipped,
 )
 from tests.cli.node import READ, SAY, Answer, Node, call, environment, femtoclaw
 from wal import KIND_EVENT
+from wal.blob import blob_name
 from wal.chain import verify_run
 from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.record import EMPTY, FLAG_BATCH_END
@@ -99,6 +100,24 @@ def test_a_bundle_without_a_key_is_not_judged(evidence: Evidence, tmp_path: Path
     for words in ([], ["--key", "nonsense"], ["--key", str(evidence.bundle)]):
         answer = femtoclaw("verify", "--json", "--bundle", str(evidence.bundle), *words, cwd=tmp_path, expect=2)
         assert answer.body["error"]["remedy"]
+
+
+def test_a_wrong_key_file_is_named_and_not_shown(evidence: Evidence, template: Node, tmp_path: Path) -> None:
+    """The private key given for the public one, as a file or as text, is in no output; a missing file is missing."""
+    secret = (template.path / "keys" / "node.key").read_text().strip()
+    wrong = {"key": secret, "three": "a+b+" + secret, "spelled": evidence.key.replace("+", "+ ", 1)}
+    for name, text in wrong.items():
+        (tmp_path / name).write_text(text)
+        for given in (name, text):
+            answer = femtoclaw("verify", "--bundle", str(evidence.bundle), "--key", given, cwd=tmp_path, expect=2)
+            assert text not in answer.stderr + answer.stdout
+            assert text[-20:] not in answer.stderr + answer.stdout
+    answer = femtoclaw("verify", "--bundle", str(evidence.bundle), "--key", "missing.pub", cwd=tmp_path, expect=2)
+    assert "no such file" in answer.stderr
+    answer = femtoclaw(
+        "verify", "--bundle", str(evidence.bundle), "--key", evidence.key, "--checkpoint", "key", cwd=tmp_path, expect=3
+    )
+    assert secret not in answer.stderr + answer.stdout
 
 
 @pytest.mark.requirement("STORAGE-16.2", "STORAGE-6.3")
@@ -187,8 +206,12 @@ TAMPERINGS: dict[str, Callable[[Path], bytes]] = {
     "a newer FORMAT": changed(lambda m: m.update({"FORMAT": m["FORMAT"].replace(b"v1", b"v2")})),
     "a segment twice": changed(lambda m: m.update({"segments/again": m[segment_name(m)]})),
     "garbage for a segment": changed(lambda m: m.update({segment_name(m): b"FCSEG001" + b"\xff" * 500})),
-    "compressed": lambda bundle: zipped(members_of(bundle), zipfile.ZIP_DEFLATED),
-    "a bomb of zeros": lambda bundle: zipped(members_of(bundle) | {"blobs/x": bytes(1 << 27)}, zipfile.ZIP_DEFLATED),
+    "a member that does not belong": changed(lambda m: m.update({"AUDIT-RESULT.txt": b"everything is in order"})),
+    "a blob that no record names": changed(lambda m: m.update({f"blobs/{blob_name(b'x')}": b"x"})),
+    "bytes before it": lambda bundle: b"#!/bin/sh\n" + bundle.read_bytes(),
+    "bytes behind it": lambda bundle: bundle.read_bytes() + b"\0",
+    "compressed": lambda bundle: deflated(members_of(bundle)),
+    "a bomb of zeros": lambda bundle: deflated(members_of(bundle) | {"blobs/x": bytes(1 << 27)}),
     "cut in half": lambda bundle: bundle.read_bytes()[: bundle.stat().st_size // 2],
     "empty": lambda bundle: b"",
     "no zip": lambda bundle: b"hello" * 100,
@@ -203,9 +226,9 @@ def test_tampering_with_a_bundle_is_found(evidence: Evidence, tmp_path: Path, na
 
 
 def test_a_bundle_whose_members_share_bytes_is_not_even_read(evidence: Evidence, tmp_path: Path) -> None:
-    """The check that bounds an auditor's work by the size of the file comes before any member is read."""
+    """A small file cannot keep an auditor busy for days: its directory is not the one that follows from its bytes."""
     error = audit(tmp_path, overlapping(evidence.bundle), evidence.key).body["error"]
-    assert error["what"] == "bundle members overlap"
+    assert error["what"] == "bundle's directory is not that of its members"
 
 
 def test_the_harness_itself_does_no_harm(evidence: Evidence, tmp_path: Path) -> None:
@@ -318,8 +341,6 @@ FORGERIES: dict[str, Callable[[Payloads], int]] = {
     "an effect without a cause": without_cause,
     "a field of another type": replaced(events.InputReceived, 0, content="text"),
     "a blob's name that is a path": replaced(events.ExecutionFinished, 0, blob="../../../../dev/zero\0"),
-    "an unknown event": raw_payload(msgpack.packb([999, 1])),
-    "a newer event": raw_payload(msgpack.packb([26, 2, "x"])),
     "bytes that are no event": raw_payload(b"\xc1\xff"),
 }
 
@@ -344,6 +365,36 @@ def test_a_history_forged_with_the_nodes_own_key_does_not_replay(node: Node, tmp
             assert {"index", "expected", "found"} == set(replayed["divergences"][0])
         else:
             assert replayed["error"]["where"] == f"index {index}"
+
+
+NEWER: dict[str, Callable[[Payloads], int]] = {
+    "an unknown event": raw_payload(msgpack.packb([999, 1])),
+    "a newer version": raw_payload(msgpack.packb([26, 2, "x"])),
+}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_what_a_newer_program_wrote_is_not_called_tampering(node: Node, tmp_path: Path, name: str) -> None:
+    """Nobody can judge it here, which is exit 2 and a name for it; the evidence can still be taken out."""
+    (node.workspace / "large.txt").write_text("all work and no play\n" * 5000)
+    node.intent(call("fs.read", path="large.txt"))
+    payloads = payloads_of(node)
+    finished = event_at(payloads, events.ExecutionFinished, -1)[0]
+    index = NEWER[name](payloads)
+    time_ns, _, raw, flags = payloads[finished]
+    payloads[finished] = (time_ns, KIND_EVENT, msgpack.packb([28, 99, *msgpack.unpackb(raw)[2:]]), flags)
+    rewrite(node, payloads, signer_of(node))
+    for answer in (node.call("verify", expect=2), None):
+        if answer is None:
+            made = node.call("export", "--bundle", str(tmp_path / "made")).body
+            assert made["blobs"] == 1  # named by the result that cannot be read
+            answer = audit(tmp_path, (tmp_path / "made").read_bytes(), made["key"], expect=2)
+        assert not answer.body["ok"]
+        assert [(f["code"], f["where"]) for f in answer.body["findings"]] == [("FORMAT_UNKNOWN", f"index {index}")]
+    error = node.call("replay", expect=2).body["error"]
+    assert (error["what"], error["where"]) == ("event is newer than this program", f"index {index}")
+    assert "upgrade" in error["remedy"]
+    assert "upgrade" in node.call("verify", human=True, expect=2).stderr
 
 
 def test_a_forged_history_does_not_pass_as_a_bundle(node: Node, tmp_path: Path) -> None:
@@ -416,6 +467,40 @@ def test_printed_proofs_are_those_of_the_rfc(node: Node) -> None:
     raw = base64.b64decode(signature.split(" ")[2])
     assert signature.split(" ")[1] == origin
     VerifyKey(key[1:]).verify((text + "\n").encode(), raw[4:])
+
+
+def test_a_printed_proof_can_be_checked_by_hand(node: Node) -> None:
+    """docs/log-format.md says how: the frame gives the link, the link the leaf, the proof the root, the note signs it."""
+    body = node.call("proof", "inclusion", "5").body
+    frame = base64.b64decode(body["frame"])
+    assert blake3(frame[:-32]).digest() == frame[-32:] == bytes.fromhex(body["link"])
+    assert hashlib.sha256(b"\0" + frame[-32:]).hexdigest() == body["leaf_hash"]
+    assert int.from_bytes(frame[12:20], "big") == 5
+    place, last, node_ = 4, body["size"] - 1, bytes.fromhex(body["leaf_hash"])
+    for part in map(bytes.fromhex, body["proof"]):
+        if place % 2 or place == last:
+            node_ = node_hash(part, node_)
+            while place and not place % 2:
+                place, last = place // 2, last // 2
+        else:
+            node_ = node_hash(node_, part)
+        place, last = place // 2, last // 2
+    assert base64.b64encode(node_).decode() == body["checkpoint"].split("\n")[2]
+    assert body["signed"] is True
+    assert body["link"] in node.call("proof", "inclusion", "5", human=True).stdout
+
+
+def test_no_proof_is_given_under_a_root_that_was_not_signed(node: Node) -> None:
+    """A store rewritten with everything but the signature: exit 3, with the signed root and the other one."""
+    payloads = payloads_of(node)
+    edit_time(payloads)
+    rewrite(node, payloads, None)
+    signed = (node.path / "log" / "checkpoints" / "latest").read_text().split("\n")[2]
+    for words in (("inclusion", "5"), ("consistency", "3", "20")):
+        error = node.call("proof", *words, expect=3).body["error"]
+        assert error["expected"] == base64.b64decode(signed).hex()
+        assert len(error["found"]) == 64
+        assert error["found"] != error["expected"]
 
 
 def test_a_proof_beside_a_running_node_leads_to_a_signed_root(node: Node) -> None:
