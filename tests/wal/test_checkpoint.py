@@ -382,7 +382,7 @@ def test_a_signer_with_another_keys_secret_is_found_before_it_signs() -> None:
 @settings(max_examples=100)
 @given(name=LINE, raw=st.binary(min_size=32, max_size=32))
 def test_a_verifier_key_reads_back_or_is_refused(name: str, raw: bytes) -> None:
-    """A key is refused by its name, or its text reads back to it; with another id, cut or nested it is refused."""
+    """A key is refused by its name, or its text reads back to it, and no other spelling, id, cut or nesting does."""
     try:
         key = public_key(name, raw)
     except SignatureError:
@@ -390,6 +390,7 @@ def test_a_verifier_key_reads_back_or_is_refused(name: str, raw: bytes) -> None:
     text = key.vkey()
     assert PublicKey.parse(text) == key
     number = bytes([key.key_id[0] ^ 1]) + key.key_id[1:]
-    for other in (key._replace(key_id=number).vkey(), text[:-1], name, f"{name}+{text}", key._replace(name="").vkey()):
+    spellings = {text + "=", text.replace(key.key_id.hex(), key.key_id.hex(" ")), text.replace("+", "+ "), text + "\n"}
+    for other in spellings | {key._replace(key_id=number).vkey(), text[:-1], name, f"{name}+{text}", f"+{text}"}:
         with pytest.raises(SignatureError):
             PublicKey.parse(other)
