@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgpack
 
 from wal.chain import follow
-from wal.checkpoint import Checkpoint, parse_checkpoint
+from wal.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from wal.durable_file import read_file, write_file
 from wal.errors import BoundError, CorruptFileError, ForeignLogError, LogError, LogUnavailableError, RollbackError
 from wal.genesis import Genesis, Predecessor, decode_genesis
@@ -292,14 +292,16 @@ def _root(storage: LmdbStorage, size: int) -> bytes:
     return frontier.root()
 
 
-def install(attempt: Replacement, rebuilt: Rebuilt, *, clock: Clock, reason: str) -> tuple[str, tuple[str, ...]]:
-    """Put a complete rebuilt store in the place of the damaged one.
+def install(
+    attempt: Replacement, rebuilt: Rebuilt, *, signer: Signer, clock: Clock, reason: str
+) -> tuple[str, tuple[str, ...]]:
+    """Put a complete rebuilt store in the place of the damaged one, with a record and a checkpoint that say so.
 
     Returns where the damaged one is kept, and which of its files beside the records could not be taken over. Raises
     RollbackError or CorruptFileError when the rebuilt chain does not fulfil the promise, and as
     ``Replacement.replace``: then nothing was changed.
     """
-    if rebuilt.head.index == 0:
+    if rebuilt.genesis is None:
         raise CorruptFileError(rebuilt.missing, where=attempt.path, remedy=RollbackError.default_remedy)
     if rebuilt.missing:
         raise RollbackError(
@@ -320,18 +322,20 @@ def install(attempt: Replacement, rebuilt: Rebuilt, *, clock: Clock, reason: str
         sequence = slot.sequence + 1 if slot is not None else 1
         new = Slot(sequence, 0, CommitPoint(epoch, index, link), rebuilt.log_id, now)
         storage.write_slot(sequence & 1, encode_slot(new))
+        checkpoint = Checkpoint(rebuilt.genesis.origin, index, _root(storage, index))
+        storage.put_file(CHECKPOINT_FILE, sign_checkpoint(checkpoint, [signer]))
     finally:
         storage.close()
     return attempt.replace(rebuilt.store, clock), left_out
 
 
 def _copy_files(path: str, rebuilt: Rebuilt) -> Iterator[str]:
-    """Copy what lies beside the records; yield what was left out and why. A checkpoint that does not count is."""
+    """Copy what lies beside the records, and yield what was left out and why; the checkpoint is signed anew."""
     for parent, _, files in itertools.chain.from_iterable(os.walk(os.path.join(path, folder)) for folder in _COPIED):
         for name in files:
             source = os.path.join(parent, name)
             relative = os.path.relpath(source, path)
-            if relative == CHECKPOINT_FILE and rebuilt.promise.checkpoint is None:
+            if relative == CHECKPOINT_FILE:
                 continue
             try:
                 raw = read_file(source)

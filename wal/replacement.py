@@ -122,13 +122,29 @@ class Replacement:
 
 
 def settle(path: str) -> None:
-    """Finish a replacement that was cut between its two renames; without one, do nothing.
+    """Finish what a killed attempt left: a replacement cut between its two renames, a damaged log without its name, a
+    half-built one. Without such, or while another process works on the log, do nothing.
 
-    Raises LogLockedError when the process that replaces is still at it, LogFailedError when a rename fails.
+    Raises LogLockedError when the process that replaces is between its two renames, LogFailedError when a rename fails.
     """
     path = os.path.abspath(path)
-    if os.path.lexists(path):
+    if not os.path.lexists(path):
+        _finish(path)
+    left = _siblings(path, _ATTEMPT)
+    if not left or not os.path.isdir(path):
         return
+    try:
+        fd = _lock(path)
+    except LogLockedError:
+        return  # it is an attempt in progress, or the next repair's to see to
+    try:
+        for folder in left:
+            _sweep(folder)
+    finally:
+        os.close(fd)
+
+
+def _finish(path: str) -> None:
     for kept in _siblings(path, _KEPT):
         new, _ = _intent(kept)
         if not new or not os.path.isdir(new):

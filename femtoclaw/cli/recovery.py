@@ -15,11 +15,11 @@ from femtoclaw.home import Home, claw_names, effective_configuration, locate, re
 from femtoclaw.keys import load_public_key, load_signer
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict
-from wal.errors import CorruptFileError, LogLockedError
+from wal.errors import CorruptFileError, LogError, LogLockedError
 from wal.inspection import probe, verify_directory
 from wal.lmdb_storage import LmdbStorage
 from wal.note import Signer
-from wal.opening import examine
+from wal.opening import examine, refuse
 from wal.repair import Rebuilt, gap_genesis, install, rebuild
 from wal.replacement import Replacement, settle
 
@@ -57,39 +57,32 @@ def _examine(home: Home) -> Examination:
         storage.close()
 
 
-def _checked(examination: Examination) -> str:
-    """Which records opening looks at: after an orderly stop it does not read them all."""
-    if examination.checked_from:
-        return f"records from {examination.checked_from} on, and HEAD; `femtoclaw verify` checks every record"
-    if examination.case.verdict is Verdict.OPEN:
-        return "HEAD and the last record only (clean stop); `femtoclaw verify` checks every record"
-    return "HEAD, the first record and how many there are"
+def _looked_at(examination: Examination) -> str:
+    """What the decision rests on: opening does not read what is sealed."""
+    first = examination.checked_from
+    if not first:
+        return "HEAD, the first record, and how many there are"
+    records = "every record" if first == 1 else f"records from {first} on, not the sealed ones before"
+    return f"HEAD, the newest checkpoint, {records}; `femtoclaw verify` also checks segments and blobs"
 
 
 def _dry_run(home: Home, output: Output) -> int:
     examination = _examine(home)
     verdict = examination.case.verdict
     output.data(_body(examination))
-    output.line(f"{examination.case.label} {verdict.value}: {_reason(examination)}", "bold")
+    output.line(f"{examination.case.label} {verdict.value}: {examination.case.reason}", "bold")
     output.fields(
         [
             ("records in the store", examination.last),
             ("promised (HEAD)", examination.committed),
             ("promised in all", examination.promised),
-            ("looked at", _checked(examination)),
+            ("looked at", _looked_at(examination)),
         ]
     )
     for finding in examination.findings:
         output.line(f"  finding: {finding}", "yellow")
     output.line(_advice(verdict))
     return 0 if verdict in OPENABLE else INTEGRITY
-
-
-def _reason(examination: Examination) -> str:
-    """The table's reason, where it is known; an orderly stop is believed, and then the reason is that."""
-    if examination.case.verdict is Verdict.OPEN and not examination.checked_from:
-        return "the last stop was clean, and HEAD and the last record agree"
-    return examination.case.reason
 
 
 def _advice(verdict: Verdict) -> str:
@@ -106,8 +99,8 @@ def _body(examination: Examination) -> dict[str, Any]:
     return {
         "case": examination.case.label,
         "verdict": examination.case.verdict.value,
-        "reason": _reason(examination),
-        "looked_at": _checked(examination),
+        "reason": examination.case.reason,
+        "looked_at": _looked_at(examination),
         "size": examination.last,
         "committed": examination.committed,
         "findings": list(examination.findings),
@@ -131,11 +124,11 @@ def _open(home: Home, output: Output) -> int:
         "seconds": round(elapsed, 3),
     }
     output.data(body)
-    output.line(f"recovered: {_reason(started.examination)}", "green")
+    output.line(f"recovered: {started.examination.case.reason}", "green")
     output.fields(
         [
             ("case", f"{started.examination.case.label} {started.examination.case.verdict.value}"),
-            ("looked at", _checked(started.examination)),
+            ("looked at", _looked_at(started.examination)),
             ("records", size),
             ("outcome unknown", ", ".join(started.unknown) or "none"),
             ("never started", ", ".join(started.interrupted) or "none"),
@@ -149,18 +142,29 @@ def _repair(home: Home, arguments: Arguments, output: Output) -> int:
     for place in arguments.from_archive:
         if not os.path.exists(place):
             raise ConfigurationError("no such archive", where=place, expected="a folder of segments or a bundle")
+    _refuse_newer(home)
     if arguments.accept_gap:
         return _accept_gap(home, arguments.from_archive, output)
-    if _examine_all(home):
+    if _sound(home):
         output.note("every record, promise and file beside them is sound: there is nothing to repair")
         return _open(home, output)
     reason = "from archive" if arguments.from_archive else "salvage"
     return _rebuild(home, arguments.from_archive, output, reason)
 
 
-def _examine_all(home: Home) -> bool:
+def _sound(home: Home) -> bool:
     """True when a full verification finds nothing and the node would open: then no log is given up for another."""
     return bool(verify_directory(home.log)["ok"]) and _examine(home).case.verdict in OPENABLE
+
+
+def _refuse_newer(home: Home) -> None:
+    """Raise UnknownFormatError for a log that a newer version wrote: to this one its records look like damage."""
+    try:
+        examination = _examine(home)
+    except LogError:
+        return
+    if examination.case.verdict is Verdict.REFUSE_FORMAT:
+        raise refuse(examination, home.log)
 
 
 def _rebuilt(attempt: Replacement, home: Home, signer: Signer, archives: list[str], output: Output) -> Rebuilt:
@@ -181,7 +185,7 @@ def _rebuild(home: Home, archives: list[str], output: Output, reason: str) -> in
     signer = load_signer(home)
     with Replacement(home.log) as attempt:
         rebuilt = _rebuilt(attempt, home, signer, archives, output)
-        kept, left_out = install(attempt, rebuilt, clock=live().wall_ns, reason=reason)
+        kept, left_out = install(attempt, rebuilt, signer=signer, clock=live().wall_ns, reason=reason)
     _tell(left_out, output)
     size = _first_start(home, rebuilt, output)
     output.data({"verdict": "rebuilt", "size": size, "records": rebuilt.head.index, "evidence": kept, "reason": reason})
