@@ -1,7 +1,6 @@
 """A node's home directory: where things are, making a new one, and refusing one that others could have changed."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import os
 import stat
 from typing import Any, NamedTuple
@@ -257,6 +256,6 @@ def names(path: str, fd: int) -> bool:
         return False
 
 
-def claw_names(manifests: tuple[Manifest, ...]) -> frozenset[str]:
+def claw_names(manifests: "tuple[Manifest, ...]") -> frozenset[str]:
     """Names of the shipped claws: the only ones a configuration may mention."""
     return frozenset(manifest.name for manifest in manifests)

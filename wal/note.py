@@ -1,7 +1,6 @@
 """C2SP signed notes with Ed25519 keys: a text, a blank line, signature lines. Pure; PyNaCl is imported on first use."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import base64
 import binascii
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ class PublicKey(NamedTuple):
     raw: bytes
 
     @classmethod
-    def parse(cls, text: str) -> PublicKey:
+    def parse(cls, text: str) -> "PublicKey":
         """From ``name+hash+base64``, in its only spelling. Raises SignatureError, whose text holds nothing of ``text``:
         what stands where a public key belongs may be a private one (I12)."""
         try:

@@ -10,12 +10,12 @@ from wal.genesis import Genesis, decode_genesis
 from wal.head import read_slots
 from wal.note import PublicKey
 from wal.record import EMPTY, Head, Record, decode
-from wal.storage import Storage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wal.manifest import Manifest
     from wal.segment import Seal, Segment
+    from wal.storage import Storage
     from wal.tree import LogTree
 
 CHECKPOINT_FILE = "checkpoints/latest"
