@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from femtoclaw.brains import Context, OversizeError, Thought
-from femtoclaw.brains.completions import completed, streamed
+from femtoclaw.brains.completions import MalformedAnswerError, completed, streamed
 from femtoclaw.brains.connection import Deadline, LookupTimeoutError, Resolver, open_connection
 from femtoclaw.brains.prompt import system_prompt
 from femtoclaw.errors import BrainError, ConfigurationError
@@ -25,6 +25,9 @@ SECONDS_MAX = 86_400.0
 """Any of the three times in the settings."""
 
 ATTEMPTS_MAX = 100
+KEY_CHARS_MIN = 12
+"""Shorter keys are words like `none` that local endpoints are given, and that answers may hold."""
+
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _PORTS = {"http": 80, "https": 443}
 
@@ -246,6 +249,10 @@ class OpenAIBrain:
         except (OSError, http.client.HTTPException) as error:
             raise UnreachableError("the brain cannot be reached", where=where, found=type(error).__name__) from error
         answer = streamed(raw) if settings.stream else completed(raw)
+        key = self._api_key or ""
+        if len(key) >= KEY_CHARS_MIN and key.encode() in answer:
+            # An endpoint that shows the headers it got; recorded, the key would be in every export (I12).
+            raise MalformedAnswerError("the answer holds the key that was sent", where=where)
         return answer, {"endpoint": where, "http_status": "200"}
 
     def _exchange(self, body: bytes, exchanging: Deadline) -> bytes:
