@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
+from femtoclaw.cli.filters import read_kind, read_since, read_text, read_until, resolve_execution
 from femtoclaw.cli.render import Output, printable, when
+from femtoclaw.cli.values import for_machines, for_people, in_base64
 from femtoclaw.errors import UsageError
-from femtoclaw.event_codec import decode
 from femtoclaw.home import Home, locate, require
+from femtoclaw.projections.reading import KINDS, UNKNOWN, Unread, read_event, repair_note, type_name
 from wal.reader import LogReader, read_log_directory
-from wal.record import KIND_EVENT, Record
+from wal.record import KIND_EVENT, KIND_RECOVERED, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,34 +19,28 @@ if TYPE_CHECKING:
     from typing import Any
 
     from femtoclaw.cli.options import Arguments
-    from femtoclaw.projections import Projections
+    from femtoclaw.projections.database import Projections
+    from femtoclaw.projections.queries import Filter
 
 FOLLOW_SECONDS = 0.2
 
 
 def log(arguments: Arguments, output: Output) -> int:
-    """Print matching events in log order, the newest ``--limit`` of them; ``--follow`` goes on until interrupted."""
+    """Print matching events in log order, the newest ``--limit`` of them; ``--follow`` goes on until interrupted.
+
+    With ``--store`` the rows of one store instead; with ``--rebuild`` all stores are derived again and compared.
+    """
     home = locate(getattr(arguments, "home", None))
     require(home)
     reader = read_log_directory(home.log)
     try:
-        filtered = any(
-            getattr(arguments, name) is not None for name in ("execution", "kind", "capability", "since", "until")
-        )
-        shown = reader.size
-        if filtered:
-            _print_matching(home, reader, arguments, output, 1)
-        else:
-            first = 1 if arguments.limit <= 0 else max(1, shown - arguments.limit + 1)
-            _print_all(reader.scan(first, shown + 1), output)
-        while arguments.follow and output.failure is None:
-            time.sleep(FOLLOW_SECONDS)
-            size = reader.size
-            if size > shown and filtered:
-                _print_matching(home, reader, arguments, output, shown + 1)
-            elif size > shown:
-                _print_all(reader.scan(shown + 1, size + 1), output)
-            shown = size
+        if arguments.rebuild or arguments.store is not None:
+            from femtoclaw.cli.stores import print_rebuilt, print_store
+
+            if arguments.rebuild:
+                return print_rebuilt(home, reader, output)
+            return print_store(home, reader, arguments, output)
+        _print_events(home, reader, arguments, output)
     except KeyboardInterrupt:
         return 0
     finally:
@@ -52,18 +48,49 @@ def log(arguments: Arguments, output: Output) -> int:
     return 0
 
 
-def _print_matching(home: Home, reader: LogReader, arguments: Arguments, output: Output, first: int) -> None:
-    projections = _projections(home, reader, output)
-    try:
-        rows = projections.audit(
-            execution=arguments.execution, kind=arguments.kind, capability=arguments.capability,
-            since_ns=_time(arguments.since), until_ns=_time(arguments.until), first=first,
-        )  # fmt: skip
-        indexes = list(dict.fromkeys(row.log_index for row in rows))
-    finally:
-        projections.close()
-    if arguments.limit > 0 and not arguments.follow:
-        indexes = indexes[-arguments.limit :]
+def _print_events(home: Home, reader: LogReader, arguments: Arguments, output: Output) -> None:
+    wanted = _wanted(home, reader, arguments, output)
+    shown = reader.size
+    if wanted is not None:
+        _print_matching(home, reader, wanted, output)
+    else:
+        first = 1 if arguments.limit <= 0 else max(1, shown - arguments.limit + 1)
+        _print_all(reader.scan(first, shown + 1), output)
+    while arguments.follow and output.failure is None:
+        time.sleep(FOLLOW_SECONDS)
+        size = reader.size
+        if size > shown and wanted is not None:
+            _print_matching(home, reader, wanted._replace(first=shown + 1, newest=0), output)
+        elif size > shown:
+            _print_all(reader.scan(shown + 1, size + 1), output)
+        shown = size
+
+
+def _wanted(home: Home, reader: LogReader, arguments: Arguments, output: Output) -> Filter | None:
+    """The conditions on the command line, None when there is none. Raises UsageError, NoSuchExecutionError."""
+    execution = read_text(arguments.execution, "--execution")
+    kind = read_kind(arguments.kind, KINDS)
+    capability = read_text(arguments.capability, "--capability")
+    since, until = read_since(arguments.since), read_until(arguments.until)
+    if all(condition is None for condition in (execution, kind, capability, since, until)):
+        return None
+    from femtoclaw.projections.consulting import consult
+    from femtoclaw.projections.queries import Filter
+
+    if execution is not None:
+        part = execution
+        execution = consult(
+            home.index_file, reader, lambda kept: resolve_execution(kept, part, "--execution"), output.note
+        )
+    newest = 0 if arguments.follow else max(0, arguments.limit)
+    return Filter(execution, kind, capability, since, until, newest)
+
+
+def _print_matching(home: Home, reader: LogReader, wanted: Filter, output: Output) -> None:
+    from femtoclaw.projections.consulting import consult
+    from femtoclaw.projections.queries import records
+
+    indexes = consult(home.index_file, reader, lambda kept: records(kept, wanted), output.note)
     _print_all(map(reader.read, indexes), output)
 
 
@@ -74,43 +101,12 @@ def _print_all(records: Iterable[Record], output: Output) -> None:
             return
 
 
-def _projections(home: Home, reader: LogReader, output: Output) -> Projections:
-    """The index, caught up; in memory where the file cannot be written (a full or read-only disk, another user)."""
-    import sqlite3
-
-    from femtoclaw.projections import Projections
-
-    projections: Projections | None = None
-    try:
-        projections = Projections(home.index_file)
-        projections.catch_up(reader)
-        return projections
-    except (OSError, sqlite3.Error) as error:
-        if projections is not None:
-            projections.close()
-        output.note(f"{home.index_file} cannot be used ({error}): reading the whole log instead")
-    projections = Projections(None)
-    projections.catch_up(reader)
-    return projections
-
-
-def _time(text: str | None) -> int | None:
-    if text is None:
-        return None
-    import calendar
-
-    if text.isdigit():
-        return int(text) * 1_000_000_000
-    for form in ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"):
-        try:
-            return calendar.timegm(time.strptime(text.removesuffix("Z"), form)) * 1_000_000_000
-        except ValueError:
-            continue
-    raise UsageError("not a time", expected="2026-11-21T10:00:00 (UTC) or seconds since 1970", found=text[:40])
-
-
 def record_body(record: Record) -> dict[str, Any]:
-    """A record as a JSON object: header, and the event's type and fields."""
+    """A record as a JSON object: header, and the event's type and fields.
+
+    Bytes are text where they are UTF-8 and {"base64": ...} where they are not. What this program cannot read is of
+    type ``unknown`` and has its payload in base64, with the event's code and version or the record's kind.
+    """
     body: dict[str, Any] = {
         "index": record.index,
         "time": when(record.time_ns),
@@ -119,60 +115,84 @@ def record_body(record: Record) -> dict[str, Any]:
         "link": record.link.hex(),
     }
     if record.kind != KIND_EVENT:
-        return body | {"type": f"log:{record.kind}"}
-    event = decode(record.payload)
-    fields = {
-        name: value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-        for name, value in event._asdict().items()
-    }
-    return body | {"type": type(event).__name__} | fields
+        return body | _log_fields(record)
+    event = read_event(record.payload)
+    if isinstance(event, Unread):
+        return body | {
+            "type": UNKNOWN,
+            "code": event.code,
+            "version": event.version,
+            "payload": in_base64(event.payload),
+        }
+    return body | {"type": type(event).__name__} | for_machines(event._asdict())
+
+
+def _log_fields(record: Record) -> dict[str, Any]:
+    fields: dict[str, Any] = {"type": type_name(record), "kind": record.kind}
+    if record.kind == KIND_RECOVERED and (note := repair_note(record)):
+        return fields | {"repair": note}
+    return fields | {"payload": in_base64(record.payload)}
 
 
 _HIDDEN = {"index", "time", "time_ns", "epoch", "link", "type", "execution_id"}
-_LONG = {"manifest", "content", "text", "raw", "result", "args"}
+_LONG = {"manifest", "content", "text", "raw", "result", "args", "payload"}
 
 
 def print_record(record: Record, output: Output) -> None:
-    """One event: a JSON line, or index, time, type and its short fields."""
+    """One event: a JSON line, or index, time, type, the execution's whole id and the short fields."""
     body = record_body(record)
     output.data(body)
     fields = [
-        f"{name}={printable(str(value), 60 if name in _LONG else 80)}"
+        f"{name}={printable(for_people(value), 60 if name in _LONG else 80)}"
         for name, value in body.items()
         if name not in _HIDDEN and value not in ("", (), 0) and not name.endswith("digest")
     ]
-    owner = str(body.get("execution_id", ""))[-8:]
-    output.line(f"{record.index:>7}  {body['time'][11:]}  {body['type']:<22} {owner:<8}  {' '.join(fields)}")
+    owner = printable(str(body.get("execution_id", "")), 80)
+    words = [word for word in (owner, " ".join(fields)) if word]
+    output.line(f"{record.index:>7}  {body['time'][11:]}  {body['type']:<22} {'  '.join(words)}".rstrip())
 
 
 def show(arguments: Arguments, output: Output) -> int:
     """Print one execution: its record and its trace, with the original bytes of its messages."""
+    from femtoclaw.projections.consulting import consult
+    from femtoclaw.projections.queries import Filter, execution, select
+
+    part = read_text(arguments.execution, "femtoclaw show")
+    if part is None:
+        raise UsageError("which execution?", where="femtoclaw show")
     home = locate(getattr(arguments, "home", None))
     require(home)
+
+    def question(projections: Projections) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        found = resolve_execution(projections, part, home.path)
+        return execution(projections, found), select(projections, "audit", Filter(execution=found))
+
     reader = read_log_directory(home.log)
     try:
-        projections = _projections(home, reader, output)
-        try:
-            found = projections.execution(arguments.execution)
-            if found is None:
-                raise UsageError(
-                    "no such execution", where=home.path, expected="an execution id, or an unambiguous beginning of one",
-                    found=arguments.execution[:64], remedy="list them with `femtoclaw log --kind InputReceived`",
-                )  # fmt: skip
-            rows = list(projections.audit(execution=found["execution_id"]))
-        finally:
-            projections.close()
-        trace = [record_body(reader.read(index)) for index in dict.fromkeys(row.log_index for row in rows)]
+        found, rows = consult(home.index_file, reader, question, output.note)
+        trace = [record_body(reader.read(index)) for index in dict.fromkeys(row["log_index"] for row in rows)]
     finally:
         reader.close()
-    transitions = [row.outcome for row in rows if row.type == "StateTransition"]
+    transitions = [row["outcome"] for row in rows if row["type"] == "StateTransition"]
+    _print_execution(for_machines(found), transitions, trace, output)
+    return 0
+
+
+def _print_execution(
+    found: dict[str, Any], transitions: list[str], trace: list[dict[str, Any]], output: Output
+) -> None:
     output.data({"execution": found, "transitions": transitions, "trace": trace})
     output.line(f"execution {found['execution_id']}", "bold")
-    output.fields([(name, value) for name, value in found.items() if name != "execution_id" and value not in ("", 0)])
+    output.fields(
+        [
+            (name, for_people(value))
+            for name, value in found.items()
+            if name != "execution_id" and value not in ("", None)
+        ]
+    )
     output.line()
     output.line("states     " + " ".join(["IDLE", *(text.split(">")[1] for text in transitions)]))
     output.line()
     for body in trace:
         output.line(f"{body['index']:>7}  {body['time']}  {body['type']}")
-        output.fields([(k, v) for k, v in body.items() if k not in _HIDDEN and v not in ("", ())])
-    return 0
+        output.fields([(k, for_people(v)) for k, v in body.items() if k not in _HIDDEN and v not in ("", ())])

@@ -66,6 +66,8 @@ _LOG: dict[str, dict[str, Any]] = {
     "--capability": {"type": utf8, "metavar": "CLAW"},
     "--since": {"type": moment, "metavar": "TIME", "help": "UTC, such as 2026-11-21T10:00:00, or seconds since 1970"},
     "--until": {"type": moment, "metavar": "TIME"},
+    "--store": {"type": utf8, "metavar": "STORE", "help": "its rows: execution, audit, telemetry, configuration, metadata"},
+    "--rebuild": {"action": "store_true", "help": "derive all stores again, and say whether the index held them"},
     "--limit": {"type": int, "default": 50, "metavar": "N", "help": "the newest N (0: all; default 50)"},
     "--follow": {"action": "store_true", "help": "go on with what is recorded from now on"},
 }

@@ -1,19 +1,55 @@
-"""The five stores are projections: complete, ordered, rebuilt from the log to equal content."""
+"""The five stores are projections: complete, ordered, rebuilt from the log to equal content, replaced when not sound."""
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
+import msgpack
 import pytest
 
+from femtoclaw import commands, config
+from femtoclaw.claws import SHIPPED
+from femtoclaw.home import claw_names
 from femtoclaw.lifecycle import LEGAL, RuntimeState
-from femtoclaw.projections import STORES, Projections
-from tests.femtoclaw.simulated import Simulated
+from femtoclaw.projections import database
+from femtoclaw.projections.binding import CHANGED, DAMAGED, FOREIGN, OUTDATED
+from femtoclaw.projections.consulting import compare, consult, rebuild
+from femtoclaw.projections.database import MEMORY, Projections
+from femtoclaw.projections.points import CLASSES
+from femtoclaw.projections.queries import Filter, matching_executions, records, select
+from femtoclaw.projections.schema import STORES
+from tests.femtoclaw.simulated import SETTINGS, Simulated
 from tests.femtoclaw.test_replay import worked
+from wal import KIND_EVENT, Log, LogReader, Record
+from wal.record import KIND_RECOVERED
+
+Content = dict[str, list[dict[str, Any]]]
 
 
-def content(projections: Projections) -> dict[str, list[dict[str, object]]]:
-    return {store: list(projections.rows(store)) for store in STORES}
+def content(projections: Projections) -> Content:
+    return {store: select(projections, store) for store in STORES}
+
+
+def projected(node: Simulated, file: str = MEMORY) -> Content:
+    with closing(Projections(file)) as projections:
+        projections.catch_up(node.log)
+        return content(projections)
+
+
+def adopt_retention(node: Simulated, rows: int) -> None:
+    settings = SETTINGS | {"observability": {"telemetry_retention_events": rows}}
+    effective = config.resolve(settings, "test", claw_names(SHIPPED))
+    node.authority.perform(commands.AdoptConfiguration(config.canonical(effective), "tester"))
+
+
+def silent(_: str) -> None:
+    return None
 
 
 @pytest.fixture
@@ -21,90 +57,231 @@ def file(tmp_path: Path) -> str:
     return str(tmp_path / "index" / "projections.db")
 
 
-@pytest.mark.requirement("STORAGE-4.1", "STORAGE-9.2")
+@pytest.mark.requirement("STORAGE-9.2")
 def test_a_deleted_projection_is_rebuilt_equal(file: str) -> None:
     """The five stores come back from the log to the same content after the file is gone."""
     node = worked()
-    first = Projections(file)
-    assert first.catch_up(node.log) == node.log.size
-    before = content(first)
-    first.close()
+    before = projected(node, file)
     Path(file).unlink()
-    second = Projections(file)
-    second.catch_up(node.log)
-    assert content(second) == before
+    assert projected(node, file) == before
     assert all(before.values())
 
 
-def test_catching_up_in_pieces_equals_catching_up_at_once(file: str, tmp_path: Path) -> None:
-    """Projection after every batch gives the same rows as one projection at the end, and a second one adds nothing."""
+@pytest.mark.parametrize("chunk", [1, 2, 7])
+def test_the_pieces_in_which_the_log_is_taken_do_not_matter(
+    file: str, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Catching up after every intent, in small transactions, under changing bounds on telemetry: the same rows."""
+    monkeypatch.setattr(database, "CHUNK_RECORDS", chunk)
     node = Simulated()
-    pieces = Projections(file)
-    for number in range(5):
-        node.intent("fs.read", path=f"{number}")
-        pieces.catch_up(node.log)
-    once = Projections(str(tmp_path / "other" / "projections.db"))
-    once.catch_up(node.log)
-    assert content(pieces) == content(once)
-    assert pieces.catch_up(node.log) == 0
+    with closing(Projections(file)) as pieces:
+        for number, kept in enumerate((50, 7, 3, 90, 12)):
+            adopt_retention(node, kept)
+            node.intent("fs.read", path=f"{number}")
+            pieces.catch_up(node.log)
+        assert pieces.catch_up(node.log) == 0
+        found = content(pieces)
+    monkeypatch.undo()
+    assert found == projected(node)
 
 
-def test_a_damaged_or_foreign_file_is_replaced(file: str) -> None:
-    """Bytes that are no database, or another log's projection, are thrown away and rebuilt."""
+def overwrite(file: str, at: int, raw: bytes) -> None:
+    with open(file, "r+b") as opened:
+        opened.seek(at)
+        opened.write(raw)
+
+
+def execute(file: str, *statements: str) -> None:
+    with closing(sqlite3.connect(file)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+SAME_CHANGES = "UPDATE position SET changes = changes + 1"
+"""What somebody adds who knows of the change counter."""
+
+SPOILED: dict[str, tuple[Callable[[str], object], str]] = {
+    "no database": (lambda file: Path(file).write_bytes(b"this is no database" * 100), DAMAGED),
+    "cut short": (lambda file: os.truncate(file, 5000), DAMAGED),
+    "audit lines deleted": (lambda file: execute(file, "DELETE FROM audit_log"), CHANGED),
+    "an audit line edited": (
+        lambda file: execute(file, "UPDATE audit_log SET type = 'x' WHERE log_index = 9"),
+        CHANGED,
+    ),
+    "deleted with the counter kept right": (
+        lambda file: execute(file, "DELETE FROM audit_log WHERE log_index = 20", SAME_CHANGES),
+        DAMAGED,
+    ),
+    "written ahead": (lambda file: execute(file, "PRAGMA journal_mode = wal"), CHANGED),
+    "no position": (lambda file: execute(file, "DELETE FROM position"), DAMAGED),
+    "other rules": (lambda file: execute(file, "UPDATE position SET rules = '1:'", SAME_CHANGES), OUTDATED),
+    "another schema": (lambda file: execute(file, "PRAGMA user_version = 77"), OUTDATED),
+    "another link": (lambda file: execute(file, "UPDATE position SET link = x'00'", SAME_CHANGES), FOREIGN),
+    "another log's id": (lambda file: execute(file, "UPDATE position SET log_id = x'00'", SAME_CHANGES), FOREIGN),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_file_that_is_not_what_was_written_is_replaced(file: str, name: str) -> None:
+    """Whatever was done to it, the next answer is the log's, and the operator can be told why."""
     node = worked()
-    path = Path(file)
-    path.parent.mkdir()
-    path.write_bytes(b"this is no database" * 100)
-    projections = Projections(file)
-    projections.catch_up(node.log)
-    expected = content(projections)
-    projections.close()
-    other = Simulated(seed=9)
+    expected = projected(node, file)
+    spoil, why = SPOILED[name]
+    spoil(file)
+    with closing(Projections(file)) as projections:
+        projections.catch_up(node.log)
+        assert projections.replaced == why
+        assert content(projections) == expected
+    with closing(Projections(file)) as projections:
+        assert projections.replaced == ""
+        assert projections.catch_up(node.log) == 0
+
+
+def test_another_logs_projection_is_replaced(file: str) -> None:
+    """A file that a different log made, shorter or longer, is no answer for this one."""
+    node, other = worked(), Simulated(seed=9)
     other.intent("fs.read", path="other")
-    foreign = Projections(file)
-    foreign.catch_up(other.log)
-    assert content(foreign) != expected
-    foreign.catch_up(node.log)
-    assert content(foreign) == expected
+    expected = projected(node, file)
+    assert projected(other, file) != expected
+    assert projected(node, file) == expected
+
+
+def test_damage_that_a_question_meets_is_mended_once(file: str) -> None:
+    """Pages that opening does not look at: the answer is right, the file is new, and the next question reads it."""
+    node = worked()
+    expected = projected(node, file)
+    with closing(sqlite3.connect(file)) as db:
+        page = db.execute("PRAGMA page_size").fetchone()[0]
+        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'telemetry'").fetchone()[0]
+    overwrite(file, (root - 1) * page, b"\xee" * page)
+    notes: list[str] = []
+
+    def question(projections: Projections) -> list[dict[str, Any]]:
+        return select(projections, "telemetry")
+
+    assert consult(file, node.log, question, notes.append) == expected["telemetry"]
+    assert ["rebuilt" in note for note in notes] == [True]
+    assert consult(file, node.log, question, notes.append) == expected["telemetry"]
+    assert len(notes) == 1
+
+
+def test_a_place_that_cannot_be_written_is_told_and_answered_from_the_log(tmp_path: Path) -> None:
+    """No directory can be made below a file: the answer comes from memory."""
+    node = worked()
+    (tmp_path / "index").write_text("")
+    notes: list[str] = []
+    rows = consult(str(tmp_path / "index" / "p.db"), node.log, lambda kept: select(kept, "audit"), notes.append)
+    assert rows == projected(node)["audit"]
+    assert ["cannot be used" in note for note in notes] == [True]
+
+
+def test_a_comparison_finds_what_no_quick_check_can(file: str) -> None:
+    """An edit that keeps counter and digests right: opening trusts it, deriving again finds and mends it."""
+    node = worked()
+    expected = projected(node, file)
+    assert compare(file, node.log).sound
+    execute(file, "UPDATE execution_log SET decision = 'AUTHORIZED'", SAME_CHANGES)
+    with closing(Projections(file)) as projections:
+        assert projections.replaced == ""
+    compared = compare(file, node.log)
+    assert (compared.sound, compared.different, compared.replaced) == (False, ("execution",), "")
+    assert rebuild(file, node.log).different == ("execution",)
+    assert compare(file, node.log).sound
+    assert projected(node, file) == expected
+
+
+def test_a_comparison_tells_of_a_replaced_file(file: str) -> None:
+    """Deleted rows are noticed on opening, so the comparison itself finds nothing: the reason tells."""
+    node = worked()
+    projected(node, file)
+    execute(file, "DELETE FROM audit_log")
+    compared = compare(file, node.log)
+    assert (compared.sound, compared.replaced) == (False, CHANGED)
+    assert compare(file, node.log).sound
+
+
+@pytest.mark.requirement("STORAGE-4.1")
+def test_five_stores_with_counts_heads_and_digests(file: str) -> None:
+    """Each store has its rows, its last record with that record's link, and a digest; each can be checked alone."""
+    node = worked()
+    rows = projected(node, file)
+    stores = compare(file, node.log).stores
+    assert list(stores) == ["execution", "audit", "telemetry", "configuration", "metadata"]
+    assert {store: body["rows"] for store, body in stores.items()} == {store: len(rows[store]) for store in stores}
+    for body in stores.values():
+        assert body["link"] == node.log.read(body["index"]).link.hex()
+    assert stores["audit"]["index"] == node.log.size
+    assert len({body["digest"] for body in stores.values()}) == 5
+
+
+def interrupted_node() -> Simulated:
+    """Executions of every ending: also one cut before it started, one cut in the middle, one without an answer."""
+    node = worked()
+    perform = node.authority.perform
+    perform(commands.StartRun("r1", "cut-early", "echo", "run", "agent", b"hello"))
+    perform(commands.StartRun("r2", "silent", "echo", "run", "agent", b"hello"))
+    perform(commands.FailInference("silent", "TIMEOUT", "no answer"))
+    perform(commands.SubmitIntent("cut-late", b'{"tool_call":{"tool":"fs.read","args":{"path":"z"}}}'))
+    perform(commands.StartRuntime("boot2", "test", "python", "open"))
+    for execution_id in ("cut-early", "cut-late"):
+        perform(commands.ResolveInterrupted(execution_id))
+    return node
 
 
 @pytest.mark.requirement("STORAGE-5.1")
-def test_execution_records_have_their_six_fields(file: str) -> None:
-    """Id, capability, arguments, result, status and times, for successful, denied and rejected executions."""
-    node = worked()
-    projections = Projections(file)
-    projections.catch_up(node.log)
-    rows = {(row["capability"], row["outcome"]): row for row in projections.rows("execution_log")}
-    done = rows["fs.read", "success"]
-    assert (done["arguments"], done["status"], done["decision"]) == ('{"path":"a"}', "success", "AUTHORIZED")
-    assert done["result"] == '{"echo":{"path":"a"}}'
-    assert done["received_ns"] <= done["started_ns"] <= done["finished_ns"]
-    assert rows["fs.read", "denied"]["decision"] == "DENIED_POLICY_VIOLATION"
-    assert rows["fs.read", "denied"]["finished_ns"] == 0
-    assert rows["", "rejected"]["status"]
-    assert all(row["execution_id"] and row["state"] == "IDLE" for row in projections.rows("execution_log"))
+def test_every_ended_execution_has_its_six_fields() -> None:
+    """Id, capability, arguments, result, status and times, however it ended; what is empty has a status for it."""
+    rows = projected(interrupted_node())["execution"]
+    done = {row["outcome"]: row for row in rows}
+    assert set(done) == {
+        "success", "denied", "rejected", "answered", "interrupted", "no_inference", "outcome_unknown",
+    }  # fmt: skip
+    for row in rows:
+        assert row["execution_id"]
+        assert row["state"] == "IDLE"
+        assert row["status"] == row["outcome"]
+        assert row["received_ns"] <= row["finished_ns"]
+    success = next(row for row in rows if row["arguments"] == '{"path":"a"}')
+    assert (success["capability"], success["status"], success["decision"]) == ("fs.read", "success", "AUTHORIZED")
+    assert success["result"] == '{"echo":{"path":"a"}}'
+    assert success["received_ns"] <= success["started_ns"] <= success["finished_ns"]
+    assert done["denied"]["capability"] != ""
+    assert done["denied"]["code"].startswith("DENIED")
+    assert done["rejected"]["code"]
+    assert {name: row["started_ns"] is not None for name, row in done.items()} == {
+        "success": True, "denied": False, "rejected": False, "answered": False, "interrupted": False,
+        "no_inference": False, "outcome_unknown": True,
+    }  # fmt: skip
 
 
-@pytest.mark.requirement("STORAGE-6.1", "STATE-18.1")
-def test_the_audit_log_holds_decisions_validations_executions_and_linked_transitions(file: str) -> None:
+def test_an_open_execution_has_no_end() -> None:
+    """Until it ends there is neither a status nor an end time; afterwards the same row has both."""
+    node = Simulated()
+    node.authority.perform(commands.StartRun("r", "waiting", "echo", "run", "agent", b"hello"))
+    with closing(Projections(MEMORY)) as projections:
+        projections.catch_up(node.log)
+        (row,) = select(projections, "execution")
+        assert (row["status"], row["finished_ns"], row["state"]) == ("", None, "INPUT_RECEIVED")
+        node.authority.perform(commands.FailInference("waiting", "TIMEOUT", "no answer"))
+        projections.catch_up(node.log)
+        (row,) = select(projections, "execution")
+        assert (row["status"], row["finished_ns"] is None, row["state"]) == ("no_inference", False, "IDLE")
+
+
+@pytest.mark.requirement("STORAGE-6.1", "STATE-18.1", "AUDIT-5.1")
+def test_the_audit_log_holds_decisions_validations_executions_and_linked_transitions() -> None:
     """All four kinds with matching ids, and per execution an unbroken walk from IDLE to IDLE."""
     node = worked()
-    projections = Projections(file)
-    projections.catch_up(node.log)
-    rows = list(projections.audit())
-    kinds = {row.type for row in rows}
+    rows = projected(node)["audit"]
     assert {
-        "AuthorizationDecided",
-        "ProtocolValidated",
-        "ProtocolRejected",
-        "ExecutionStarted",
-        "StateTransition",
-    } <= kinds
+        "AuthorizationDecided", "ProtocolValidated", "ProtocolRejected", "ExecutionStarted", "StateTransition",
+    } <= {row["type"] for row in rows}  # fmt: skip
     walks: dict[str, list[str]] = {}
     for row in rows:
-        if row.type == "StateTransition":
-            before, after = row.outcome.split(">")
-            walk = walks.setdefault(row.execution_id, ["IDLE"])
+        assert row["integrity"] == node.log.read(row["log_index"]).link.hex()
+        if row["type"] == "StateTransition":
+            before, after = row["outcome"].split(">")
+            walk = walks.setdefault(row["execution_id"], ["IDLE"])
             assert walk[-1] == before
             assert RuntimeState(after) in LEGAL[RuntimeState(before)]
             walk.append(after)
@@ -113,40 +290,179 @@ def test_the_audit_log_holds_decisions_validations_executions_and_linked_transit
 
 
 @pytest.mark.requirement("STORAGE-7.1", "OBSERVE-4.1")
-def test_telemetry_has_its_points_in_the_numbers_that_the_log_gives(file: str) -> None:
-    """Counts of each telemetry point equal the counts of the events they follow from."""
+def test_telemetry_has_its_points_in_the_numbers_that_the_log_gives() -> None:
+    """Counts of each telemetry point equal the counts of the events they follow from; all four classes are there."""
+    stores = projected(worked())
+    told = [row["event_type"] for row in stores["telemetry"]]
+    kinds = [row["type"] for row in stores["audit"]]
+    assert told.count("input_received") == kinds.count("InputReceived") == 8
+    assert told.count("authorization_decision") == kinds.count("AuthorizationDecided") == 7
+    assert told.count("capability_start") == told.count("capability_complete") == kinds.count("ExecutionStarted")
+    assert told.count("execution_failed") == kinds.count("ExecutionFailed")
+    assert told.count("state_transition") == kinds.count("StateTransition")
+    assert {row["class"] for row in stores["telemetry"]} == set(CLASSES.values())
+    finished = [row for row in stores["telemetry"] if row["event_type"] == "capability_complete"]
+    assert all(row["duration_ns"] > 0 and row["bytes"] > 0 for row in finished)
+
+
+@pytest.mark.requirement("STORAGE-7.2")
+def test_telemetry_alone_gives_the_audit_picture() -> None:
+    """Id, decision and outcome of every execution, from telemetry only and from the audit log only, are equal."""
+
+    def picture(rows: list[dict[str, Any]], kind: str, status: str, names: tuple[str, ...]) -> set[tuple[str, ...]]:
+        return {
+            (row["execution_id"], row[kind].replace("_", "").lower(), row[status]) for row in rows if row[kind] in names
+        }
+
+    stores = projected(interrupted_node())
+    audit = picture(
+        stores["audit"], "type", "outcome", ("AuthorizationDecided", "ExecutionCompleted", "ExecutionFailed")
+    )
+    told = picture(
+        stores["telemetry"],
+        "event_type",
+        "status",
+        ("authorization_decision", "execution_complete", "execution_failed"),
+    )
+    renamed = {("authorizationdecided", "authorizationdecision"), ("executioncompleted", "executioncomplete")}
+    assert {(one, dict(renamed).get(kind, kind), status) for one, kind, status in audit} == told
+
+
+def test_every_append_is_a_write_and_a_commit() -> None:
+    """First and last record and the bytes of each, without gap: the whole log is told."""
     node = worked()
-    projections = Projections(file)
-    projections.catch_up(node.log)
-    points = [row["event_type"] for row in projections.rows("telemetry")]
-    kinds = [row.type for row in projections.audit()]
-    assert points.count("input_received") == kinds.count("InputReceived") == 8
-    assert points.count("authorization_decision") == kinds.count("AuthorizationDecided") == 7
-    assert points.count("capability_start") == points.count("capability_complete") == kinds.count("ExecutionStarted")
-    assert points.count("execution_failed") == kinds.count("ExecutionFailed")
-    assert sum(str(point).startswith("state_transition") for point in points) == kinds.count("StateTransition")
+    rows = [row for row in projected(node)["telemetry"] if row["class"] == "storage"]
+    writes = [row for row in rows if row["event_type"] == "storage_write"]
+    commits = [row for row in rows if row["event_type"] == "storage_commit"]
+    assert [row["sequence"] for row in writes] == [1] + [row["sequence"] + 1 for row in commits[:-1]]
+    assert commits[-1]["sequence"] == node.log.size
+    assert all(row["hash"] == node.log.read(row["sequence"]).link.hex() for row in commits)
+    frames = sum(len(record.payload) + 100 for record in node.log.scan())
+    assert sum(row["bytes"] for row in writes) == sum(row["bytes"] for row in commits) == frames
+
+
+def test_a_start_tells_the_head_of_each_recovered_store() -> None:
+    """The four stores with last record and link as they were before it: what projecting the log's beginning gives."""
+    node = interrupted_node()
+    rows = [row for row in projected(node)["telemetry"] if row["event_type"] == "storage_recovery"]
+    last = rows[-1]["log_index"]
+    told = {row["store"]: (row["sequence"], row["hash"]) for row in rows if row["log_index"] == last}
+    with closing(Projections(MEMORY)) as before:
+        before.catch_up(node.log, last - 1)
+        heads = {store: (body["index"], body["link"]) for store, body in before.summary().items()}
+    del heads["metadata"]
+    assert told == heads
+    assert rows[-1]["detail"] == "1 executions in doubt"
+
+
+def test_repairs_and_storage_failures_are_told() -> None:
+    """A cut tail is a recovery with what was cut; a recorded error of the storage is an error and a failure."""
+    node = worked()
+    node.log.append([msgpack.packb(["cut", 5, 7, "ab" * 32])], KIND_RECOVERED)
+    node.authority.perform(commands.RecordError("e1", "MEMORY", "ERROR", "DISK", "storage", "it failed"))
+    rows = projected(node)["telemetry"]
+    cut = next(row for row in rows if row["status"] == "cut")
+    assert (cut["event_type"], cut["store"], cut["detail"]) == ("storage_recovery", "log", f"5 7 {'ab' * 32}")
+    failed = [row["event_type"] for row in rows if row["status"] == "DISK"]
+    assert failed == ["error", "storage_failure"]
 
 
 def test_telemetry_is_bounded_and_the_audit_log_is_not(file: str) -> None:
-    """Retention trims telemetry to the newest records; audit rows all stay."""
+    """The recorded configuration's bound leaves the newest rows, numbered on; the audit log stays whole."""
     node = worked()
-    projections = Projections(file)
-    projections.catch_up(node.log, telemetry_retention=10)
-    assert {int(str(row["log_index"])) for row in projections.rows("telemetry")} <= set(
-        range(node.log.size - 9, node.log.size + 1)
-    )
-    assert min(row.log_index for row in projections.audit()) == 1
+    every = projected(node)["telemetry"]
+    adopt_retention(node, 10)
+    with closing(Projections(file)) as projections:
+        projections.catch_up(node.log)
+        rows = select(projections, "telemetry")
+        assert [row["number"] for row in rows] == list(range(len(every) - 7, len(every) + 3))
+        assert projections.telemetry_dropped == len(every) - 8
+        assert select(projections, "audit")[0]["log_index"] == 1
+    assert rows[:8] == every[-8:]
+    assert projected(node, file) == projected(node)
 
 
 @pytest.mark.requirement("STORAGE-8.1", "STORAGE-9.1")
-def test_configuration_history_and_metadata(file: str) -> None:
-    """Each version with digest, operator and time; identity, versions and registry in the metadata."""
+def test_configuration_history_and_metadata() -> None:
+    """Each version with digest, operator, time and exact content; identity, versions and registry in the metadata."""
     node = worked()
-    projections = Projections(file)
-    projections.catch_up(node.log)
-    versions = [(row["kind"], row["version"], row["operator"]) for row in projections.rows("configuration")]
-    assert versions == [("configuration", 1, "tester"), ("policy", 1, "tester")]
-    metadata = {row["key"]: row["value"] for row in projections.rows("metadata")}
+    adopt_retention(node, 10)
+    stores = projected(node)
+    versions = [(row["kind"], row["version"], row["operator"]) for row in stores["configuration"]]
+    assert versions == [("configuration", 1, "tester"), ("policy", 1, "tester"), ("configuration", 2, "tester")]
+    first, _, second = stores["configuration"]
+    assert second["previous"] == first["digest"] == config.digest(first["content"].encode())
+    assert json.loads(second["content"])["observability"]["telemetry_retention_events"] == 10
+    assert all(row["time_ns"] > 0 for row in stores["configuration"])
+    metadata = {row["key"]: row["value"] for row in stores["metadata"]}
     assert metadata["runtime_id"] == node.state.node.runtime_id
+    assert metadata["runtime_version"] == "test"
     assert metadata["enabled.fs.read"] == "true"
     assert metadata["module.shell"] == node.state.node.registry["shell"].digest
+    assert metadata["module_version.shell"] == next(claw.version for claw in SHIPPED if claw.name == "shell")
+
+
+FAR = (1 << 64) - 2_000_000_000
+
+
+class LateReader:
+    """A log whose records behind an index were written by a clock in the far future."""
+
+    def __init__(self, log: Log, behind: int) -> None:
+        self.log_id, self.size = log.log_id, log.size
+        self._log, self._behind = log, behind
+
+    def read(self, index: int) -> Record:
+        record = self._log.read(index)
+        return record._replace(time_ns=FAR) if index > self._behind else record
+
+    def scan(self, first: int, stop: int) -> Iterator[Record]:
+        return map(self.read, range(first, stop))
+
+
+def test_a_clock_in_the_far_future_breaks_no_question(file: str) -> None:
+    """Times beyond SQLite's integers are kept, ordered and asked for exactly."""
+    node = worked()
+    size = node.log.size
+    node.intent("fs.read", path="late")
+    with closing(Projections(file)) as projections:
+        projections.catch_up(cast(LogReader, LateReader(node.log, size)))
+        assert records(projections, Filter(since_ns=FAR)) == list(range(size + 1, node.log.size + 1))
+        assert records(projections, Filter(until_ns=FAR - 1)) == list(range(1, size + 1))
+        assert select(projections, "execution")[-1]["finished_ns"] == FAR
+
+
+NEWER: dict[str, tuple[bytes, str]] = {
+    "a newer type": (msgpack.packb([99, 1, "x"]), "type 99 version 1"),
+    "a newer version": (msgpack.packb([26, 7, "x"]), "type 26 version 7"),
+    "fields of other types": (msgpack.packb([31, 1, 5, "done"]), "type 31 version 1"),
+    "no event": (b"\xc1", "type -1 version -1"),
+    "no array": (msgpack.packb({"a": 1}), "type -1 version -1"),
+}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_what_this_program_cannot_read_is_passed_on(name: str) -> None:
+    """An audit line of its own, and what comes behind it is projected as ever."""
+    raw, said = NEWER[name]
+    node = worked()
+    node.log.append([raw], KIND_EVENT)
+    index = node.log.size
+    node.intent("fs.read", path="after")
+    rows = projected(node)["audit"]
+    line = next(row for row in rows if row["log_index"] == index)
+    assert (line["type"], line["outcome"]) == ("unknown", said)
+    assert rows[-1]["log_index"] == node.log.size
+
+
+def test_ids_are_found_by_either_end() -> None:
+    """Whole, beginning or end; several are several; nothing is nothing."""
+    node = interrupted_node()
+    with closing(Projections(MEMORY)) as projections:
+        projections.catch_up(node.log)
+        for part, found in {
+            "cut-late": ["cut-late"], "cut-l": ["cut-late"], "late": ["cut-late"], "silent": ["silent"],
+            "cut-": ["cut-early", "cut-late"], "ut-": [], "": [], "%": [], "nobody": [],
+        }.items():  # fmt: skip
+            assert matching_executions(projections, part) == found, part
+        assert len(matching_executions(projections, "0")) == 8
