@@ -22,6 +22,7 @@ from femtoclaw.errors import (
     SecurityError,
     Severity,
     UnavailableError,
+    UsageError,
 )
 from femtoclaw.gate import Gate
 from femtoclaw.isolation import Outcome
@@ -92,10 +93,13 @@ class Runtime:
         self._listener = listener
 
     def run(self, text: str, brain: brains.Brain, *, source: str, agent: str) -> RunResult:
-        """One agent run to its end. Raises UnavailableError, LogError or SecurityError; a brain's failure is a result."""
+        """One agent run to its end; a brain's failure is a result.
+
+        Raises UsageError for a text over ``INPUT_BYTES_MAX``, UnavailableError, LogError or SecurityError.
+        """
         content = text.encode()
         if len(content) > INPUT_BYTES_MAX:
-            raise UnavailableError(
+            raise UsageError(
                 "input is too long", expected=f"<= {INPUT_BYTES_MAX} bytes", found=len(content), remedy="shorten it"
             )
         with self._slots:

@@ -20,7 +20,7 @@ from femtoclaw.errors import UsageError
 from femtoclaw.gate import Gate
 from femtoclaw.home import locate
 from femtoclaw.isolation import Isolation
-from femtoclaw.runtime import INPUT_BYTES_MAX, Runtime, StepResult
+from femtoclaw.runtime import Runtime, StepResult
 from femtoclaw.sources import live
 from wal import LogError
 
@@ -92,17 +92,9 @@ def _report_recovery(started: Started, output: Output) -> None:
 def run(arguments: Arguments, output: Output) -> int:
     """One agent run: 0 answered, 1 ended without an answer, 4 the brain failed."""
     try:
-        size = len(arguments.text.encode())
+        arguments.text.encode()
     except UnicodeEncodeError as error:
         raise UsageError("text is not UTF-8", where="run TEXT", found=f"a wrong byte at {error.start}") from error
-    if size > INPUT_BYTES_MAX:
-        raise UsageError(
-            "text is too long",
-            where="run TEXT",
-            expected=f"<= {INPUT_BYTES_MAX} bytes",
-            found=size,
-            remedy="shorten it",
-        )
 
     def listen(recorded: Recorded) -> None:
         for event in recorded.events:

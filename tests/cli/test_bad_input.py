@@ -101,6 +101,25 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Node], object], str]] = {
         "wrong type",
     ),
     "out of bounds": (lambda node: (node.path / "femtoclaw.toml").write_text("[runtime]\nsteps_max = 0\n"), "bounds"),
+    "a setting that no claw has": (
+        lambda node: (node.path / "femtoclaw.toml").write_text(
+            '[capabilities.shell.settings]\nbinarys = ["/bin/sh"]\n'
+        ),
+        "shell.settings.binarys",
+    ),
+    "binaries no list": (
+        lambda node: (node.path / "femtoclaw.toml").write_text('[capabilities.shell.settings]\nbinaries = "/bin/sh"\n'),
+        "shell.settings.binaries",
+    ),
+    "a date": (
+        lambda node: (node.path / "femtoclaw.toml").write_text("[runtime.brains.openai]\nbase_url = 2026-11-21\n"),
+        "openai.base_url",
+    ),
+    "a broken address": (
+        lambda node: (node.path / "femtoclaw.toml").write_text('[runtime.brains.openai]\nbase_url = "http://[::1/"\n'),
+        "openai.base_url",
+    ),
+    "workspace gone": (lambda node: shutil.move(node.workspace, node.path / "elsewhere"), "security.workspace"),
     "unknown claw": (lambda node: (node.path / "femtoclaw.toml").write_text("[capabilities.fly]\n"), "fly"),
     "configuration gone": (lambda node: (node.path / "femtoclaw.toml").unlink(), "femtoclaw.toml"),
     "policy gone": (lambda node: (node.path / "policy.cedar").unlink(), "policy.cedar"),
@@ -177,8 +196,12 @@ def test_a_node_that_is_stopped_in_mid_execution(node: Node, how: signal.Signals
     before = links(node)
     busy.send_signal(how)
     busy.wait(20)
+    told = node.call("status", expect=1)
+    assert told.body["in_flight"]["executions"] == 1
+    assert "the next start closes" in told.stderr
     first = node.call("recover").body
     assert len(first["outcome_unknown"]) == 1
+    assert node.call("status").body["in_flight"]["executions"] == 0
     assert node.call("recover").body["outcome_unknown"] == []
     assert links(node)[: len(before)] == before
     assert node.call("verify").body["ok"]
