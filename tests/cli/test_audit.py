@@ -32,7 +32,7 @@ from tests.cli.forgery import (
     signer_of,
     stranger,
 )
-from tests.cli.node import READ, SAY, Answer, Node, call, environment, femtoclaw
+from tests.cli.node import READ, ROOT, SAY, Answer, Node, call, environment, femtoclaw
 from wal import KIND_EVENT
 from wal.blob import blob_name
 from wal.chain import verify_run
@@ -470,23 +470,20 @@ def test_printed_proofs_are_those_of_the_rfc(node: Node) -> None:
 
 
 def test_a_printed_proof_can_be_checked_by_hand(node: Node) -> None:
-    """docs/log-format.md says how: the frame gives the link, the link the leaf, the proof the root, the note signs it."""
+    """With the lines in docs/log-format.md: the frame gives the link, the link the leaf, the proof the root, which the
+    note signs. A frame or a proof that was changed does not pass them."""
     body = node.call("proof", "inclusion", "5").body
-    frame = base64.b64decode(body["frame"])
-    assert blake3(frame[:-32]).digest() == frame[-32:] == bytes.fromhex(body["link"])
-    assert hashlib.sha256(b"\0" + frame[-32:]).hexdigest() == body["leaf_hash"]
-    assert int.from_bytes(frame[12:20], "big") == 5
-    place, last, node_ = 4, body["size"] - 1, bytes.fromhex(body["leaf_hash"])
-    for part in map(bytes.fromhex, body["proof"]):
-        if place % 2 or place == last:
-            node_ = node_hash(part, node_)
-            while place and not place % 2:
-                place, last = place // 2, last // 2
-        else:
-            node_ = node_hash(node_, part)
-        place, last = place // 2, last // 2
-    assert base64.b64encode(node_).decode() == body["checkpoint"].split("\n")[2]
+    by_hand = (ROOT / "docs" / "log-format.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {"base64": base64, "blake3": blake3, "sha256": hashlib.sha256}
+    exec(by_hand, names | {"body": body})
+    assert body["root_base64"] == body["checkpoint"].split("\n")[2]
     assert body["signed"] is True
+    frame = base64.b64decode(body["frame"])
+    assert int.from_bytes(frame[12:20], "big") == 5
+    other = base64.b64encode(frame[:70] + bytes([frame[70] ^ 1]) + frame[71:]).decode()
+    for change in ({"frame": other}, {"leaf_index": 5}, {"proof": body["proof"][:-1]}, {"proof": body["proof"][::-1]}):
+        with pytest.raises(AssertionError):
+            exec(by_hand, names | {"body": body | change})
     assert body["link"] in node.call("proof", "inclusion", "5", human=True).stdout
 
 
