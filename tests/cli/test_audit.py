@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -509,6 +510,63 @@ def test_a_proof_beside_a_running_node_leads_to_a_signed_root(node: Node) -> Non
     assert node.call("proof", "inclusion", "3").body == signed
     newest = len(records_of(node))
     assert node.call("proof", "inclusion", str(newest)).body["size"] == newest
+
+
+AT_WORK = """
+import itertools, json, sys
+from femtoclaw.cli.execute import open_node
+from femtoclaw.cli.render import Output
+read = json.dumps({"tool_call": {"tool": "fs.read", "args": {"path": "large.txt"}}}).encode()
+for life in itertools.count():
+    with open_node(sys.argv[1], Output(as_json=False)) as node:
+        print("at work", flush=True)
+        for turn in range(20):
+            node.runtime.intent(b'{"message":{"content":"hello"}}' if turn % 5 else read)
+            if turn % 3 == 0:
+                node.started.log.checkpoint()
+"""
+BESIDE: dict[str, tuple[str, ...]] = {
+    "verify": ("verify",),
+    "replay": ("replay",),
+    "inclusion": ("proof", "inclusion", "20"),
+    "consistency": ("proof", "consistency", "9", "30"),
+    "status": ("status",),
+    "log": ("log", "--limit", "20"),
+    "log of one kind": ("log", "--kind", "AuthorizationDecided"),
+    "export": ("export", "--bundle", "b"),
+}
+BESIDE_ROUNDS = 3
+
+
+def test_every_reading_command_is_right_beside_a_node_at_work(node: Node, tmp_path: Path) -> None:
+    """A real node executes, checkpoints, stops and starts as fast as it can: nothing is called damaged, a bundle taken
+    meanwhile verifies, and each answer holds against the next."""
+    (node.workspace / "large.txt").write_text("all work and no play\n" * 5000)
+    key = (node.path / "keys" / "node.pub").read_text().strip()
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, str(node.path)], stdout=subprocess.PIPE, env=environment()
+    ) as worker:
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == b"at work\n"
+            size = 0
+            for _ in range(BESIDE_ROUNDS):
+                for name, words in BESIDE.items():
+                    answer = node.call(*words, expect=None)
+                    assert answer.code in ((0, 1) if name == "status" else (0,)), answer
+                    if name == "verify":
+                        assert answer.body["ok"]
+                        assert answer.body["size"] > size
+                        size = answer.body["size"]
+                    if name == "log":
+                        indexes = [each["index"] for each in answer.objects]
+                        assert indexes == list(range(indexes[0], indexes[0] + 20))
+                sound = node.call("verify", "--bundle", "b", "--key", key)
+                assert sound.body["ok"]
+            assert worker.poll() is None
+        finally:
+            worker.kill()
+    assert node.call("verify").body["skipped"] == []
 
 
 def interpreters() -> list[str]:
