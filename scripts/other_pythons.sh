@@ -20,6 +20,7 @@ esac
 ensure_environment run "$ROOT/requirements.lock"
 work=$(mktemp -d) || fail "no temporary directory can be made" "free some space in ${TMPDIR:-/tmp}"
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT PIPE TERM
 chmod 755 "$work" # some tests run this Python as another user
 # The checkout's own byte code is another Python's, and others may be using it.
 export PYTHONPYCACHEPREFIX="$work/cache"
