@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import msgpack
 
-from wal.chain import follow
+from wal.assembly import Assembly
 from wal.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from wal.durable_file import read_file, write_file
-from wal.errors import BoundError, CorruptFileError, ForeignLogError, LogError, LogUnavailableError, RollbackError
+from wal.errors import BoundError, CorruptFileError, LogError, LogUnavailableError, RollbackError
 from wal.genesis import Genesis, Predecessor, decode_genesis
 from wal.head import SLOT_BYTES, SLOT_STRIDE, CommitPoint, HeadReading, Slot, encode_slot, read_slots
 from wal.inspection import inspect
@@ -139,7 +139,7 @@ def rebuild(
     create_directory(store, map_bytes=map_bytes)
     storage = LmdbStorage(store, writable=True, map_bytes=map_bytes)
     try:
-        _Assembly(storage, spools, sources, promise, key).run()
+        _assemble(storage, Assembly(storage, spools, sources, key), promise)
         first = storage.get(1)
         genesis = decode_genesis(decode(first)) if first is not None else None
         if genesis is not None and promise.checkpoint is not None and promise.checkpoint.origin != genesis.origin:
@@ -163,82 +163,24 @@ def _spools(path: str, folder: str) -> Iterator[Spool]:
     """The frames of the damaged store: as LMDB finds them, then as its raw bytes hold them."""
     for command in ("dump", "salvage"):
         file = os.path.join(folder, f"{command}.frames")
+        open(file, "xb").close()
         inspect(command, path, file)  # a child that dies leaves what it had read so far
-        if os.path.exists(file):
-            yield Spool(file)
+        yield Spool(file)
 
 
-class _Assembly:
-    """Writes the longest chain that the sources allow into an empty store."""
-
-    def __init__(
-        self, storage: LmdbStorage, spools: list[Spool], archives: Archives, promise: Promise, key: PublicKey
-    ) -> None:
-        self._storage = storage
-        self._spools = spools
-        self._archives = archives
-        self._promise = promise
-        self._key = key
-        self._head = EMPTY
-        self._least = (0, 0)
-        self._waiting: list[tuple[int, bytes]] = []
-
-    def run(self) -> None:
-        """Go on from record to record until no source has the next one."""
-        while run := self._next():
-            last = decode(run[-1][1])
-            self._head, self._least = Head(last.index, last.link), (last.epoch, last.time_ns)
-            self._waiting.extend(run)
-            if len(self._waiting) >= READ_CHUNK_RECORDS:
-                self._write()
-        self._write()
-
-    def _write(self) -> None:
-        self._storage.append(self._waiting)
-        self._waiting = []
-
-    def _next(self) -> list[tuple[int, bytes]]:
-        index = self._head.index + 1
-        for number, spool in enumerate(self._spools):
-            if number and self._unpromised(index):
-                break
-            for raw in spool.at(index):
-                if self._follows([(index, raw)]):
-                    return [(index, raw)]
-        for segment in self._archives.covering(index):
-            run = [entry for entry in segment.frames() if entry[0] >= index]
-            if self._follows(run):
-                return run
-        return []
-
-    def _unpromised(self, index: int) -> bool:
-        """True above all that can have been acknowledged: raw bytes there may be what an earlier opening cut."""
-        return self._promise.point is not None and not self._promise.slots.damaged and index > self._promise.size
-
-    def _follows(self, run: list[tuple[int, bytes]]) -> bool:
-        try:
-            records = list(follow(self._head, run))
-        except LogError:
-            return False
-        if not records or records[0].epoch < self._least[0] or records[0].time_ns < self._least[1]:
-            return False
-        return self._head.index > 0 or self._is_genesis(records[0])
-
-    def _is_genesis(self, record: Record) -> bool:
-        """True for the first record of this very log. Raises ForeignLogError when the store's own names another key."""
-        slot = self._promise.slots.newest
-        if slot is not None and record.link != slot.log_id:
-            return False
-        try:
-            genesis = decode_genesis(record)
-        except LogError:
-            return False
-        if genesis.key != self._key:
-            raise ForeignLogError(
-                "the log does not belong to the node's key", where=self._storage.name, expected=self._key.vkey(),
-                found=genesis.key.vkey(),
-            )  # fmt: skip
-        return True
+def _assemble(storage: LmdbStorage, assembly: Assembly, promise: Promise) -> None:
+    """Fill the store. Where that ends in another history than HEAD names (raw bytes can hold what was cut long ago), go
+    again, by the links that lead back from HEAD."""
+    point, slot = promise.point, promise.slots.newest
+    log_id = slot.log_id if slot is not None else None
+    # Above all that can have been acknowledged, raw bytes count for nothing; with a damaged slot nobody knows that.
+    raw_until = promise.size if point is not None and not promise.slots.damaged else None
+    assembly.run(log_id, raw_until, {})
+    if point is None or (storage.last_index() >= point.size and _record(storage, point.size).link == point.link):
+        return
+    wanted = assembly.links_back_from(point.head)
+    storage.cut(0)
+    assembly.run(log_id, raw_until, wanted)
 
 
 def _cut_partial_batch(storage: LmdbStorage, promised: int) -> tuple[Head, Record | None]:

@@ -1,0 +1,503 @@
+"""Repair of damaged logs on disk: what counts as a source, what must be reached, the lock, and a kill at every step."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import pytest
+
+import wal.inspection
+import wal.repair
+import wal.replacement
+from tests.conftest import SEED
+from tests.wal.sample_log import GENESIS, ORIGIN, OTHER_SIGNER, SIGNER, T0, make_frames, ticking_clock
+from wal.bundle import write_bundle
+from wal.chain import verify_run
+from wal.directory import create_log_directory, open_log_directory
+from wal.durable_file import read_file
+from wal.errors import (
+    CorruptFileError,
+    ForeignLogError,
+    LogError,
+    LogLockedError,
+    LogUnavailableError,
+    RollbackError,
+)
+from wal.head import encode_slot, read_slots
+from wal.inspection import Finding, find_frames
+from wal.lmdb_storage import LmdbStorage
+from wal.manifest import encode_manifest
+from wal.note import Signer
+from wal.reader import CHECKPOINT_FILE, read_log_directory
+from wal.record import EMPTY, KIND_RECOVERED, Head, decode
+from wal.repair import Rebuilt, install, rebuild
+from wal.replacement import Replacement, settle
+from wal.salvage_sources import Archives
+from wal.segment import Seal, encode_segment
+
+SIZE = 31
+"""Records of the sample log: the first one and ten batches of three."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A log that was closed in order."""
+    where = str(tmp_path / "log")
+    create_log_directory(where, GENESIS, signer=SIGNER, clock=ticking_clock())
+    log, _ = open_log_directory(where, signer=SIGNER, clock=ticking_clock(T0 + 10**6))
+    for number in range(10):
+        log.append([b"record %d %d" % (number, part) for part in range(3)])
+    log.close()
+    return where
+
+
+def frames_of(path: str) -> list[bytes]:
+    storage = LmdbStorage(path, writable=False)
+    try:
+        return [raw for _, raw in storage.scan(1, 1 << 62)]
+    finally:
+        storage.close()
+
+
+def head_of(path: str) -> Head:
+    last = decode(frames_of(path)[-1])
+    return Head(last.index, last.link)
+
+
+def lose_pages(path: str) -> None:
+    """Both meta pages are gone: LMDB reaches nothing, every record is still in the file."""
+    with open(os.path.join(path, "data", "data.mdb"), "rb+") as file:
+        for page in (0, 4096):
+            file.seek(page + 16)
+            file.write(b"\xff" * 8)
+
+
+def damage(path: str, payload: bytes) -> None:
+    """One bit of each copy of a record."""
+    file = Path(path, "data", "data.mdb")
+    raw = file.read_bytes()
+    assert payload in raw
+    file.write_bytes(raw.replace(payload, bytes([payload[0] ^ 1]) + payload[1:]))
+
+
+def write_segment(folder: str, start: Head, payloads: list[bytes], signer: Signer | None) -> str:
+    """A segment file that continues ``start``; returns its path."""
+    os.makedirs(folder, exist_ok=True)
+    seal, raw = encode_segment(ORIGIN, verify_run(start, make_frames(payloads, start, time_ns=2 * T0)), signer)
+    file = os.path.join(folder, seal.file_name)
+    Path(file).write_bytes(raw)
+    return file
+
+
+def repair(path: str, archives: list[str] | None = None, key: Signer = SIGNER) -> Rebuilt:
+    with Replacement(path) as attempt:
+        rebuilt = rebuild(attempt, archives or [], key=key.public)
+        install(attempt, rebuilt, signer=key, clock=ticking_clock(3 * T0), reason="test")
+    return rebuilt
+
+
+def only_rebuild(path: str, archives: list[str] | None = None) -> Rebuilt:
+    with Replacement(path) as attempt:
+        return rebuild(attempt, archives or [], key=SIGNER.public)
+
+
+def beside(path: str, infix: str) -> list[str]:
+    return [name for name in os.listdir(os.path.dirname(path)) if name.startswith(f"log.{infix}")]
+
+
+def in_fork(act: Callable[[], None], stdout: int = -1) -> int:
+    """How a fork of this process that runs ``act`` ended."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if stdout >= 0:
+                os.dup2(stdout, 1)
+                sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False))
+            act()
+            sys.stdout.flush()
+            os._exit(0)
+        finally:
+            os._exit(70)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def inspect_in_fork(command: str, path: str, *arguments: str) -> tuple[Any, Finding | None]:
+    """As ``wal.inspection.inspect``, without an interpreter's start."""
+    with TemporaryFile() as output:
+        code = in_fork(lambda: wal.inspection.main([command, path, *arguments]), output.fileno())
+        output.seek(0)
+        text = output.read()
+    return (json.loads(text), None) if code == 0 else (None, Finding("STORE_UNREADABLE", path, "", str(code)))
+
+
+@pytest.fixture(autouse=True)
+def _quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wal.inspection, "inspect", inspect_in_fork)
+    monkeypatch.setattr(wal.repair, "inspect", inspect_in_fork)
+
+
+# Killed at every step.
+
+
+STEPS = ("rename", "fsync", "mkdir", "unlink", "rmdir", "pwrite", "ftruncate", "write")
+
+
+def killed_repair(path: str, kill_at: int, *, exchange: bool) -> tuple[int, list[str]]:
+    """Repair in a fork that is killed before step ``kill_at``; returns how it ended, and which steps it took."""
+    counted = os.path.join(os.path.dirname(path), "counted")
+
+    def act() -> None:
+        taken: list[str] = []
+
+        def step(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+            def counting(*arguments: Any, **options: Any) -> Any:
+                taken.append(name)
+                if len(taken) == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*arguments, **options)
+
+            return counting
+
+        wal.replacement._exchange = step("exchange", wal.replacement._exchange if exchange else lambda *_: False)
+        for name in STEPS:
+            setattr(os, name, step(name, getattr(os, name)))
+        repair(path)
+        Path(counted).write_text(" ".join(taken))
+
+    code = in_fork(act)
+    return code, Path(counted).read_text().split() if code == 0 else []
+
+
+def recover_again(path: str) -> None:
+    """What the command does: finish what is half done, open when it opens, else repair."""
+    settle(path)
+    try:
+        open_log_directory(path, signer=SIGNER, clock=ticking_clock(4 * T0))[0].close()
+    except LogError:
+        repair(path)
+        open_log_directory(path, signer=SIGNER, clock=ticking_clock(4 * T0))[0].close()
+
+
+@pytest.mark.requirement("STORAGE-13.3")
+@pytest.mark.parametrize("exchange", [True, False], ids=["one step", "two renames"])
+def test_a_repair_killed_at_any_step_ends_the_same_when_run_again(path: str, tmp_path: Path, exchange: bool) -> None:
+    """Before each rename, sync, write, unlink around the exchange, and before some of the others: afterwards the same
+    records, one damaged log kept, nothing half-built."""
+    before = frames_of(path)
+    lose_pages(path)
+
+    def copy(name: str) -> str:
+        shutil.copytree(path, tmp_path / name / "log")
+        return str(tmp_path / name / "log")
+
+    code, steps = killed_repair(copy("whole"), 0, exchange=exchange)
+    assert (code, len(steps) > 30) == (0, True)
+    places = steps.index("exchange") + 1
+    others = random.Random(SEED).sample([n for n in range(1, len(steps) + 1) if not 0 <= n - places < 6], 7)
+    for number in [*range(places, places + 6), *others]:
+        cut = copy(f"cut {number}")
+        assert killed_repair(cut, number, exchange=exchange)[0] == -signal.SIGKILL
+        recover_again(cut)
+        found = frames_of(cut)
+        assert found[:SIZE] == before, number
+        assert [decode(raw).kind for raw in found[SIZE:]] == [KIND_RECOVERED], number
+        assert (len(beside(cut, "damaged-")), len(beside(cut, "repair-"))) == (1, 0), number
+        shutil.rmtree(os.path.dirname(cut))
+
+
+# The lock.
+
+
+@pytest.mark.invariant("I9")
+def test_the_lock_is_held_from_the_first_look_to_the_exchange(path: str) -> None:
+    """No writer and no second repair; the folder of the first is not swept by the second; afterwards both may."""
+    with Replacement(path) as attempt:
+        with pytest.raises(LogLockedError):
+            open_log_directory(path, signer=SIGNER, clock=ticking_clock())
+        with pytest.raises(LogLockedError):
+            Replacement(path).__enter__()
+        settle(path)
+        assert os.path.isdir(attempt.folder)
+    assert beside(path, "repair-") == []
+    repair(path)
+    open_log_directory(path, signer=SIGNER, clock=ticking_clock(4 * T0))[0].close()
+
+
+@pytest.mark.invariant("I9")
+def test_a_writer_that_works_is_not_repaired_away(path: str) -> None:
+    log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(2 * T0))
+    with pytest.raises(LogLockedError):
+        repair(path)
+    log.close()
+
+
+@pytest.mark.invariant("I9")
+def test_a_lock_that_moved_away_while_it_was_waited_for_is_let_go(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening LOCK and locking it the directory is replaced: the lock of the old one would guard nothing."""
+    lock, moved = fcntl.flock, path + ".moved"
+
+    def late(fd: int, operation: int) -> None:
+        if not os.path.exists(moved):
+            shutil.copytree(path, path + ".copy")
+            os.rename(path, moved)
+            os.rename(path + ".copy", path)
+        lock(fd, operation)
+
+    monkeypatch.setattr(wal.replacement.fcntl, "flock", late)
+    with Replacement(path), open(os.path.join(path, "LOCK")) as file, pytest.raises(BlockingIOError):
+        lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize("name", ["HEAD", CHECKPOINT_FILE])
+def test_a_log_whose_promises_changed_meanwhile_is_not_replaced(path: str, name: str) -> None:
+    """What was acknowledged since the repair began is not in what it built."""
+    before = frames_of(path)
+    with Replacement(path) as attempt:
+        rebuilt = rebuild(attempt, [], key=SIGNER.public)
+        with open(os.path.join(path, name), "ab") as file:
+            file.truncate(0)
+            file.write(b"changed")
+        with pytest.raises(LogUnavailableError, match="was written to"):
+            install(attempt, rebuilt, signer=SIGNER, clock=ticking_clock(), reason="test")
+    assert frames_of(path) == before
+    assert beside(path, "") == []
+
+
+# What counts as a source.
+
+
+def test_records_that_only_continue_the_chain_are_not_adopted(path: str, tmp_path: Path) -> None:
+    """Unsigned, or signed by another key: left out by name, with HEAD and without it; under the log's own key they
+    count, as they would be acknowledged records that this store lost."""
+    head, folder = head_of(path), str(tmp_path / "archive")
+    unsigned = write_segment(folder, head, [b"unsigned"], None)
+    foreign = write_segment(folder, head, [b"foreign"], OTHER_SIGNER)
+    for _ in range(2):
+        rebuilt = only_rebuild(path, [folder])
+        assert (rebuilt.head, rebuilt.complete) == (head, True)
+        assert [name in " ".join(rebuilt.notes) for name in (unsigned, foreign)] == [True, True]
+        Path(path, "HEAD").unlink(missing_ok=True)
+    write_segment(folder, head, [b"signed"], SIGNER)
+    assert only_rebuild(path, [folder]).head.index == SIZE + 1
+
+
+def test_a_bundle_counts_as_far_as_its_checkpoint_verifies(path: str, tmp_path: Path) -> None:
+    """The unsigned tail of a true bundle repairs a damaged record; after any change to the bundle it does not."""
+    bundle = str(tmp_path / "bundle")
+    reader = read_log_directory(path)
+    write_bundle(reader, bundle, [])
+    reader.close()
+    damage(path, b"record 4 1")
+    assert only_rebuild(path).head.index == 14
+    rebuilt = only_rebuild(path, [bundle])
+    assert (rebuilt.head.index, rebuilt.complete, rebuilt.notes) == (SIZE, True, ())
+    raw = Path(bundle).read_bytes()
+    at = raw.index(SIGNER.public.name.encode(), raw.index(b"\xe2\x80\x94"))
+    signature = raw.index(b" ", at) + 20
+    Path(bundle).write_bytes(
+        raw[:signature] + (b"A" if raw[signature : signature + 1] != b"A" else b"B") + raw[signature + 1 :]
+    )
+    try:
+        assert not only_rebuild(path, [bundle]).complete
+    except CorruptFileError:
+        pass  # refused as a whole: it is no bundle any more
+
+
+def test_a_repair_for_another_key_is_refused(path: str) -> None:
+    with pytest.raises(ForeignLogError):
+        repair(path, key=OTHER_SIGNER)
+    assert beside(path, "") == []
+
+
+def test_what_is_no_regular_file_is_not_waited_for(path: str, tmp_path: Path) -> None:
+    """A pipe, a device behind a link and a folder are typed refusals, at once; in an archive they are named."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    os.mkfifo(archive / "a.seg")
+    (archive / "b.seg").symlink_to("/dev/zero")
+    (archive / "c.seg").mkdir()
+    names = sorted(str(each) for each in archive.iterdir())
+    signal.alarm(20)  # without its guard this waits for ever
+    try:
+        for name in names:
+            with pytest.raises(LogUnavailableError):
+                read_file(name)
+        notes = only_rebuild(path, [str(archive)]).notes
+        with pytest.raises(LogUnavailableError):
+            only_rebuild(path, [names[0]])
+    finally:
+        signal.alarm(0)
+    assert [note.split(": ")[1] for note in notes] == names
+    assert beside(path, "repair-") == []
+
+
+def test_raw_bytes_that_were_cut_long_ago_do_not_lead_astray(path: str) -> None:
+    """Another frame that follows the same record, and comes first in the file, is not in the history that HEAD names."""
+    before, start = frames_of(path), decode(frames_of(path)[9])
+    (_, stale), *_ = make_frames([b"cut"], Head(10, start.link), time_ns=start.time_ns + 1)
+    lose_pages(path)
+    with open(os.path.join(path, "data", "data.mdb"), "rb+") as file:
+        file.seek(1000)
+        file.write(stale)
+    assert repair(path).complete
+    assert frames_of(path)[:SIZE] == before
+
+
+def test_raw_bytes_above_the_commit_point_do_not_count(path: str) -> None:
+    """Nobody was told of them: an earlier opening may have cut them, or a sender may have put them into a payload."""
+    (_, more), *_ = make_frames([b"more"], head_of(path), time_ns=2 * T0)
+    with open(os.path.join(path, "data", "data.mdb"), "ab") as file:
+        file.write(more)
+    lose_pages(path)
+    assert only_rebuild(path).head.index == SIZE
+
+
+def test_frames_are_found_across_windows_and_never_inside_of_a_frame() -> None:
+    """Any window gives the same frames, and a frame in another's payload is payload."""
+    inner = make_frames([b"inner"])[0][1]
+    frames = [raw for _, raw in make_frames([b"x" * 300, b"", inner, b"FCR1" * 50, b"y" * 5000])]
+    raw = b"FCR1 junk".join([b"", *frames, b"FCR1"])
+    for window in (1, 7, 100, 4096, 1 << 20):
+        assert list(find_frames(io.BytesIO(raw), window)) == frames
+
+
+def test_a_scan_holds_a_window_and_archives_hold_an_index(tmp_path: Path) -> None:
+    """Memory does not grow with what is searched: 24 MB of file with a window of 1 MB, 20 MB of segments one by one."""
+    with TemporaryFile() as file:
+        for _ in range(12):
+            file.write(os.urandom(2 << 20))
+        file.seek(0)
+        assert peak(lambda: list(find_frames(file, 1 << 20))) < 10 << 20
+
+    head, folder = EMPTY, str(tmp_path)
+    for _ in range(20):
+        frames = make_frames([os.urandom(10_000) for _ in range(100)], head)
+        write_segment(folder, head, [decode(raw).payload for _, raw in frames], SIGNER)
+        last = decode(make_frames([decode(raw).payload for _, raw in frames], head, time_ns=2 * T0)[-1][1])
+        head = Head(last.index, last.link)
+    archives = Archives(SIGNER.public)
+    assert peak(lambda: archives.add(folder)) < 8 << 20
+    for index in (1, 100, 101, 1500, 2000):
+        (segment,) = archives.covering(index)
+        assert segment.first <= index < segment.first + len(segment.rows)
+    assert list(archives.covering(2001)) == []
+
+
+def peak(act: Callable[[], object]) -> int:
+    """The most bytes that ``act`` had allocated at once."""
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# What must be reached.
+
+
+def shorten(path: str) -> None:
+    """Every promise but one is made to fit a log without its last batch."""
+    storage = LmdbStorage(path, writable=True)
+    link = decode(storage.get(SIZE - 3) or b"").link
+    storage.cut(SIZE - 3)
+    slot = read_slots(storage.read_slots()).newest
+    assert slot is not None
+    point = slot.point._replace(size=SIZE - 3, link=link)
+    for place in (0, 1):
+        storage.write_slot(place, encode_slot(slot._replace(point=point)))
+    storage.close()
+
+
+def seal_to(size: int, link: bytes) -> bytes:
+    return encode_manifest([Seal(ORIGIN, 1, size, bytes(32), bytes(32), link, bytes(32))])
+
+
+def promised_by_checkpoint(path: str) -> None:
+    shorten(path)
+    damage(path, b"record 9 ")
+
+
+def promised_by_manifest(path: str) -> None:
+    promised_by_checkpoint(path)
+    Path(path, CHECKPOINT_FILE).unlink()
+    os.makedirs(os.path.join(path, "segments"), exist_ok=True)
+    Path(path, "segments", "MANIFEST").write_bytes(seal_to(SIZE, bytes(32)))
+
+
+def promised_by_head(path: str) -> None:
+    storage = LmdbStorage(path, writable=True)
+    storage.cut(SIZE - 3)
+    storage.close()
+    damage(path, b"record 9 ")
+    Path(path, CHECKPOINT_FILE).unlink()
+
+
+def promised_otherwise(path: str) -> None:
+    """As long as promised, and not what was promised."""
+    os.makedirs(os.path.join(path, "segments"), exist_ok=True)
+    Path(path, "segments", "MANIFEST").write_bytes(seal_to(SIZE, bytes(32)))
+
+
+@pytest.mark.invariant("I2")
+@pytest.mark.parametrize(
+    "lose",
+    [promised_by_checkpoint, promised_by_manifest, promised_by_head, promised_otherwise],
+    ids=lambda f: f.__name__,
+)
+def test_what_anything_promised_must_be_reached(path: str, lose: Callable[[str], None]) -> None:
+    """HEAD, the signed checkpoint or the list of segments: a log below any of them is not installed, nothing changes."""
+    lose(path)
+    before = frames_of(path)
+    with pytest.raises(RollbackError):
+        repair(path)
+    assert only_rebuild(path).promise.size == SIZE
+    assert frames_of(path) == before
+    assert beside(path, "") == []
+
+
+def test_a_checkpoint_that_the_logs_key_did_not_sign_promises_nothing(path: str) -> None:
+    """It is named, and replaced by one that the operator's act signs; without HEAD it leaves nothing to go by."""
+    note = Path(path, CHECKPOINT_FILE)
+    note.write_bytes(note.read_bytes().replace(b"%d" % SIZE, b"%d" % (SIZE + 9), 1))
+    rebuilt = repair(path)
+    assert any("checkpoint does not count" in text for text in rebuilt.notes)
+    open_log_directory(path, signer=SIGNER, clock=ticking_clock(4 * T0))[0].close()
+
+
+@pytest.mark.invariant("I9")
+def test_the_rebuilt_log_goes_on_in_its_epoch(path: str) -> None:
+    """Records of a later epoch are not followed by one of the first."""
+    storage = LmdbStorage(path, writable=True)
+    slot = read_slots(storage.read_slots()).newest
+    assert slot is not None
+    later = slot._replace(sequence=slot.sequence + 1, point=slot.point._replace(epoch=7))
+    storage.write_slot(later.sequence & 1, encode_slot(later))
+    storage.close()
+    log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(2 * T0))
+    log.append([b"of the seventh epoch"])
+    log.close()
+    repair(path)
+    log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(4 * T0))
+    assert (log.epoch, log.read(log.size).epoch, log.read(log.size).kind) == (7, 7, KIND_RECOVERED)
+    log.close()
+
+
+def test_a_part_of_a_batch_is_not_left(path: str) -> None:
+    """Without HEAD and above the checkpoint: what is left of an append that was never whole goes with it."""
+    damage(path, b"record 9 2")
+    Path(path, "HEAD").unlink()
+    Path(path, CHECKPOINT_FILE).unlink()
+    assert only_rebuild(path).head.index == SIZE - 3
