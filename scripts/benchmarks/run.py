@@ -21,6 +21,7 @@ import lmdb
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from handoff import Handoff
 from measure import Report, environment, interleaved, main_guard, met, p50, process_ms, resident_mb, timed
 
 from femtoclaw.event_codec import decode
@@ -152,6 +153,9 @@ def p2(report: Report, folder: str, quick: bool, delay: float) -> None:
     for count in (1, 16, 64):
         rate = clients(count, lambda: log.append([PAYLOAD]), each if count > 1 else each * 2)
         report.row("P2", f"group commit, {count} client threads{label}", f"{rate:,.0f}/s", beside, met(rate >= 1e5))
+    handoff = Handoff()
+    ceiling = clients(64, handoff.wait, each)
+    report.row("P2", "limit: 64 threads that are only woken, no log", f"{ceiling:,.0f}/s", "", "")
     rate = submitters(log, 64, each * 2)
     report.row("P2", f"group commit, 64 clients on one thread{label}", f"{rate:,.0f}/s", beside, met(rate >= 1e5))
     log.close()
