@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import msgpack
@@ -19,6 +21,9 @@ from wal.record import FLAG_BATCH_END, Record
 
 CHUNK_RECORDS = 4096
 """Records of one transaction; twice as many when an append goes on for so long."""
+
+BATCH_RECORDS = 1024
+"""Records whose audit rows have a digest together."""
 
 WAIT_SECONDS = 30.0
 TEMPORARY = ""
@@ -153,9 +158,7 @@ class Projections:
                 self._load()
                 return False
             self._insert(derived)
-            self.db.execute(
-                "INSERT INTO batches VALUES (?,?,?)", (chunk[-1].index, chunk[0].index, digest_rows(derived.audit))
-            )
+            self.db.executemany("INSERT INTO batches VALUES (?,?,?)", _batches(chunk, derived.audit))
             self._save(self.db, self._progress, log_id, changes + 1)
             self.db.execute("COMMIT")
         except BaseException:
@@ -232,6 +235,15 @@ class Projections:
 
 def _places(row: Row) -> str:
     return ",".join("?" * len(row))
+
+
+def _batches(chunk: list[Record], audit: list[Row]) -> Iterator[Row]:
+    """Last record, first record and digest of the audit rows, for each batch of a chunk."""
+    end = 0
+    for at in range(0, len(chunk), BATCH_RECORDS):
+        batch = chunk[at : at + BATCH_RECORDS]
+        start, end = end, bisect_right(audit, batch[-1].index, key=itemgetter(0))
+        yield batch[-1].index, batch[0].index, digest_rows(audit[start:end])
 
 
 def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:

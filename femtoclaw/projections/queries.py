@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from femtoclaw.projections.database import Projections
+from femtoclaw.projections.reading import TRANSITION
 from femtoclaw.projections.schema import DIGESTS, ORDER, STORES
 
 CANDIDATES_MAX = 10
@@ -40,29 +41,29 @@ ALL = Filter()
 
 def select(projections: Projections, store: str, wanted: Filter = ALL) -> list[dict[str, Any]]:
     """The newest rows of a store that fulfil every condition, in the store's order."""
-    where, values = _where(store, wanted)
+    conditions, values = _conditions(store, wanted)
     order = ORDER[STORES[store]]
     down = ", ".join(f"{column} DESC" for column in order.split(", "))
     cursor = projections.db.execute(
-        f"SELECT * FROM {STORES[store]} {where} ORDER BY {down} LIMIT ?", (*values, wanted.newest or -1)
+        f"SELECT * FROM {STORES[store]} WHERE {conditions} ORDER BY {down} LIMIT ?", (*values, wanted.newest or -1)
     )
     return list(_rows(cursor))[::-1]
 
 
 def records(projections: Projections, wanted: Filter) -> list[int]:
     """Indexes of the newest records that have an audit line which fulfils every condition, in log order."""
-    where, values = _where("audit", wanted)
-    clause = f"{where} AND" if where else "WHERE"
+    conditions, values = _conditions("audit", wanted)
     cursor = projections.db.execute(
-        f"SELECT DISTINCT log_index FROM audit_log {clause} log_index >= ? ORDER BY log_index DESC LIMIT ?",
+        f"SELECT DISTINCT log_index FROM audit_log WHERE {conditions} AND log_index >= ?"
+        " ORDER BY log_index DESC LIMIT ?",
         (*values, wanted.first, wanted.newest or -1),
     )
     return [index for (index,) in cursor][::-1]
 
 
-def _where(store: str, wanted: Filter) -> tuple[str, list[Any]]:
+def _conditions(store: str, wanted: Filter) -> tuple[str, list[Any]]:
     columns = APPLICABLE[store]
-    conditions: list[str] = []
+    conditions = ["1"]
     values: list[Any] = []
     for name, operator, value in (
         ("execution", "=", wanted.execution),
@@ -71,10 +72,23 @@ def _where(store: str, wanted: Filter) -> tuple[str, list[Any]]:
         ("time", ">=", wanted.since_ns),
         ("time", "<=", wanted.until_ns),
     ):
-        if value is not None:
-            conditions.append(f"{columns[name]} {operator} ?")
-            values.append(value.to_bytes(8) if isinstance(value, int) else value)
-    return ("WHERE " + " AND ".join(conditions) if conditions else ""), values
+        if value is None:
+            continue
+        condition = f"{columns[name]} {operator} ?"
+        if store == "audit":
+            condition = _through_index(name, condition, value)
+        conditions.append(condition)
+        values.append(value.to_bytes(8) if isinstance(value, int) else value)
+    return " AND ".join(conditions), values
+
+
+def _through_index(name: str, condition: str, value: object) -> str:
+    """A condition on audit lines in the form that the indexes on the first line of each record serve."""
+    if name == "kind":
+        return condition if value == TRANSITION else f"{condition} AND ordinal = 0"
+    if name in ("execution", "capability"):
+        return f"log_index IN (SELECT log_index FROM audit_log WHERE {condition} AND ordinal = 0)"
+    return condition
 
 
 def _rows(cursor: sqlite3.Cursor) -> Iterator[dict[str, Any]]:

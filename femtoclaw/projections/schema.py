@@ -36,6 +36,8 @@ EXECUTION_COLUMNS = (
     "decision", "state", "received_ns", "started_ns", "finished_ns", "first_index", "last_index",
 )  # fmt: skip
 
+# A record's lines beyond the first (ordinal 0) are transitions of the same execution with the same capability: the
+# indexes leave them out, and ``queries`` finds them by their record.
 SCHEMA = """
 CREATE TABLE position (
   one INTEGER PRIMARY KEY CHECK (one = 1), changes INTEGER, rules TEXT, log_id BLOB, log_index INTEGER, link BLOB,
@@ -52,9 +54,9 @@ CREATE INDEX execution_order ON execution_log (first_index);
 CREATE TABLE audit_log (
   log_index INTEGER, ordinal INTEGER, type TEXT, execution_id TEXT, component TEXT, capability TEXT, time_ns BLOB,
   outcome TEXT, integrity BLOB, PRIMARY KEY (log_index, ordinal)) WITHOUT ROWID;
-CREATE INDEX audit_execution ON audit_log (execution_id);
-CREATE INDEX audit_type ON audit_log (type);
-CREATE INDEX audit_capability ON audit_log (capability);
+CREATE INDEX audit_execution ON audit_log (execution_id) WHERE ordinal = 0;
+CREATE INDEX audit_type ON audit_log (type) WHERE ordinal = 0;
+CREATE INDEX audit_capability ON audit_log (capability) WHERE ordinal = 0;
 CREATE TABLE telemetry (
   number INTEGER PRIMARY KEY, log_index INTEGER, event_type TEXT, class TEXT, subsystem TEXT, execution_id TEXT,
   capability TEXT, time_ns BLOB, status TEXT, store TEXT, sequence INTEGER, hash BLOB, duration_ns INTEGER,

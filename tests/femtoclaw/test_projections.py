@@ -73,6 +73,7 @@ def test_the_pieces_in_which_the_log_is_taken_do_not_matter(
 ) -> None:
     """Catching up after every intent, in small transactions, under changing bounds on telemetry: the same rows."""
     monkeypatch.setattr(database, "CHUNK_RECORDS", chunk)
+    monkeypatch.setattr(database, "BATCH_RECORDS", 3)
     node = Simulated()
     with closing(Projections(file)) as pieces:
         for number, kept in enumerate((50, 7, 3, 90, 12)):
@@ -80,6 +81,7 @@ def test_the_pieces_in_which_the_log_is_taken_do_not_matter(
             node.intent("fs.read", path=f"{number}")
             pieces.catch_up(node.log)
         assert pieces.catch_up(node.log) == 0
+        assert pieces.damaged_batches() == []
         found = content(pieces)
     monkeypatch.undo()
     assert found == projected(node)
@@ -453,6 +455,24 @@ def test_what_this_program_cannot_read_is_passed_on(name: str) -> None:
     line = next(row for row in rows if row["log_index"] == index)
     assert (line["type"], line["outcome"]) == ("unknown", said)
     assert rows[-1]["log_index"] == node.log.size
+
+
+def test_conditions_on_audit_lines_join() -> None:
+    """Each alone and all together give the lines that a plain look at every line gives, transitions too."""
+    node = worked()
+    rows = projected(node)["audit"]
+    one = next(row for row in rows if row["type"] == "ExecutionStarted" and row["capability"] == "shell")
+    wanted = {"execution": "execution_id", "kind": "type", "capability": "capability"}
+    with closing(Projections(MEMORY)) as projections:
+        projections.catch_up(node.log)
+        for kind in ("ExecutionStarted", "StateTransition", "log:genesis"):
+            given = {"execution": one["execution_id"], "kind": kind, "capability": "shell"}
+            for chosen in ([], ["kind"], ["execution"], ["capability"], ["execution", "kind"], list(given)):
+                expected = [row for row in rows if all(row[wanted[name]] == given[name] for name in chosen)]
+                asked = Filter(**{name: given[name] for name in chosen})
+                assert select(projections, "audit", asked) == expected
+                assert select(projections, "audit", asked._replace(newest=2)) == expected[-2:]
+                assert records(projections, asked) == list(dict.fromkeys(row["log_index"] for row in expected))
 
 
 def test_ids_are_found_by_either_end() -> None:
