@@ -14,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 import femtoclaw.boot
 import femtoclaw.cli.execute
@@ -27,7 +28,7 @@ from tests.cli.node import SAY, Answer, Node, environment
 from wal.chain import verify_run
 from wal.inspection import Finding
 from wal.note import Ed25519Signer
-from wal.record import FLAG_BATCH_END, Head, encode
+from wal.record import FLAG_BATCH_END, FRAME_OVERHEAD_BYTES, LENGTH, LENGTH_OFFSET, LINK_BYTES, Head, encode
 from wal.segment import encode_segment
 
 INTENT = ("intent", json.dumps(SAY))
@@ -361,6 +362,22 @@ def test_nothing_says_what_was_promised(node: Node) -> None:
     assert "nothing says" in call(node, "recover", "--salvage", expect=3).stderr
     call(node, "recover", "--accept-gap")
     assert call(node, *INTENT).body["decision"]
+
+
+@pytest.mark.parametrize("command", ["--salvage", "--accept-gap"])
+def test_a_log_of_a_newer_version_is_not_repaired_with_an_older_one(node: Node, command: str) -> None:
+    """To this version its records look like damage: exit 2 and nothing is given up."""
+    data = node.path / "log" / "data" / "data.mdb"
+    raw = bytearray(data.read_bytes())
+    at = -1
+    while (at := raw.find(b"FCR1\x01", at + 1)) >= 0:
+        end = at + FRAME_OVERHEAD_BYTES + LENGTH.unpack_from(raw, at + LENGTH_OFFSET)[0]
+        raw[at + 4] = 2
+        raw[end - LINK_BYTES : end] = blake3(raw[at : end - LINK_BYTES]).digest()
+    data.write_bytes(raw)
+    assert "newer" in call(node, "recover", command, expect=2).stderr
+    assert data.read_bytes() == raw
+    assert beside(node, "") == []
 
 
 def test_a_sound_log_is_not_replaced(node: Node) -> None:
