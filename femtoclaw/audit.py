@@ -26,7 +26,8 @@ from wal.errors import CorruptFileError
 from wal.inspection import verify_directory
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
-from wal.record import FLAG_BATCH_END
+from wal.record import FLAG_BATCH_END, KIND_GENESIS, KIND_RECOVERED
+from wal.recovered import decode_recovered
 from wal.storage import Storage
 from wal.verification import FORMAT_UNKNOWN, Finding
 
@@ -51,8 +52,21 @@ class _RuleCheck:
                 event = checked_event(record)
                 if isinstance(event, events.ExecutionFinished) and event.blob:
                     self._check_blob(record.index, event.blob)
+            elif record.kind != KIND_GENESIS:
+                self._check_own(record)
             self.last = record
             yield record
+
+    def _check_own(self, record: Record) -> None:
+        """A record of the log's own kinds: only what recovery did is written today."""
+        where = f"index {record.index}"
+        if record.kind != KIND_RECOVERED:
+            self.findings.append(Finding("KIND_UNKNOWN", where, "a kind of this format", str(record.kind)))
+            return
+        try:
+            decode_recovered(record.payload, where)
+        except LogError as error:
+            self.findings.append(Finding("RECORD_UNREADABLE", where, str(error.expected), error.what))
 
     def _check_blob(self, index: int, digest: str) -> None:
         self.blobs.add(digest)

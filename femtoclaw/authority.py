@@ -18,7 +18,7 @@ from femtoclaw.commands import Command
 from femtoclaw.decide import decide
 from femtoclaw.engines import EngineCache
 from femtoclaw.errors import UnavailableError
-from femtoclaw.event_codec import encode
+from femtoclaw.event_codec import EventFormatError, check_types, encode
 from femtoclaw.events import Event
 from femtoclaw.state import State
 from wal import Log, Receipt
@@ -88,7 +88,7 @@ class Authority:
             before = self._state
             happened = decide(before, command, self._engines)
             state = fold(before, happened)
-            payloads = [encode(event) for event in happened]
+            payloads = [_checked(event) for event in happened]
             with self._stopping():
                 # Behind the last batch or not at all: should that one be refused, this state has never been.
                 self._last = ticket = self._log.enqueue(payloads, after=self._last)
@@ -110,3 +110,12 @@ class Authority:
         except BaseException as error:
             self._refusal = f"{type(error).__name__}: {error}"
             raise
+
+
+def _checked(event: Event) -> bytes:
+    """The event's bytes. Raises EventFormatError for a field of another type than declared: a caller's defect, which
+    must not get into a log that everyone after would have to refuse (STORAGE-12.1)."""
+    wrong = check_types(event)
+    if wrong is not None:
+        raise EventFormatError(f"{wrong} is not of its declared type", where=type(event).__name__)
+    return encode(event)

@@ -65,10 +65,10 @@ def start(home: Home, sources: Sources) -> Started:
         log, examination = open_log_directory(
             home.log, signer=signer, clock=sources.wall_ns, map_bytes=effective["memory"]["map_bytes"]
         )
+        authority = _authority(log)
     except (FemtoClawError, LogError) as error:
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
         raise
-    authority = _authority(log)
     try:
         authority.perform(
             commands.StartRuntime(boot_id, VERSION, platform.python_version(), examination.case.verdict.value)
@@ -184,7 +184,7 @@ def _adopt(home: Home, authority: Authority, effective: dict[str, Any], policy: 
         try:
             authority.perform(commands.AdoptPolicy(policy, engine_version(), operator))
         except PolicyError as error:
-            error.where = error.where or home.inside(effective["policy"]["file"])
+            error.where = ", ".join(filter(None, (home.inside(effective["policy"]["file"]), error.where)))
             raise
         adopted.append(f"policy version {authority.state.node.policy.version}")
     return adopted

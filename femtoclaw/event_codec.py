@@ -118,13 +118,18 @@ _DECLARED: dict[type[Event], dict[str, Any]] = {}
 
 
 def check_types(event: Event) -> str | None:
-    """None when every field has its declared type, else the name of the first that has not (used by verification)."""
-    for name, declared in declared_types(type(event)).items():
-        value = getattr(event, name)
-        if declared in (str, int, bytes):
-            good = type(value) is declared
-        else:
-            good = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-        if not good:
-            return name
+    """None when every field has its declared type, else the name of the first that has not."""
+    kind = type(event)
+    for value, declared in zip(event, _PLAIN.get(kind) or _plain(kind), strict=True):
+        if type(value) is not declared or (isinstance(value, tuple) and not all(type(item) is str for item in value)):
+            return next(name for name, found in zip(kind._fields, event, strict=True) if found is value)
     return None
+
+
+_PLAIN: dict[type[Event], tuple[type, ...]] = {}
+
+
+def _plain(kind: type[Event]) -> tuple[type, ...]:
+    """The declared types in order, ``tuple`` for tuples of str."""
+    known = tuple(each if each in (str, int, bytes) else tuple for each in declared_types(kind).values())
+    return _PLAIN.setdefault(kind, known)

@@ -37,7 +37,11 @@ def fold_records(state: State, records: Iterable[Record]) -> State:
 def load_state(reader: LogReader) -> State:
     """The state at the reader's head. Raises CorruptRecordError, StateMachineError or EventFormatError."""
     size = reader.size
-    found = decode_snapshot(reader.storage.get_file(FILE_NAME))
+    try:
+        raw = reader.storage.get_file(FILE_NAME)
+    except LogError:
+        raw = None  # it only saves time
+    found = decode_snapshot(raw)
     if found is not None and found.head.index < size and _vouched(reader, found):
         return fold_records(found.state, reader.scan(found.head.index + 1, size + 1))
     return fold_records(EMPTY, reader.scan(1, size + 1))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {"wal": {"wal"}, "cluster": {"cluster", "wal"}, "femtoclaw": {"femtoclaw", "cluster", "wal"}}
 OURS = set(ALLOWED)
 PURE = {
-    "wal": "record chain merkle note checkpoint recovery head segment manifest genesis limits errors",
+    "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors",
     "femtoclaw": "events event_codec state apply commands decide lifecycle protocol strict_json argument_schemas policy_schema "
     "facts crash_rules memory context policy_text policy_check schema_bounds "
     "replay restore snapshot authorization engines feedback manifest errors config",

@@ -50,7 +50,9 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signers: Sequence[Signer]) -> bytes:
-    """The signed note of a checkpoint."""
+    """The signed note of a checkpoint. Raises SignatureError for one that ``parse_checkpoint`` would not read back."""
+    if parse_checkpoint(checkpoint.text()) != checkpoint:
+        raise SignatureError("not a canonical checkpoint", found=checkpoint.size)
     return sign_note(checkpoint.text(), signers)
 
 

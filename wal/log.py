@@ -18,7 +18,7 @@ from wal.manifest import encode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import Signer
 from wal.reader import CHECKPOINT_FILE, LogReader
-from wal.record import FLAG_BATCH_END, KIND_EVENT, KIND_GENESIS, NO_LINK, Head, encode
+from wal.record import FLAG_BATCH_END, KIND_EVENT, KIND_FIRST, KIND_GENESIS, KIND_MAX, KIND_RECOVERED, NO_LINK, Head, encode
 from wal.segment import encode_segment
 from wal.storage import Storage
 from wal.tree import LogTree
@@ -93,16 +93,20 @@ class Log(LogReader):
         Raises BoundError or LogFullError (nothing was written), LogFailedError (outcome unknown; the log has stopped)
         or LogClosedError.
         """
-        return self._writer.append(payloads, kind)
+        return self._writer.append(payloads, _foreign(kind))
+
+    def append_recovered(self, payloads: Sequence[bytes]) -> Receipt:
+        """Append what recovery did, under the log's own kind; raises as ``append`` does."""
+        return self._writer.append(payloads, KIND_RECOVERED)
 
     def submit(self, payloads: Sequence[bytes], kind: int = KIND_EVENT) -> Ticket:
         """Append without waiting; log order is the order of the calls."""
-        return self._writer.submit(payloads, kind)
+        return self._writer.submit(payloads, _foreign(kind))
 
     def enqueue(self, payloads: Sequence[bytes], kind: int = KIND_EVENT, *, after: Ticket | None = None) -> Ticket:
         """Fix a batch's place in the log; it becomes durable with ``settle``, and only if ``after`` did. For callers
         who must order appends under a lock of their own but wait outside of it."""
-        return self._writer.enqueue(payloads, kind, after)
+        return self._writer.enqueue(payloads, _foreign(kind), after)
 
     def settle(self, ticket: Ticket) -> Receipt:
         """Wait until a queued batch is durable; raises as ``append`` does."""
@@ -254,6 +258,13 @@ class Log(LogReader):
             self._sealer.join()  # it works on the storage that is about to be released
         self._writer.close(clean=False)
         super().close()
+
+
+def _foreign(kind: int) -> int:
+    """A kind that a layer above may use. Raises BoundError: kinds below belong to the log and say what it did."""
+    if not KIND_FIRST <= kind <= KIND_MAX:
+        raise BoundError("record kind", expected=f"{KIND_FIRST} to {KIND_MAX}", found=kind)
+    return kind
 
 
 def create_log(storage: Storage, genesis: Genesis, *, signer: Signer, clock: Clock, threaded: bool = True) -> Log:

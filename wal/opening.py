@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import msgpack
 from blake3 import blake3
 
 from wal.chain import follow
@@ -34,7 +33,8 @@ from wal.manifest import Manifest, decode_manifest, encode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import Signer, text_of
 from wal.reader import CHECKPOINT_FILE
-from wal.record import EMPTY, FLAG_BATCH_END, KIND_RECOVERED, Head, Record, decode
+from wal.record import EMPTY, FLAG_BATCH_END, Head, Record, decode
+from wal.recovered import Cut, encode_recovered
 from wal.recovery import Case, Evidence, Verdict, decide
 from wal.storage import Storage
 from wal.tree import SEGMENT_LEVEL, LogTree
@@ -333,7 +333,7 @@ def open_log(
         log.confirm()
     cuts = _unrecorded_cuts(storage, last)
     if cuts:
-        log.append(cuts, KIND_RECOVERED)  # in one append: a crash between two would leave the second cut untold
+        log.append_recovered(cuts)  # in one append: a crash between two would leave the second cut untold
     return log, examination
 
 
@@ -376,6 +376,5 @@ def _unrecorded_cuts(storage: Storage, last: int) -> list[bytes]:
     for name in storage.list_files("evidence"):
         kind, *numbers = name.removesuffix(".frames").split("-")
         if kind == "cut" and len(numbers) == 3 and int(numbers[0]) == last + 1:
-            packed: bytes = msgpack.packb(["cut", int(numbers[0]), int(numbers[1]), numbers[2]])
-            payloads.append(packed)
+            payloads.append(encode_recovered(Cut(int(numbers[0]), int(numbers[1]), numbers[2])))
     return payloads

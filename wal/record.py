@@ -36,6 +36,9 @@ KIND_GENESIS = 1
 KIND_RECOVERED = 2
 KIND_EPOCH = 3
 KIND_EVENT = 16
+KIND_FIRST = 16
+"""The first kind for a layer above."""
+KIND_MAX = 255
 
 FLAG_CLOCK_CLAMPED = 1
 """The wall clock ran backwards; the record carries its predecessor's time instead. Order comes from the index."""

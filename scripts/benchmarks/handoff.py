@@ -7,6 +7,7 @@ interpreter's and the kernel's; no group commit can be faster than it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
@@ -38,7 +39,7 @@ class Handoff:
                 group: list[_Waiter] = []
                 while self._queue:
                     group.append(self._queue.popleft())
-                for waiter, following in zip(group, group[1:], strict=False):
+                for waiter, following in itertools.pairwise(group):
                     waiter.following = following
                 time.sleep(0)  # gives the interpreter's lock away, as a commit does
                 group[0].done.release()

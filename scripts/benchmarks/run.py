@@ -1,4 +1,4 @@
-"""Benchmarks P1, P2, P3, P6, P7, P10: each figure beside its limit or a peer, in one run.
+"""Benchmarks P1, P2, P3, P4 (validate, authorize), P6, P7, P10: each figure beside its limit or a peer, in one run.
 
 Usage: scripts/bench [--quick] [--only P1,P2] [--delay-ms 1] [--json FILE]. ``--delay-ms`` repeats P1 to P3 with that much
 added to every flush, as a slower device would (LMDB flushes twice a commit, HEAD once).
@@ -21,6 +21,7 @@ import lmdb
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+import authority
 from handoff import Handoff
 from measure import Report, environment, interleaved, main_guard, met, p50, process_ms, resident_mb, timed
 
@@ -373,19 +374,18 @@ def p7_open(report: Report, folder: str, quick: bool) -> None:
     log.close()
 
 
-def p10(report: Report, folder: str, quick: bool) -> None:
+def p10(report: Report, folder: str, steps: int) -> None:
     node = simulated_on_disk(folder, 0)
-    steps = 3_000 if quick else 60_000
-    for _ in range(5000):  # several segments: the sealer's buffers have been at their largest
+
+    def execute() -> None:
         node.intent("fs.read", path="a")
         node.isolation.calls.clear()
-    marks = []
-    for number in range(steps):
-        if number % (steps // 10) == 0:
-            marks.append(resident_mb())
-        node.intent("fs.read", path="a")
-        node.isolation.calls.clear()
-    marks.append(resident_mb())
+
+    clients(16, execute, 300)  # several segments: the sealer's buffers have been at their largest
+    marks = [resident_mb()]
+    for _ in range(10):
+        clients(16, execute, steps // 160)
+        marks.append(resident_mb())
     first, last = marks[0][0], marks[-1][0]
     growth = (last - first) / first * 100
     beside = f"{growth:+.1f} %, goal within 5 %; {steps * 6:,} records"
@@ -401,8 +401,9 @@ def main() -> None:
     main_guard()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, not what it reaches")
-    parser.add_argument("--only", default="P1,P2,P3,P6,P7,P10")
+    parser.add_argument("--only", default="P1,P2,P3,P4,P6,P7,P10")
     parser.add_argument("--delay-ms", type=float, default=1.0)
+    parser.add_argument("--executions", type=int, default=30_000, help="length of P10")
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
     wanted = set(arguments.only.split(","))
@@ -415,13 +416,16 @@ def main() -> None:
             for name, bench in (("P1", p1), ("P2", p2), ("P3", p3)):
                 if name in wanted:
                     bench(report, folder, arguments.quick, delay)
+        if "P4" in wanted:
+            authority.decisions(report, arguments.quick)
+            authority.validations(report, arguments.quick)
         if "P6" in wanted:
             p6(report, folder, arguments.quick)
             p7_open(report, folder, arguments.quick)
         if "P7" in wanted:
             p7(report, folder, arguments.quick)
         if "P10" in wanted:
-            p10(report, folder, arguments.quick)
+            p10(report, folder, 3_200 if arguments.quick else arguments.executions)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump({"environment": environment(), "rows": report.rows}, file, indent=1)

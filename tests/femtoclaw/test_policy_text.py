@@ -111,7 +111,9 @@ def test_a_nearly_full_stack_is_no_other_error() -> None:
     done = subprocess.run(
         [sys.executable, "-c", NEARLY_FULL], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
-    assert done.stdout == "policy does not parse\n", done.stderr[-300:]
+    # From Python 3.12 on C code has a stack limit of its own: there the policy may load after all.
+    assert done.stdout in ("policy does not parse\n", "loaded\n"), done.stderr[-300:]
+    assert sys.version_info >= (3, 12) or done.stdout == "policy does not parse\n"
 
 
 def test_strings_and_comments_do_not_nest() -> None:

@@ -14,9 +14,9 @@ import msgpack
 import pytest
 
 from femtoclaw import commands
-from femtoclaw.audit import verify_home
+from femtoclaw.audit import check_rules, verify_home
 from femtoclaw.authority import Authority
-from femtoclaw.event_codec import decode
+from femtoclaw.event_codec import EventFormatError, decode
 from femtoclaw.events import ExecutionStarted, InputReceived
 from femtoclaw.gate import Gate
 from femtoclaw.home import Home
@@ -26,12 +26,13 @@ from femtoclaw.restore import load_state
 from femtoclaw.runtime import Runtime, StepResult
 from femtoclaw.sources import live
 from tests.faulty_storage import FaultyStorage
-from tests.femtoclaw.simulated import CountingIsolation
+from tests.femtoclaw.simulated import CountingIsolation, Simulated
 from wal import KIND_EVENT, Log, open_log_directory
-from wal.errors import LogFailedError
+from wal.errors import BoundError, LogFailedError
 from wal.head import read_slots
 from wal.lmdb_storage import LmdbStorage
 from wal.opening import open_log
+from wal.record import KIND_EPOCH, KIND_RECOVERED
 from wal.record import decode as decode_record
 
 POLICY = '@id("read") permit (principal, action == Action::"fs.read", resource);\n'
@@ -57,6 +58,7 @@ def home(template: Path, tmp_path: Path) -> Home:
 RUNTIME_STOPPED = 8
 
 
+@pytest.mark.requirement("STORAGE-12.1")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -84,6 +86,53 @@ def test_a_record_of_a_bad_schema_is_reported_with_its_index(home: Home, payload
     report = verify_home(home, deep=True)
     assert not report["ok"]
     assert [finding["where"] for finding in report["findings"]] == [f"index {index}"]
+
+
+@pytest.mark.requirement("STORAGE-12.1")
+@pytest.mark.parametrize(
+    "command",
+    [
+        commands.SubmitIntent(7, b"{"),  # type: ignore[arg-type]
+        commands.StartRun("run", "execution", "brain", "source", 7, b"go"),  # type: ignore[arg-type]
+        commands.StopRuntime(None),  # type: ignore[arg-type]
+        commands.RecordError("id", "c", "s", "code", "subsystem", b"detail"),  # type: ignore[arg-type]
+    ],
+    ids=["id", "agent", "reason", "detail"],
+)
+def test_a_record_of_a_bad_schema_is_refused_by_the_api(command: Any) -> None:
+    """A field of another type than declared is refused before anything is queued; the authority goes on."""
+    node = Simulated()
+    before = node.log.size
+    with pytest.raises(EventFormatError, match="declared type"):
+        node.authority.perform(command)
+    assert node.log.size == before
+    assert node.intent("fs.read", path="a").outcome == "success"
+
+
+@pytest.mark.requirement("STORAGE-12.1")
+@pytest.mark.parametrize("kind", [0, 1, 2, 3, 15, 256])
+def test_only_the_log_itself_writes_records_of_its_own_kinds(kind: int) -> None:
+    """Kinds below 16 say what the log did: no caller may write one, by any of the three ways to append."""
+    node = Simulated()
+    before = node.log.size
+    for append in (node.log.append, node.log.submit, node.log.enqueue):
+        with pytest.raises(BoundError, match="kind"):
+            append([b"x"], kind)
+    assert node.log.size == before
+
+
+@pytest.mark.requirement("STORAGE-12.1")
+@pytest.mark.parametrize(
+    "kind,payload,code",
+    [(KIND_RECOVERED, b"x", "RECORD_UNREADABLE"), (KIND_EPOCH, b"", "KIND_UNKNOWN"), (200, b"x", "KIND_UNKNOWN")],
+)
+def test_a_record_of_an_unknown_kind_is_a_finding(kind: int, payload: bytes, code: str) -> None:
+    """Sound in bytes and chain, but nothing that this format knows: reported with its index."""
+    node = Simulated()
+    node.log._writer.append([payload], kind)
+    findings, _ = check_rules(node.log.scan(), lambda digest: b"")
+    assert [(f.code, f.where) for f in findings] == [(code, f"index {node.log.size}")]
+
 
 
 class SlowStorage(FaultyStorage):

@@ -352,8 +352,8 @@ def test_the_bounds_of_a_note() -> None:
     assert refused_note(full + line).found == SIGNATURES_MAX + 1
 
     def padded(size: int) -> bytes:
-        empty = len(sign_checkpoint(Checkpoint(ORIGIN, 7, ROOT, ("",)), [SIGNER]))
-        return sign_checkpoint(Checkpoint(ORIGIN, 7, ROOT, ("x" * (size - empty),)), [SIGNER])
+        empty = len(sign_checkpoint(Checkpoint(ORIGIN, 7, ROOT, ("x",)), [SIGNER]))
+        return sign_checkpoint(Checkpoint(ORIGIN, 7, ROOT, ("x" * (size - empty + 1),)), [SIGNER])
 
     assert len(padded(NOTE_BYTES_MAX)) == NOTE_BYTES_MAX
     assert open_checkpoint(padded(NOTE_BYTES_MAX), KNOWN, ORIGIN).checkpoint.size == 7
