@@ -512,6 +512,17 @@ def test_a_proof_beside_a_running_node_leads_to_a_signed_root(node: Node) -> Non
     assert node.call("proof", "inclusion", str(newest)).body["size"] == newest
 
 
+def test_a_bundle_holds_the_blobs_of_its_own_records_only(node: Node, tmp_path: Path) -> None:
+    """Records behind the checkpoint, as a running node has them, are not in the bundle, and what they name is not."""
+    before = (node.path / "log" / "checkpoints" / "latest").read_bytes()
+    (node.workspace / "large.txt").write_text("all work and no play\n" * 5000)
+    node.intent(call("fs.read", path="large.txt"))
+    (node.path / "log" / "checkpoints" / "latest").write_bytes(before)
+    made = node.call("export", "--bundle", str(tmp_path / "made")).body
+    assert (made["blobs"], made["not_covered"] > 0) == (0, True)
+    assert audit(tmp_path, (tmp_path / "made").read_bytes(), made["key"], expect=0).body["size"] == made["size"]
+
+
 AT_WORK = """
 import itertools, json, sys
 from femtoclaw.cli.execute import open_node

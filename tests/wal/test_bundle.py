@@ -9,15 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tests.femtoclaw.simulated import ORIGIN, SIGNER, Simulated
 from wal import Genesis, Log, MemoryStorage, create_log
 from wal.bundle import FORMAT, Bundle, write_bundle
 from wal.chain import verify_run
+from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.errors import LogError
+from wal.limits import PAYLOAD_BYTES_MAX
+from wal.merkle import leaf_hash, root_of
 from wal.note import Ed25519Signer
 from wal.reader import LogReader
-from wal.record import EMPTY
+from wal.record import EMPTY, FLAG_BATCH_END, HEADER, MAGIC, VERSION
 from wal.segment import encode_segment
 from wal.stored_zip import Entry, ZipWriter, read_entries
 
@@ -276,6 +280,19 @@ def test_records_are_split_into_segments_in_one_way(bundle: Path) -> None:
         head = run.head
     members = [("FORMAT", FORMAT), ("checkpoint", log.checkpoint()), *halves]
     assert findings(written(bundle.with_name("halves"), members)) == ["CorruptFileError"]
+
+
+def test_a_record_over_the_bound_is_refused(bundle: Path) -> None:
+    """A bundle is no way around the bound of a payload, which bounds an auditor's memory."""
+    payload = bytes(PAYLOAD_BYTES_MAX + 1)
+    first = small_log().storage.get(1)
+    assert first is not None
+    body = HEADER.pack(MAGIC, VERSION, 16, FLAG_BATCH_END, len(payload), 2, 1, 2**40, first[-32:]) + payload
+    frames = [(1, first), (2, body + blake3(body).digest())]
+    seal, raw = encode_segment(ORIGIN, verify_run(EMPTY, frames), None)
+    note = sign_checkpoint(Checkpoint(ORIGIN, 2, root_of([leaf_hash(frame[-32:]) for _, frame in frames])), [SIGNER])
+    members = [("FORMAT", FORMAT), ("checkpoint", note), (f"segments/{seal.file_name}", raw)]
+    assert findings(written(bundle.with_name("large"), members)) == ["CorruptFileError"]
 
 
 def test_nothing_but_the_target_is_touched(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from tests.conftest import SEED
 from tests.wal.hostile_values import hostile_values, mutated
 from tests.wal.sample_log import GENESIS, ORIGIN, SIGNER, T0
-from wal.errors import CorruptRecordError, LogError, UnknownFormatError
+from wal.errors import CorruptRecordError, LogError, SignatureError, UnknownFormatError
 from wal.genesis import Genesis, Predecessor, decode_genesis
 from wal.limits import SEGMENT_RECORDS
-from wal.note import NOTE_BYTES_MAX, Ed25519Signer
+from wal.note import NOTE_BYTES_MAX, Ed25519Signer, PublicKey
 from wal.record import FLAG_BATCH_END, KIND_EVENT, KIND_GENESIS, decode, encode
 
 BEFORE = Predecessor("example.org/old", b"i" * 32, 7, b"l" * 32, 9, b"statement")
@@ -127,3 +127,20 @@ def test_another_key_than_the_one_named_is_another_log() -> None:
     """The key is part of the identity."""
     other = GENESIS._replace(key=Ed25519Signer(ORIGIN, bytes(32)).public)
     assert decoded(other.payload()) != GENESIS
+
+
+@pytest.mark.invariant("I12")
+def test_a_text_that_is_no_public_key_is_not_repeated() -> None:
+    """It may be the private key: the refusal says what is wrong and how long it was."""
+    secret, vkey = bytes(range(32)).hex(), SIGNER.public.vkey()
+    name, number, encoded = vkey.split("+", 2)
+    wrong = [secret, f"{name}+{secret}", f"a+b+{secret}", f"{name}+{secret}+{encoded}", f"{secret} +{number}+{encoded}"]
+    wrong += [f"{secret}+{number}+{encoded}", f"{name}+{number}+{secret}", f"{name}+{number.upper()}+{encoded}"]
+    for text in wrong:
+        with pytest.raises(SignatureError) as caught:
+            PublicKey.parse(text)
+        error = caught.value
+        assert secret not in f"{error} {error.expected} {error.found} {error.__cause__}"
+        assert str(len(text)) in str(error.found)
+        assert not any(part in str(error) for part in (number.upper(), encoded))
+    assert PublicKey.parse(vkey) == SIGNER.public
