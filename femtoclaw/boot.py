@@ -4,11 +4,10 @@ The order is the runbook's: permissions and configuration are checked before the
 after that is an event in the log, every failure before it a line in the boot journal.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import contextlib
 import os
-import platform
+import sys
 from typing import Any, NamedTuple
 
 from femtoclaw import commands, config
@@ -71,7 +70,7 @@ def start(home: Home, sources: Sources) -> Started:
         raise
     try:
         authority.perform(
-            commands.StartRuntime(boot_id, VERSION, platform.python_version(), examination.case.verdict.value)
+            commands.StartRuntime(boot_id, VERSION, sys.version.split()[0], examination.case.verdict.value)
         )
         unknown, cut = _close_interrupted(authority)
         adopted = _adopt(home, authority, effective, policy)

@@ -4,10 +4,10 @@ Building is the slow part (schemas compiled, policy parsed once a version); a ca
 answer, because its key is the content itself.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from femtoclaw.authorization import CallContext, Verdict, authorize
@@ -27,7 +27,8 @@ class Engines(NamedTuple):
     manifests: Mapping[str, Manifest]
     schemas: ArgumentSchemas
     settings: Mapping[str, Mapping[str, Any]]
-    policy: PolicyEngine | None
+    policy: Callable[[], PolicyEngine | None]
+    """Loads the policy engine at the first call that is judged: a run of messages needs none. Raises PolicyError."""
     steps_max: int
     environment: str
 
@@ -45,7 +46,7 @@ class Engines(NamedTuple):
             manifests=self.manifests,
             schemas=self.schemas,
             settings=self.settings,
-            engine=self.policy,
+            engine=self.policy(),
         )
 
 
@@ -114,7 +115,7 @@ def _build(node: Node, override: str | None) -> Engines:
         manifests=manifests,
         schemas=ArgumentSchemas(manifests.values()),
         settings={name: entry["settings"] for name, entry in capabilities.items()},
-        policy=PolicyEngine.load(text, list(manifests.values())) if text else None,
+        policy=cache(lambda: PolicyEngine.load(text, list(manifests.values())) if text else None),
         steps_max=runtime.get("steps_max", 1),
         environment=runtime.get("environment", ""),
     )

@@ -8,8 +8,7 @@ Field types are limited to str, int, bytes, bool and tuples of str, so that the 
 an event, raise its version in ``femtoclaw.event_codec`` and add an upcaster; old bytes stay as they are.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from typing import NamedTuple, TypeAlias
 
 

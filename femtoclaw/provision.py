@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
+import sys
 from typing import Any
 
 from blake3 import blake3
@@ -157,7 +157,7 @@ def _manifest(home: Home, authority: Authority, runtime_id: str, origin: str, vk
     return {
         "runtime_id": runtime_id,
         "version": VERSION,
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "log": origin,
         "public_key": vkey,
         "artifacts": {

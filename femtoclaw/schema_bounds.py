@@ -6,8 +6,7 @@ The cost of judging is read off the schema: every subschema counts once for each
 value is still judged a fixed number of times, and the count is taken without doing the work that it counts.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple

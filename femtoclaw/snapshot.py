@@ -4,8 +4,7 @@ A snapshot only saves time, and nothing is believed of it: it counts when the lo
 its next record is a ``StateHashed`` with the image's hash. Otherwise the log is folded from the beginning.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import struct
 from typing import NamedTuple
 

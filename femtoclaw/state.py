@@ -4,8 +4,7 @@
 leave the state, so it stays as large as what is in flight; their history is the log and its projections.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from typing import Any, NamedTuple
 
 import msgpack

@@ -3,8 +3,7 @@
 ``verify_run`` is the only door through which stored or received frames become a ``VerifiedRun`` (I10).
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from collections.abc import Generator, Iterable
 from typing import NamedTuple
 

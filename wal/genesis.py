@@ -4,9 +4,8 @@ The link of this record is the log's identity; it carries a nonce, so no two log
 is the only one whose checkpoints and seals this log accepts (until a later record rotates it).
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -14,10 +13,6 @@ from wal.errors import CorruptRecordError, SignatureError, UnknownFormatError
 from wal.limits import ORIGIN_BYTES_MAX, SEGMENT_RECORDS
 from wal.note import NOTE_BYTES_MAX, PublicKey
 from wal.record import KIND_GENESIS, LINK_BYTES, Record
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 FORMAT = 1
 NONCE_BYTES = 16

@@ -18,7 +18,17 @@ from wal.manifest import encode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import Signer
 from wal.reader import CHECKPOINT_FILE, LogReader
-from wal.record import FLAG_BATCH_END, KIND_EVENT, KIND_FIRST, KIND_GENESIS, KIND_MAX, KIND_RECOVERED, NO_LINK, Head, encode
+from wal.record import (
+    FLAG_BATCH_END,
+    KIND_EVENT,
+    KIND_FIRST,
+    KIND_GENESIS,
+    KIND_MAX,
+    KIND_RECOVERED,
+    NO_LINK,
+    Head,
+    encode,
+)
 from wal.segment import encode_segment
 from wal.storage import Storage
 from wal.tree import LogTree

@@ -5,8 +5,7 @@ Order: the caller already holds LOCK. HEAD slots, then genesis and key, then the
 Acting writes only on OPEN and CUT_TAIL, and a second opening finds nothing left to do.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 

@@ -5,8 +5,7 @@ or below the commit point is never cut, and what was promised must be there (I2,
 recovery table in ``docs/crash-safety.md``.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from enum import Enum
 from typing import NamedTuple
 

@@ -25,6 +25,7 @@ from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.reader import CHECKPOINT_FILE
 
 INTENT_FILE = "REPLACED"
+SIBLINGS_MAX = 1000
 _ATTEMPT, _KEPT = ".repair-", ".damaged-"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -100,7 +101,7 @@ class Replacement:
                 "the log was written to while it was being repaired", where=self.path,
                 remedy="stop whatever writes to it without holding its LOCK, and repair again",
             )  # fmt: skip
-        kept = f"{self.path}{_KEPT}{clock()}"
+        kept = _free(f"{self.path}{_KEPT}{clock()}")
         parent = os.path.dirname(self.path)
         intent = f"{os.path.relpath(new, parent)}\n{os.path.basename(kept)}\n"
         write_file(os.path.join(self.path, INTENT_FILE), intent.encode())
@@ -179,6 +180,14 @@ def _intent(log: str) -> tuple[str, str]:
     return os.path.join(os.path.dirname(log), folder, name), lines[1]
 
 
+def _free(path: str) -> str:
+    """``path``, or with a number behind it when something is there: clocks can stand still or be set back."""
+    for number in range(1, SIBLINGS_MAX):
+        if not os.path.lexists(path if number == 1 else f"{path}-{number}"):
+            return path if number == 1 else f"{path}-{number}"
+    raise LogUnavailableError("too many damaged logs are kept under one time", where=path)
+
+
 def _sweep(folder: str) -> None:
     """Remove what an attempt left; a damaged log that it had already exchanged gets its name instead."""
     parent = os.path.dirname(folder)
@@ -188,7 +197,7 @@ def _sweep(folder: str) -> None:
             continue
         kept = _intent(log)[1] or os.path.basename(folder).replace(_ATTEMPT, _KEPT)
         try:
-            os.rename(log, os.path.join(parent, kept))
+            os.rename(log, _free(os.path.join(parent, kept)))
             sync_folder(parent)
         except FileNotFoundError:
             continue  # a process that came later has swept it

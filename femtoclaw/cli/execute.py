@@ -14,6 +14,7 @@ from femtoclaw import events
 from femtoclaw.authority import Recorded
 from femtoclaw.boot import Started, start, stop
 from femtoclaw.brains import open_brain
+from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import UsageError
@@ -48,7 +49,7 @@ def open_node(home_flag: str | None, output: Output, listener: Any = None) -> It
     try:
         _report_recovery(started, output)
         settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
-        isolation = Isolation(home.inside(settings["security"]["workspace"]))
+        isolation = Isolation(home.inside(settings["security"]["workspace"]), modules=_entries(started))
         gate = Gate(isolation, lambda: started.authority.state)
         runtime = Runtime(
             started.log, started.authority, gate, sources,
@@ -62,6 +63,14 @@ def open_node(home_flag: str | None, output: Output, listener: Any = None) -> It
         raise
     else:
         _end(started, gate, reason, output)
+
+
+def _entries(started: Started) -> tuple[str, ...]:
+    """The modules of the claws that may be called: what the fork server loads before the first call."""
+    registry = started.authority.state.node.registry
+    return tuple(
+        claw.entry.partition(":")[0] for claw in SHIPPED if claw.name in registry and registry[claw.name].enabled
+    )
 
 
 def _end(started: Started, gate: Gate | None, reason: str, output: Output, after: BaseException | None = None) -> None:

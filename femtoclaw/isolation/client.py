@@ -18,6 +18,8 @@ from femtoclaw.isolation.confine import STEPS
 from femtoclaw.isolation.outcome import Outcome
 from femtoclaw.manifest import Manifest
 
+SHIPPED = tuple(f"femtoclaw.claws.{name}" for name in ("fs_read", "fs_list", "fs_write", "shell"))
+
 HAND_OVER_SECONDS_MAX = 5.0
 """How long the fork server may take to accept one socket before the call is given up (nothing was executed)."""
 
@@ -35,8 +37,11 @@ _START = (
 class Isolation:
     """Runs claws in processes of their own, rooted in ``workspace``. Thread-safe; the server starts on first use."""
 
-    def __init__(self, workspace: str, *, modules: tuple[str, ...] = (), search_path: str = _ROOT) -> None:
-        """``modules`` are imported by the server once; ``search_path`` is where it finds the claws' code."""
+    def __init__(self, workspace: str, *, modules: tuple[str, ...] = SHIPPED, search_path: str = _ROOT) -> None:
+        """``modules`` are imported by the server once, others in each execution that needs them.
+
+        ``search_path`` is where it finds the claws' code.
+        """
         self._workspace = os.path.abspath(workspace)
         self._modules = modules
         self._search_path = search_path
@@ -127,8 +132,7 @@ class Isolation:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise CapabilityError("the fork server cannot be started", found=error.strerror) from error
-        modules = [*self._modules, *(f"femtoclaw.claws.{name}" for name in ("fs_read", "fs_list", "fs_write", "shell"))]
-        code = _START.format(root=self._search_path, fd=theirs.fileno(), modules=modules)
+        code = _START.format(root=self._search_path, fd=theirs.fileno(), modules=list(self._modules))
         try:
             self._server = subprocess.Popen(
                 [sys.executable, "-I", "-c", code],

@@ -1,7 +1,6 @@
 """What running a claw came to."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from typing import Any, NamedTuple
 
 from femtoclaw.errors import CapabilityError, Severity

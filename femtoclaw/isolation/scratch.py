@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import tempfile
 
 PREFIX = "femtoclaw-claws-"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,7 +54,8 @@ class Scratch:
 def create(root: str | None = None) -> Scratch:
     """A new locked folder in ``root`` (the system's temporary folder). Raises OSError."""
     for _ in range(_ATTEMPTS):
-        path = tempfile.mkdtemp(prefix=PREFIX, dir=root)
+        path = os.path.join(root or _temporary(), PREFIX + os.urandom(8).hex())
+        os.mkdir(path, 0o700)
         fd = _lock(path)
         if fd is not None:
             return Scratch(path, fd)
@@ -64,7 +64,7 @@ def create(root: str | None = None) -> Scratch:
 
 def left_over(root: str | None = None) -> list[str]:
     """Folders of this user that servers left behind, sorted, some of which may be in use."""
-    root = root or tempfile.gettempdir()
+    root = root or _temporary()
     found = []
     with contextlib.suppress(OSError), os.scandir(root) as entries:
         for entry in entries:
@@ -139,3 +139,11 @@ def _remove_below(parent: int, name: str) -> None:
 
 def _is_folder(name: str, parent: int) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+def _temporary() -> str:
+    """The system's temporary folder, without the modules that ``tempfile`` loads: a tenth of the server's start."""
+    for folder in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp"):
+        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return os.path.abspath(folder)
+    raise FileNotFoundError("there is no temporary folder")

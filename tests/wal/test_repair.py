@@ -275,6 +275,15 @@ def test_a_log_whose_promises_changed_meanwhile_is_not_replaced(path: str, name:
     assert beside(path, "") == []
 
 
+def test_damaged_logs_never_take_each_others_name(path: str) -> None:
+    """Two repairs at one time, by a clock that was set back: both damaged logs are kept."""
+    for _ in range(2):
+        lose_pages(path)
+        repair(path)
+    assert len(beside(path, "damaged-")) == 2
+    assert beside(path, "repair-") == []
+
+
 # What counts as a source.
 
 
