@@ -22,9 +22,8 @@ def utf8(word: str) -> str:
 
 
 def moment(word: str) -> str:
-    """A time as it was written; beyond what a record can hold, the end of that. Raises ValueError for other digits."""
-    if not word.isascii():
-        raise ValueError
+    """A time as it was written; beyond what a record can hold, the end of that. Raises ValueError for digits that make
+    no number."""
     if word.isdigit():
         return str(min(int(word), SECONDS_MAX))
     year, dash, _ = word.partition("-")
@@ -66,7 +65,11 @@ _LOG: dict[str, dict[str, Any]] = {
     "--capability": {"type": utf8, "metavar": "CLAW"},
     "--since": {"type": moment, "metavar": "TIME", "help": "UTC, such as 2026-11-21T10:00:00, or seconds since 1970"},
     "--until": {"type": moment, "metavar": "TIME"},
-    "--store": {"type": utf8, "metavar": "STORE", "help": "its rows: execution, audit, telemetry, configuration, metadata"},
+    "--store": {
+        "type": utf8,
+        "metavar": "STORE",
+        "help": "its rows: execution, audit, telemetry, configuration, metadata",
+    },
     "--rebuild": {"action": "store_true", "help": "derive all stores again, and say whether the index held them"},
     "--limit": {"type": int, "default": 50, "metavar": "N", "help": "the newest N (0: all; default 50)"},
     "--follow": {"action": "store_true", "help": "go on with what is recorded from now on"},

@@ -21,7 +21,7 @@ from femtoclaw.home import (
     read_text,
 )
 from femtoclaw.keys import load_public_key, load_signer, parse_public_key
-from femtoclaw.settings import CLAWS
+from femtoclaw.settings import CLAWS, check_plain
 from wal.note import Ed25519Signer
 
 NAMES = claw_names(SHIPPED)
@@ -54,7 +54,7 @@ WRONG = {
     "a claw that is a number": ("[capabilities]\nshell = 5", "capabilities.shell"),
     "enabled a text": (f'[capabilities.shell]\nenabled = "{SECRET}"', "shell.enabled"),
     "unknown key of a claw": ("[capabilities.shell]\nenable = true", "shell.enable"),
-    "unknown brain": (f'[runtime.brains.foo]\nkey = "{SECRET}"', "runtime.brains.foo"),
+    "unknown brain": ("[runtime.brains.foo]", "runtime.brains.foo"),
     "a brain that is a number": ("[runtime.brains]\nfoo = 5", "runtime.brains.foo"),
     "a known brain that is a text": (f'[runtime.brains]\nopenai = "{SECRET}"', "runtime.brains.openai"),
     "a brain without settings": (f'[runtime.brains.echo]\nkey = "{SECRET}"', "brains.echo.key"),
@@ -120,6 +120,13 @@ def test_what_is_right_is_taken_as_it_is() -> None:
     assert effective["capabilities"]["shell"] == {"enabled": True, "settings": {"binaries": ["/bin/echo"]}}
     assert json.loads(config.canonical(effective)) == effective
     assert set(CLAWS) <= NAMES
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_no_setting_is_a_number_that_is_none(number: float) -> None:
+    """Canonical JSON has no form for it, in whatever table it comes."""
+    with pytest.raises(ConfigurationError, match="not a number"):
+        check_plain({"a": [{"b": number}]}, "file.toml")
 
 
 def test_a_missing_workspace_is_named(tmp_path: Path) -> None:

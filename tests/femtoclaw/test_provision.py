@@ -19,7 +19,7 @@ import pytest
 from femtoclaw import boot
 from femtoclaw.errors import ConfigurationError, FemtoClawError, PolicyError
 from femtoclaw.home import Home, require
-from femtoclaw.place import MADE, unfinished
+from femtoclaw.place import MADE, _mark, unfinished
 from femtoclaw.provision import initialize, write_public_key
 from femtoclaw.sources import Sources, live
 from tests.cli.node import ROOT, START, environment
@@ -216,6 +216,14 @@ def test_a_marker_of_a_living_init_is_not_taken_over(tmp_path: Path) -> None:
             init(tmp_path / "home")
         assert (tmp_path / "home" / "workspace").is_dir()
     assert os.listdir(place.path) == ["workspace"]
+
+
+def test_what_came_while_the_marker_was_put_up_is_not_ours(tmp_path: Path) -> None:
+    """Another one began and finished since we looked: nothing of it is taken, and the marker is gone again."""
+    (tmp_path / "keys").mkdir()
+    with pytest.raises(ConfigurationError, match="something here"):
+        _mark(Home(str(tmp_path)))
+    assert os.listdir(tmp_path) == ["keys"]
 
 
 def test_the_last_things_made_durable_are_the_keys_the_home_and_its_name(tmp_path: Path) -> None:
