@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from wal.note import Ed25519Signer
 from wal.reader import LogReader
 from wal.record import EMPTY, FLAG_BATCH_END, HEADER, MAGIC, VERSION
 from wal.segment import encode_segment
-from wal.stored_zip import Entry, ZipWriter, read_entries
+from wal.stored_zip import Entry, ZipWriter, directory, read_entries
 
 Members = dict[str, bytes]
 
@@ -266,6 +267,24 @@ def test_members_have_one_order_and_no_company(bundle: Path) -> None:
     assert findings(written(path, [*members, members[-1]]))
     assert findings(written(path, members[::-1]))
     assert findings(written(path, [members[1], members[0], *members[2:]]))
+
+
+def test_what_the_zip_says_of_its_members_must_be_true(bundle: Path) -> None:
+    """A checksum that is wrong in both of its places, and a segment under a name that is not its digest's."""
+    with zipfile.ZipFile(bundle) as source:
+        members = [(name, source.read(name)) for name in source.namelist()]
+    path = bundle.with_name("untrue")
+    entries: list[Entry] = []
+    out = b""
+    for name, raw in members:
+        wrong = name.startswith("segments/")
+        entries.append(Entry(name, zlib.crc32(raw) ^ wrong, len(raw), entries[-1].end if entries else 0))
+        out += entries[-1].header() + raw
+    path.write_bytes(out + b"".join(directory(entries)))
+    assert findings(path) == ["CorruptFileError"]
+    segment = members[2][0]
+    other = segment[:-5] + ("0" if segment[-5] != "0" else "1") + segment[-4:]
+    assert findings(written(path, [*members[:2], (other, members[2][1]), *members[3:]])) == ["CorruptFileError"]
 
 
 def test_records_are_split_into_segments_in_one_way(bundle: Path) -> None:
