@@ -248,9 +248,8 @@ class Derivation:
 
     def _recovered(self, event: events.RuntimeStarted) -> None:
         """A start found each store as the log's head says: its last record and that record's link."""
-        heads = dict(self.progress.heads)  # before these very rows move them
         for store in points.RECOVERED_STORES:
-            sequence, link = heads.get(store, (0, b""))
+            sequence, link = self.progress.heads.get(store, (0, b""))
             self._tell(
                 points.RECOVERY, "storage", status=event.verdict, store=store, sequence=sequence, digest=link,
                 detail=f"{event.in_doubt} executions in doubt",

@@ -48,8 +48,22 @@ def adopt_retention(node: Simulated, rows: int) -> None:
     node.authority.perform(commands.AdoptConfiguration(config.canonical(effective), "tester"))
 
 
-def silent(_: str) -> None:
-    return None
+class ChangedReader:
+    """A log as it would be with other records: what no writer of today writes."""
+
+    def __init__(self, log: Log, change: Callable[[Record], Record]) -> None:
+        self.log_id, self.size = log.log_id, log.size
+        self._log, self._change = log, change
+
+    def read(self, index: int) -> Record:
+        return self._change(self._log.read(index))
+
+    def scan(self, first: int, stop: int) -> Iterator[Record]:
+        return map(self.read, range(first, stop))
+
+
+def changed(log: Log, change: Callable[[Record], Record]) -> LogReader:
+    return cast(LogReader, ChangedReader(log, change))
 
 
 @pytest.fixture
@@ -76,7 +90,7 @@ def test_the_pieces_in_which_the_log_is_taken_do_not_matter(
     monkeypatch.setattr(database, "BATCH_RECORDS", 3)
     node = Simulated()
     with closing(Projections(file)) as pieces:
-        for number, kept in enumerate((50, 7, 3, 90, 12)):
+        for number, kept in enumerate((50, 7, 3, 900)):
             adopt_retention(node, kept)
             node.intent("fs.read", path=f"{number}")
             pieces.catch_up(node.log)
@@ -87,10 +101,35 @@ def test_the_pieces_in_which_the_log_is_taken_do_not_matter(
     assert found == projected(node)
 
 
-def overwrite(file: str, at: int, raw: bytes) -> None:
+def test_every_opening_goes_on_where_the_last_one_stopped(file: str) -> None:
+    """Stopped and opened again every few records, in the middle of appends and of executions: the same rows."""
+    node = interrupted_node()
+    for size in [*range(1, node.log.size, 3), node.log.size]:
+        with closing(Projections(file)) as projections:
+            projections.catch_up(node.log, size)
+            assert projections.replaced == ""
+    assert projected(node, file) == projected(node)
+
+
+def test_what_another_process_has_projected_is_not_projected_again(file: str) -> None:
+    """Two that began at the same place: the slower one takes up what the quicker one wrote, and goes on behind it."""
+    node = worked()
+    with closing(Projections(file)) as quick, closing(Projections(file)) as slow:
+        quick.catch_up(node.log)
+        node.intent("fs.read", path="later")
+        slow.catch_up(node.log)
+        assert content(slow) == projected(node)
+    assert compare(file, node.log).sound
+
+
+def damage_page(file: str, table: str) -> None:
+    """Overwrite the first page of a table."""
+    with closing(sqlite3.connect(file)) as db:
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+        page = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
     with open(file, "r+b") as opened:
-        opened.seek(at)
-        opened.write(raw)
+        opened.seek((page - 1) * size)
+        opened.write(b"\xee" * size)
 
 
 def execute(file: str, *statements: str) -> None:
@@ -114,7 +153,10 @@ SPOILED: dict[str, tuple[Callable[[str], object], str]] = {
         lambda file: execute(file, "DELETE FROM audit_log WHERE log_index = 20", SAME_CHANGES),
         DAMAGED,
     ),
-    "written ahead": (lambda file: execute(file, "PRAGMA journal_mode = wal"), CHANGED),
+    "rows deleted where no counter counts": (
+        lambda file: execute(file, "PRAGMA journal_mode = wal", SAME_CHANGES, "DELETE FROM telemetry"),
+        CHANGED,
+    ),
     "no position": (lambda file: execute(file, "DELETE FROM position"), DAMAGED),
     "other rules": (lambda file: execute(file, "UPDATE position SET rules = '1:'", SAME_CHANGES), OUTDATED),
     "another schema": (lambda file: execute(file, "PRAGMA user_version = 77"), OUTDATED),
@@ -152,10 +194,7 @@ def test_damage_that_a_question_meets_is_mended_once(file: str) -> None:
     """Pages that opening does not look at: the answer is right, the file is new, and the next question reads it."""
     node = worked()
     expected = projected(node, file)
-    with closing(sqlite3.connect(file)) as db:
-        page = db.execute("PRAGMA page_size").fetchone()[0]
-        root = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'telemetry'").fetchone()[0]
-    overwrite(file, (root - 1) * page, b"\xee" * page)
+    damage_page(file, "telemetry")
     notes: list[str] = []
 
     def question(projections: Projections) -> list[dict[str, Any]]:
@@ -188,6 +227,17 @@ def test_a_comparison_finds_what_no_quick_check_can(file: str) -> None:
     compared = compare(file, node.log)
     assert (compared.sound, compared.different, compared.replaced) == (False, ("execution",), "")
     assert rebuild(file, node.log).different == ("execution",)
+    assert compare(file, node.log).sound
+    assert projected(node, file) == expected
+
+
+def test_a_comparison_replaces_a_file_that_cannot_be_read_through(file: str) -> None:
+    """Damage that only reading everything meets: told as damage, and mended."""
+    node = worked()
+    expected = projected(node, file)
+    damage_page(file, "telemetry")
+    compared = compare(file, node.log)
+    assert (compared.sound, compared.replaced) == (False, DAMAGED)
     assert compare(file, node.log).sound
     assert projected(node, file) == expected
 
@@ -360,9 +410,15 @@ def test_a_start_tells_the_head_of_each_recovered_store() -> None:
 def test_repairs_and_storage_failures_are_told() -> None:
     """A cut tail is a recovery with what was cut; a recorded error of the storage is an error and a failure."""
     node = worked()
-    node.log.append([msgpack.packb(["cut", 5, 7, "ab" * 32])], KIND_RECOVERED)
+    told = node.log.append([msgpack.packb(["cut", 5, 7, "ab" * 32])]).last
     node.authority.perform(commands.RecordError("e1", "MEMORY", "ERROR", "DISK", "storage", "it failed"))
-    rows = projected(node)["telemetry"]
+    with closing(Projections(MEMORY)) as projections:
+        projections.catch_up(
+            changed(node.log, lambda record: record._replace(kind=KIND_RECOVERED) if record.index == told else record)
+        )
+        rows = select(projections, "telemetry")
+        (line,) = select(projections, "audit", Filter(kind="log:recovered"))
+    assert (line["log_index"], line["outcome"]) == (told, "cut")
     cut = next(row for row in rows if row["status"] == "cut")
     assert (cut["event_type"], cut["store"], cut["detail"]) == ("storage_recovery", "log", f"5 7 {'ab' * 32}")
     failed = [row["event_type"] for row in rows if row["status"] == "DISK"]
@@ -407,28 +463,15 @@ def test_configuration_history_and_metadata() -> None:
 FAR = (1 << 64) - 2_000_000_000
 
 
-class LateReader:
-    """A log whose records behind an index were written by a clock in the far future."""
-
-    def __init__(self, log: Log, behind: int) -> None:
-        self.log_id, self.size = log.log_id, log.size
-        self._log, self._behind = log, behind
-
-    def read(self, index: int) -> Record:
-        record = self._log.read(index)
-        return record._replace(time_ns=FAR) if index > self._behind else record
-
-    def scan(self, first: int, stop: int) -> Iterator[Record]:
-        return map(self.read, range(first, stop))
-
-
 def test_a_clock_in_the_far_future_breaks_no_question(file: str) -> None:
     """Times beyond SQLite's integers are kept, ordered and asked for exactly."""
     node = worked()
     size = node.log.size
     node.intent("fs.read", path="late")
     with closing(Projections(file)) as projections:
-        projections.catch_up(cast(LogReader, LateReader(node.log, size)))
+        projections.catch_up(
+            changed(node.log, lambda record: record._replace(time_ns=FAR) if record.index > size else record)
+        )
         assert records(projections, Filter(since_ns=FAR)) == list(range(size + 1, node.log.size + 1))
         assert records(projections, Filter(until_ns=FAR - 1)) == list(range(1, size + 1))
         assert select(projections, "execution")[-1]["finished_ns"] == FAR
