@@ -36,7 +36,7 @@ GUARDS = (
     Guard(
         "I2",
         "a store shorter than the HEAD slot's promise is not opened",
-        "wal/opening.py",
+        "wal/examination.py",
         'facts["reaches"] = self.last >= self.promised',
         'facts["reaches"] = True',
         RECOVERY + "test_a_rolled_back_store_halts",
@@ -44,7 +44,7 @@ GUARDS = (
     Guard(
         "I2",
         "the chain at the commit point must be the promised one",
-        "wal/opening.py",
+        "wal/examination.py",
         "if link_there is not None and link_there != slot.point.link:",
         "if False:",
         RECOVERY + "test_another_history_of_the_same_length_halts",
@@ -52,7 +52,7 @@ GUARDS = (
     Guard(
         "I10",
         "a history is opened only under a checkpoint that the log's key signed",
-        "wal/opening.py",
+        "wal/examination.py",
         "            open_checkpoint(note, [genesis.key], genesis.origin)",
         "            pass",
         RECOVERY + "test_a_history_that_no_signed_checkpoint_vouches_for_halts",
@@ -60,7 +60,7 @@ GUARDS = (
     Guard(
         "I2",
         "and only with the root that it signed",
-        "wal/opening.py",
+        "wal/examination.py",
         "elif root is not None and root != self.checkpoint.root:",
         "elif False:",
         RECOVERY + "test_a_history_that_no_signed_checkpoint_vouches_for_halts",
@@ -76,7 +76,7 @@ GUARDS = (
     Guard(
         "I3",
         "damage at or below the commit point is never cut",
-        "wal/opening.py",
+        "wal/examination.py",
         '"sound_above" if self.broken_at > self.promised else "sound_below"',
         '"sound_above"',
         RECOVERY + "test_damage_at_or_below_the_commit_point_halts",
@@ -197,7 +197,7 @@ GUARDS = (
     Guard(
         "I2",
         "a damaged HEAD slot protects a damaged tail",
-        "wal/opening.py",
+        "wal/examination.py",
         '            facts["head_whole"] = False',
         "            pass",
         RECOVERY + "test_a_damaged_tail_is_not_cut_when_a_damaged_slot_may_have_promised_it",

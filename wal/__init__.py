@@ -9,10 +9,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wal.directory import create_log_directory, examine_directory, open_log_directory
     from wal.errors import LogError
+    from wal.examination import Examination
     from wal.genesis import Genesis
     from wal.log import Log, create_log
     from wal.memory_storage import MemoryStorage
-    from wal.opening import Examination, open_log
+    from wal.opening import open_log
     from wal.reader import LogReader, read_log_directory
     from wal.record import KIND_EVENT, Head, Record
     from wal.recovery import Verdict
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "KIND_EVENT": "record",
-    "Examination": "opening",
+    "Examination": "examination",
     "Genesis": "genesis",
     "Head": "record",
     "Log": "log",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wal.errors import CorruptFileError, LogExistsError
+from wal.examination import Examination, examine
 from wal.genesis import Genesis
 from wal.head import read_slots
 from wal.inspection import probe
@@ -12,7 +13,7 @@ from wal.limits import MAP_BYTES_DEFAULT
 from wal.lmdb_storage import LmdbStorage, create_directory, install_directory
 from wal.log import Clock, Log, create_log
 from wal.note import Signer
-from wal.opening import Examination, examine, open_log
+from wal.opening import open_log
 
 
 def create_log_directory(

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from wal.errors import LogError, StoreUnreadableError, UnknownFormatError
+from wal.examination import examine
 from wal.limits import PAYLOAD_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.lmdb_storage import LmdbStorage
-from wal.opening import examine
 from wal.reader import LogReader
 from wal.record import FRAME_OVERHEAD_BYTES, HEADER, MAGIC, decode
 from wal.verification import (
@@ -68,7 +68,7 @@ def inspect(command: str, path: str, *arguments: str) -> tuple[dict[str, Any] | 
 
 
 def probe(path: str) -> Callable[[], str | None]:
-    """A ``wal.opening.Probe`` that reads what opening will read, in a child process."""
+    """A ``wal.examination.Probe`` that reads what opening will read, in a child process."""
 
     def run() -> str | None:
         _, fault = inspect("probe", path)

@@ -1,6 +1,6 @@
 """THE RECOVERY DECISION: what opening a log means, as a table. Pure.
 
-``wal.opening`` gathers the evidence; ``decide`` finds the one row that matches. The rule behind the rows: a record at
+``wal.examination`` gathers the evidence; ``decide`` finds the one row that matches. The rule behind the rows: a record at
 or below the commit point is never cut, and what was promised must be there (I2, I3). Rows follow the published
 recovery table in ``docs/crash-safety.md``.
 """

@@ -16,10 +16,11 @@ from femtoclaw.keys import load_public_key, load_signer
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict
 from wal.errors import CorruptFileError, LogError, LogLockedError
+from wal.examination import examine
 from wal.inspection import probe, verify_directory
 from wal.lmdb_storage import LmdbStorage
 from wal.note import Signer
-from wal.opening import examine, refuse
+from wal.opening import refuse
 from wal.repair import Rebuilt, gap_genesis, install, rebuild
 from wal.replacement import Replacement, settle
 

@@ -19,10 +19,10 @@ from tests.crash.workload_process import GENESIS, MAP_BYTES, SIGNER, Clock
 from wal import inspection, opening
 from wal.directory import create_log_directory
 from wal.errors import LogError
+from wal.examination import Examination
 from wal.head import read_slots
 from wal.lmdb_storage import LmdbStorage
 from wal.log import Log
-from wal.opening import Examination
 from wal.recovery import Verdict
 
 RECOVERY_TIME_NS = 1_800_000_000_000_000_000

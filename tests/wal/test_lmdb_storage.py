@@ -27,10 +27,10 @@ from wal.errors import (
     RollbackError,
     StoreUnreadableError,
 )
+from wal.examination import examine
 from wal.inspection import verify_directory
 from wal.lmdb_storage import LmdbStorage
 from wal.log import Log
-from wal.opening import examine
 from wal.reader import LogReader
 from wal.recovery import Verdict
 

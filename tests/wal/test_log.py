@@ -26,12 +26,13 @@ from wal.errors import (
     RangeError,
     SignatureError,
 )
+from wal.examination import examine
 from wal.limits import BATCH_RECORDS_MAX, BLOB_BYTES_MAX, SEGMENT_RECORDS
 from wal.log import Log, create_log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.memory_storage import MemoryStorage
 from wal.merkle import ProofError, leaf_hash, root_of, verify_consistency, verify_inclusion
-from wal.opening import examine, open_log
+from wal.opening import open_log
 from wal.reader import CHECKPOINT_FILE, LogReader
 from wal.record import EMPTY, Head
 from wal.recovery import Verdict

@@ -29,6 +29,7 @@ from wal.errors import (
     RollbackError,
     UnknownFormatError,
 )
+from wal.examination import Examination, examine
 from wal.head import CLEAN, SLOT_BYTES, CommitPoint, Slot, encode_slot, read_slots
 from wal.limits import SEGMENT_RECORDS
 from wal.lmdb_storage import LmdbStorage, create_directory
@@ -36,7 +37,7 @@ from wal.log import Log, create_log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.memory_storage import MemoryStorage
 from wal.merkle import leaf_hash, root_of
-from wal.opening import Examination, examine, open_log
+from wal.opening import open_log
 from wal.reader import CHECKPOINT_FILE
 from wal.record import KIND_RECOVERED, Head, encode
 from wal.recovery import CASES, Evidence, Verdict, decide

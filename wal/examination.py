@@ -1,0 +1,264 @@
+"""Looking at a log before it is opened: the evidence for the recovery decision. Reads only.
+
+HEAD slots, then genesis and key, then the newest checkpoint, then every record behind the last sealed segment (after an
+unclean stop in a probe process first: reading a damaged LMDB file can fault).
+"""
+
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from wal.chain import follow
+from wal.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from wal.errors import (
+    CorruptFileError,
+    CorruptRecordError,
+    LogError,
+    StoreUnreadableError,
+    UnknownFormatError,
+)
+from wal.genesis import Genesis, decode_genesis
+from wal.head import HeadReading, Slot, read_slots
+from wal.limits import SEGMENT_RECORDS
+from wal.manifest import FILE_NAME as MANIFEST_FILE
+from wal.manifest import Manifest, decode_manifest
+from wal.merkle import Frontier, leaf_hash
+from wal.note import text_of
+from wal.reader import CHECKPOINT_FILE
+from wal.record import EMPTY, Head, Record, decode
+from wal.recovery import Case, Evidence, decide
+from wal.storage import Storage
+from wal.tree import SEGMENT_LEVEL, LogTree
+
+
+class Examination(NamedTuple):
+    """What was found on opening: the table's row, the commit point, where damage starts, and each finding as text."""
+
+    case: Case
+    evidence: Evidence
+    slots: HeadReading
+    last: int
+    checked_from: int
+    broken_at: int | None
+    checkpoint: Checkpoint | None
+    findings: tuple[str, ...]
+    manifest_damaged: bool = False
+    frontier: Frontier | None = None
+    """The tree's right edge over all ``last`` records, when every one of them verified."""
+    promised: int = 0
+    """How many records have been promised to someone: by HEAD, the newest checkpoint, or a sealed segment."""
+
+    @property
+    def committed(self) -> int:
+        """Size of the commit point by the HEAD slots, 0 when unknown."""
+        return self.slots.newest.point.size if self.slots.newest is not None else 0
+
+
+Probe = Callable[[], str | None]
+"""Read what opening will read, in another process: None when that process survived, else how it died."""
+
+
+def examine(storage: Storage, *, key_text: str | None = None, probe: Probe | None = None) -> Examination:
+    """Gather evidence without changing anything, and decide. ``key_text`` is the vkey that the opener holds."""
+    return _Examiner(storage, key_text, probe).run()
+
+
+class _Examiner:
+    """Collects the eleven facts; every question that an earlier answer makes moot is answered with True."""
+
+    def __init__(self, storage: Storage, key_text: str | None, probe: Probe | None) -> None:
+        self.storage = storage
+        self.key_text = key_text
+        self.probe = probe
+        self.findings: list[str] = []
+        self.slots = read_slots(storage.read_slots())
+        self.last = 0
+        self.promised = 0
+        self.checkpoint: Checkpoint | None = None
+        self.checked_from = 0
+        self.broken_at: int | None = None
+        self.manifest_damaged = False
+        self.frontier: Frontier | None = None
+        self.facts = dict.fromkeys(Evidence._fields, True)
+
+    def run(self) -> Examination:
+        try:
+            self._gather()
+        except UnknownFormatError as error:
+            self.facts["known_format"] = False
+            self.findings.append(str(error))
+        except StoreUnreadableError as error:
+            self.facts["readable"] = False
+            self.findings.append(str(error))
+        evidence = Evidence(**self.facts)
+        return Examination(
+            decide(evidence),
+            evidence,
+            self.slots,
+            self.last,
+            self.checked_from,
+            self.broken_at,
+            self.checkpoint,
+            tuple(self.findings),
+            self.manifest_damaged,
+            self.frontier,
+            self.promised,
+        )
+
+    def _gather(self) -> None:
+        facts = self.facts
+        if self.probe is not None and not self.slots.clean:
+            fault = self.probe()
+            if fault is not None:
+                facts["readable"] = False
+                self.findings.append(fault)
+                return
+        self.last = self.storage.last_index()
+        note = self.storage.get_file(CHECKPOINT_FILE)
+        manifest_raw = self.storage.get_file(MANIFEST_FILE)
+        touched = self.slots.newest is not None or self.slots.damaged or note or manifest_raw
+        if not self.last and not touched:
+            facts["exists"] = False
+            return
+        if self.slots.damaged:
+            facts["head_whole"] = False
+            self.findings.append(f"{self.slots.damaged} of 2 HEAD slots damaged")
+        slot = self.slots.newest
+        facts["head_known"] = slot is not None
+        manifest = self._identity(note, manifest_raw)
+        committed = slot.point.size if slot is not None else 0
+        signed = self.checkpoint.size if self.checkpoint is not None else 0
+        self.promised = max(committed, signed, manifest.head.index)
+        facts["reaches"] = self.last >= self.promised
+        if not facts["reaches"]:
+            self.findings.append(f"store ends at index {self.last}, but {self.promised} records were promised")
+        if slot is not None and facts["same_log"]:
+            self._walk(manifest, committed, slot)
+
+    def _identity(self, note: bytes | None, manifest_raw: bytes | None) -> Manifest:
+        """Read genesis, checkpoint and manifest; fill same_log and known_format."""
+        facts = self.facts
+        raw = self.storage.get(1)
+        if raw is None:
+            return Manifest()  # nothing to compare with: `reaches` tells the story
+        try:
+            first = decode(raw, "index 1")
+            genesis = decode_genesis(first)
+        except CorruptRecordError as error:
+            facts["sound_below"] = False
+            self.broken_at = 1
+            self.findings.append(str(error))
+            return Manifest()
+        slot = self.slots.newest
+        if slot is not None and slot.log_id != first.link:
+            facts["same_log"] = False
+            self.findings.append("HEAD belongs to another log")
+        if self.key_text is not None and self.key_text != genesis.key.vkey():
+            facts["same_log"] = False
+            self.findings.append(f"the node's key is {self.key_text}, the log's key is {genesis.key.vkey()}")
+        self._read_checkpoint(note, genesis)
+        if manifest_raw is None:
+            return Manifest()
+        try:
+            return decode_manifest(manifest_raw, genesis.origin)
+        except CorruptFileError as error:
+            self.findings.append(str(error))
+            self.manifest_damaged = True  # it only costs time: records are checked from index 1, and sealed again
+            return Manifest()
+
+    def _read_checkpoint(self, note: bytes | None, genesis: Genesis) -> None:
+        """Take the newest checkpoint for a promise, and for a witness when the log's key signed it."""
+        if note is None:
+            self.facts["vouched"] = False
+            self.findings.append("there is no signed checkpoint")
+            return
+        try:
+            claimed = parse_checkpoint(text_of(note))
+            if claimed.origin != genesis.origin:
+                self.facts["same_log"] = False
+                self.findings.append(f"checkpoint belongs to {claimed.origin}, the log is {genesis.origin}")
+                return
+            self.checkpoint = claimed
+            open_checkpoint(note, [genesis.key], genesis.origin)
+        except LogError as error:
+            self.facts["vouched"] = False
+            self.findings.append(f"newest checkpoint is not to be trusted: {error}")
+
+    def _walk(self, manifest: Manifest, committed: int, slot: Slot) -> None:
+        """Verify from the last sealed segment at or below the commit point to the end of the store.
+
+        Also behind a clean stop: what was written in order may have been changed since, and the next checkpoint would
+        put the log's signature under it.
+        """
+        start = EMPTY
+        edge = Frontier()
+        for seal in manifest:
+            if seal.head.index <= committed:
+                start = seal.head
+                edge.append_subtree(seal.root, SEGMENT_LEVEL)
+        self.checked_from = start.index + 1
+        root = self._follow(start, edge, committed, slot)
+        if self.checkpoint is None:
+            return
+        if start.index > self.checkpoint.size:
+            self._match_older_checkpoint(self.checkpoint, manifest)
+        elif root is not None and root != self.checkpoint.root:
+            self._other_root(self.checkpoint)
+
+    def _follow(self, start: Head, edge: Frontier, committed: int, slot: Slot) -> bytes | None:
+        """Read all records behind ``start``, growing the tree at ``edge``; the root at the checkpoint's size, if the
+        records reach it."""
+        facts = self.facts
+        size = self.checkpoint.size if self.checkpoint is not None else -1
+        reached, link_there = start, start.link if start.index == committed else None
+        root = edge.root() if start.index == size else None
+        leaves: list[bytes] = []
+        try:
+            for record in follow(start, self.storage.scan(start.index + 1, self.last + 1)):
+                reached = Head(record.index, record.link)
+                leaves.append(leaf_hash(record.link))
+                if record.index == committed:
+                    link_there = record.link
+                if record.index == size or len(leaves) == SEGMENT_RECORDS:
+                    edge.extend(leaves)
+                    leaves = []
+                    root = edge.root() if record.index == size else root
+        except CorruptRecordError as error:
+            self.findings.append(str(error))
+        if reached.index < self.last:
+            self.broken_at = reached.index + 1
+            facts["sound_above" if self.broken_at > self.promised else "sound_below"] = False
+        else:
+            edge.extend(leaves)
+            self.frontier = edge
+        if link_there is not None and link_there != slot.point.link:
+            facts["matches"] = False
+            self.findings.append(
+                f"record {committed} links to {link_there.hex()}, HEAD promised {slot.point.link.hex()}"
+            )
+        return root
+
+    def _other_root(self, checkpoint: Checkpoint) -> None:
+        self.facts["matches"] = False
+        self.findings.append(f"root at size {checkpoint.size} is not the one in the newest checkpoint")
+
+    def _match_older_checkpoint(self, checkpoint: Checkpoint, manifest: Manifest) -> None:
+        """A checkpoint that ends before the records that were followed: its root from segments and records."""
+        usable = Manifest(seal for seal in manifest if seal.head.index <= checkpoint.size)
+        damaged_at = 0
+
+        def scan(first: int, stop: int) -> Iterator[Record]:
+            nonlocal damaged_at
+            for damaged_at, raw in self.storage.scan(first, stop):
+                yield decode(raw, f"index {damaged_at}")
+
+        try:
+            root = LogTree(scan, usable).root(checkpoint.size)
+        except CorruptRecordError as error:
+            # Inside of a sealed segment, which was not followed: still at or below a promise.
+            self.facts["sound_below"] = False
+            self.broken_at = damaged_at
+            self.findings.append(str(error))
+            return
+        if root != checkpoint.root:
+            self._other_root(checkpoint)
