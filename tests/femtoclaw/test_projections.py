@@ -154,7 +154,7 @@ SPOILED: dict[str, tuple[Callable[[str], object], str]] = {
         DAMAGED,
     ),
     "rows deleted where no counter counts": (
-        lambda file: execute(file, "PRAGMA journal_mode = wal", SAME_CHANGES, "DELETE FROM telemetry"),
+        lambda file: execute(file, "PRAGMA journal_mode = wal", SAME_CHANGES, "DELETE FROM telemetry WHERE number = 5"),
         CHANGED,
     ),
     "no position": (lambda file: execute(file, "DELETE FROM position"), DAMAGED),
