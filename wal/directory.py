@@ -58,7 +58,7 @@ def open_log_directory(
         raise
 
 
-def examine_directory(path: str) -> Examination:
+def examine_directory(path: str, *, key_text: str | None = None) -> Examination:
     """The recovery decision that opening ``path`` for writing would take now, without taking the lock or changing it.
 
     Raises CorruptFileError when a probe process could not even read the store.
@@ -68,7 +68,7 @@ def examine_directory(path: str) -> Examination:
         raise CorruptFileError("reading the store faults", where=path, found=fault)
     storage = LmdbStorage(path, writable=False)
     try:
-        return examine(storage)
+        return examine(storage, key_text=key_text)
     finally:
         storage.close()
 

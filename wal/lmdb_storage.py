@@ -15,7 +15,6 @@ the first, so this class holds its own flock and checks the inodes of LOCK, HEAD
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -29,12 +28,12 @@ from wal.errors import (
     CorruptRecordError,
     LogFailedError,
     LogFullError,
-    LogLockedError,
     LogMissingError,
     LogUnavailableError,
     StoreUnreadableError,
 )
 from wal.limits import DISK_RESERVE_BYTES, FINISH_RESERVE_BYTES, MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
+from wal.writer_lock import lock_for_writing
 
 _LMDB_DATA_FORMAT = 0
 """py-lmdb's name for the LMDB 0.9 file format: passed explicitly, so that an environment variable cannot change it."""
@@ -90,27 +89,12 @@ class LmdbStorage:
         return self._lock_fd >= 0
 
     def _lock(self) -> None:
-        path = os.path.join(self._path, "LOCK")
+        self._lock_fd = lock_for_writing(self._path)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-        except OSError as error:
-            raise LogUnavailableError("the log cannot be locked for writing", where=path, found=error) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(fd)
-            raise LogLockedError(
-                "the log is open for writing in another process", where=path, found=f"process {owner or 'unknown'}"
-            ) from error
-        self._lock_fd = fd
-        try:
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{self._pid}\n".encode(), 0)
             # Whoever moved the log here may have been killed before its name was durable.
             sync_folder(os.path.dirname(os.path.abspath(self._path)))
         except OSError as error:
-            raise LogUnavailableError("the log cannot be locked for writing", where=path, found=error) from error
+            raise LogUnavailableError("the log's folder cannot be synced", where=self._path, found=error) from error
 
     def _check_length(self, data: str) -> None:
         assert self._env is not None

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
 from types import TracebackType
 from typing import NamedTuple
 
-from wal.durable_file import FILE_MODE, read_file, refused_write, sync_folder, write_file
+from wal.durable_file import read_file, refused_write, sync_folder, write_file
 from wal.errors import LogError, LogLockedError, LogUnavailableError
 from wal.head import SLOT_STRIDE
 from wal.log import Clock
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.reader import CHECKPOINT_FILE
+from wal.writer_lock import lock_for_writing
 
 INTENT_FILE = "REPLACED"
 SIBLINGS_MAX = 1000
@@ -64,7 +64,7 @@ class Replacement:
 
     def __enter__(self) -> Replacement:
         """Raises LogLockedError (a process works on this log), LogUnavailableError."""
-        self._lock_fd = _lock(self.path)
+        self._lock_fd = lock_for_writing(self.path)
         try:
             for left in _siblings(self.path, _ATTEMPT):
                 _sweep(left)
@@ -135,7 +135,7 @@ def settle(path: str) -> None:
     if not left or not os.path.isdir(path):
         return
     try:
-        fd = _lock(path)
+        fd = lock_for_writing(path)
     except LogLockedError:
         return  # it is an attempt in progress, or the next repair's to see to
     try:
@@ -150,7 +150,7 @@ def _finish(path: str) -> None:
         new, _ = _intent(kept)
         if not new or not os.path.isdir(new):
             continue
-        fd = _lock(kept)
+        fd = lock_for_writing(kept)
         try:
             os.rename(new, path)
             sync_folder(os.path.dirname(path))
@@ -220,41 +220,3 @@ def _exchange(first: str, second: str) -> bool:
     if number in _UNSUPPORTED:
         return False
     raise OSError(number, os.strerror(number), second)
-
-
-def _lock(path: str) -> int:
-    """Take the writer's lock of the log at ``path`` as ``LmdbStorage`` does, and return its descriptor.
-
-    The lock's file moves with its directory: a lock that is not at ``path`` any more is let go, and the new one tried.
-    """
-    file = os.path.join(path, "LOCK")
-    while True:
-        try:
-            fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-        except OSError as error:
-            raise LogUnavailableError("the log cannot be locked for writing", where=file, found=error) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(fd, file):
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-                return fd
-        except BlockingIOError as error:
-            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(fd)
-            raise LogLockedError(
-                "another process works on this log", where=file, found=f"process {owner or 'unknown'}"
-            ) from error
-        except OSError as error:
-            os.close(fd)
-            raise LogUnavailableError("the log cannot be locked for writing", where=file, found=error) from error
-        os.close(fd)
-
-
-def _is_at(fd: int, file: str) -> bool:
-    held = os.fstat(fd)
-    try:
-        found = os.stat(file, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)

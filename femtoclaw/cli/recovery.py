@@ -14,11 +14,9 @@ from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
 from femtoclaw.keys import load_public_key, load_signer
 from femtoclaw.sources import live
-from wal import Examination, Genesis, Verdict
-from wal.errors import CorruptFileError, LogError, LogLockedError
-from wal.examination import examine
-from wal.inspection import probe, verify_directory
-from wal.lmdb_storage import LmdbStorage
+from wal import Examination, Genesis, Verdict, examine_directory
+from wal.errors import LogError, LogLockedError
+from wal.inspection import verify_directory
 from wal.note import Signer
 from wal.opening import refuse
 from wal.repair import Rebuilt, gap_genesis, install, rebuild
@@ -47,15 +45,7 @@ def recover(arguments: Arguments, output: Output) -> int:
 
 def _examine(home: Home) -> Examination:
     """What opening would decide now, with the node's key. Raises CorruptFileError when reading the store faults."""
-    key = load_public_key(home.public_key_file)
-    fault = probe(home.log)()
-    if fault is not None:
-        raise CorruptFileError("reading the store faults", where=home.log, found=fault)
-    storage = LmdbStorage(home.log, writable=False)
-    try:
-        return examine(storage, key_text=key.vkey())
-    finally:
-        storage.close()
+    return examine_directory(home.log, key_text=load_public_key(home.public_key_file).vkey())
 
 
 def _looked_at(examination: Examination) -> str:

@@ -12,6 +12,7 @@ import signal
 import sys
 import tracemalloc
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 import wal.inspection
 import wal.repair
 import wal.replacement
+import wal.writer_lock
 from tests.conftest import SEED
 from tests.wal.sample_log import GENESIS, ORIGIN, OTHER_SIGNER, SIGNER, T0, make_frames, ticking_clock
 from wal.bundle import write_bundle
@@ -244,7 +246,10 @@ def test_a_writer_that_works_is_not_repaired_away(path: str) -> None:
 
 
 @pytest.mark.invariant("I9")
-def test_a_lock_that_moved_away_while_it_was_waited_for_is_let_go(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("opener", [Replacement, lambda path: closing(LmdbStorage(path, writable=True))])
+def test_a_lock_that_moved_away_while_it_was_waited_for_is_let_go(
+    path: str, monkeypatch: pytest.MonkeyPatch, opener: Callable[[str], AbstractContextManager[Any]]
+) -> None:
     """Between opening LOCK and locking it the directory is replaced: the lock of the old one would guard nothing."""
     lock, moved = fcntl.flock, path + ".moved"
 
@@ -255,8 +260,8 @@ def test_a_lock_that_moved_away_while_it_was_waited_for_is_let_go(path: str, mon
             os.rename(path + ".copy", path)
         lock(fd, operation)
 
-    monkeypatch.setattr(wal.replacement.fcntl, "flock", late)
-    with Replacement(path), open(os.path.join(path, "LOCK")) as file, pytest.raises(BlockingIOError):
+    monkeypatch.setattr(wal.writer_lock.fcntl, "flock", late)
+    with opener(path), open(os.path.join(path, "LOCK")) as file, pytest.raises(BlockingIOError):
         lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
