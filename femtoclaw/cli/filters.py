@@ -77,8 +77,9 @@ def read_kind(text: str | None, known: Iterable[str]) -> str | None:
         if name.casefold() == text.casefold():
             return name
     raise UsageError(
-        "no such kind", where="--kind", expected=", ".join(names), found=_found(text), remedy="give one of those"
-    )
+        "no such kind", where="--kind", expected="a type of event, or a kind of row of the store", found=_found(text),
+        remedy=f"give one of: {', '.join(names)}",
+    )  # fmt: skip
 
 
 def read_text(text: str | None, option: str) -> str | None:

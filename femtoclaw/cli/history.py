@@ -42,6 +42,8 @@ def log(arguments: Arguments, output: Output) -> int:
             return print_store(home, reader, arguments, output)
         _print_events(home, reader, arguments, output)
     except KeyboardInterrupt:
+        if not arguments.follow:
+            raise
         return 0
     finally:
         reader.close()
@@ -143,7 +145,7 @@ def print_record(record: Record, output: Output) -> None:
     body = record_body(record)
     output.data(body)
     fields = [
-        f"{name}={printable(for_people(value), 60 if name in _LONG else 80)}"
+        f"{name}={printable(for_people(name, value), 60 if name in _LONG else 80)}"
         for name, value in body.items()
         if name not in _HIDDEN and value not in ("", (), 0) and not name.endswith("digest")
     ]
@@ -185,7 +187,7 @@ def _print_execution(
     output.line(f"execution {found['execution_id']}", "bold")
     output.fields(
         [
-            (name, for_people(value))
+            (name, for_people(name, value))
             for name, value in found.items()
             if name != "execution_id" and value not in ("", None)
         ]
@@ -195,4 +197,4 @@ def _print_execution(
     output.line()
     for body in trace:
         output.line(f"{body['index']:>7}  {body['time']}  {body['type']}")
-        output.fields([(k, for_people(v)) for k, v in body.items() if k not in _HIDDEN and v not in ("", ())])
+        output.fields([(k, for_people(k, v)) for k, v in body.items() if k not in _HIDDEN and v not in ("", ())])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from femtoclaw.cli.filters import read_kind, read_since, read_text, read_until, resolve_execution
-from femtoclaw.cli.render import Output, printable, when
+from femtoclaw.cli.render import Output, printable
 from femtoclaw.cli.values import for_machines, for_people
 from femtoclaw.errors import UnavailableError, UsageError
 from femtoclaw.projections.consulting import consult, rebuild
@@ -71,9 +71,10 @@ def print_store(home: Home, reader: LogReader, arguments: Arguments, output: Out
 
 
 def _print_table(columns: tuple[str, ...], rows: list[dict[str, Any]], output: Output) -> None:
-    cells = [[_cell(column, row[column]) for column in columns] for row in rows]
-    widths = [max(len(line[at]) for line in [columns, *cells]) for at in range(len(columns))]
-    for number, line in enumerate([columns, *cells]):
+    labels = [column if column == "duration_ns" else column.removesuffix("_ns") for column in columns]
+    lines = [labels, *([_cell(column, row[column]) for column in columns] for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    for number, line in enumerate(lines):
         text = "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         output.line(text, "" if number else "bold")
 
@@ -81,9 +82,8 @@ def _print_table(columns: tuple[str, ...], rows: list[dict[str, Any]], output: O
 def _cell(column: str, value: Any) -> str:
     if value is None:
         return ""
-    if column.endswith("_ns") and column != "duration_ns":
-        return when(value)
-    return printable(for_people(value), 80 if column in ("value", "digest", "previous") else _CELL_CHARS_MAX)
+    wide = column in ("value", "digest", "previous", "execution_id")
+    return printable(for_people(column, value), 80 if wide else _CELL_CHARS_MAX)
 
 
 def print_rebuilt(home: Home, reader: LogReader, output: Output) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from femtoclaw.cli.render import when
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +32,10 @@ def in_base64(raw: bytes) -> dict[str, str]:
     return {"base64": base64.b64encode(raw).decode()}
 
 
-def for_people(value: object) -> str:
-    """One value of ``for_machines`` as text, not reversible."""
+def for_people(name: str, value: object) -> str:
+    """One field of ``for_machines`` as text, not reversible. Names of times end in ``_ns``; durations stay numbers."""
     if isinstance(value, dict) and "base64" in value:
         return f"base64:{value['base64']}"
+    if name.endswith("_ns") and name != "duration_ns" and isinstance(value, int):
+        return when(value)
     return str(value)

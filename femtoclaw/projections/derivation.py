@@ -200,7 +200,7 @@ class Derivation:
                 row["started_ns"] = self._time
             case events.ExecutionFinished():
                 row |= {"status": event.status, "result": text(event.result), "blob": event.blob}
-                row["finished_ns"] = self._time
+                row |= {"finished_ns": self._time, "code": event.error_class}
             case events.ResponseRecorded():
                 row["result"] = event.content
             case events.ExecutionCompleted() | events.ExecutionFailed():
