@@ -14,7 +14,7 @@ import msgpack
 from blake3 import blake3
 
 from femtoclaw.projections.binding import DAMAGED, FOREIGN, digest_rows, discard, holds, is_damage, read_header, unfit
-from femtoclaw.projections.derivation import Derivation, Progress, Row, take_all
+from femtoclaw.projections.derivation import STATES, Derivation, Progress, Row, take_all
 from femtoclaw.projections.schema import EXECUTION_COLUMNS, ORDER, RULES, SCHEMA, SCHEMA_VERSION, STORES
 from wal.reader import LogReader
 from wal.record import FLAG_BATCH_END, Record
@@ -144,6 +144,8 @@ class Projections:
         progress.heads = {store: (index, link) for store, index, link in self.db.execute("SELECT * FROM heads")}
         rows = self.db.execute("SELECT * FROM execution_log WHERE state <> 'IDLE'")
         progress.open = {row[0]: dict(zip(EXECUTION_COLUMNS, row, strict=True)) for row in rows}
+        if any(row["state"] not in STATES for row in progress.open.values()):
+            raise sqlite3.DatabaseError("an execution is in no state")
         self._progress = progress
 
     def _project(self, chunk: list[Record], log_id: bytes) -> bool:

@@ -22,7 +22,7 @@ INTEGER_MAX = (1 << 63) - 1
 
 Row = tuple[Any, ...]
 _IDLE = RuntimeState.IDLE
-_STATES = {state.value: state for state in RuntimeState}
+STATES = {state.value: state for state in RuntimeState}
 
 
 class Progress:
@@ -177,7 +177,7 @@ class Derivation:
             known |= {"execution_id": execution_id, "run_id": event.run_id, "step": min(event.step, INTEGER_MAX)}
             known |= {"received_ns": self._time, "started_ns": None, "finished_ns": None, "first_index": record.index}
             known["state"] = _IDLE.value
-        before = _STATES[known["state"]] if known is not None else _IDLE
+        before = STATES[known["state"]] if known is not None else _IDLE
         for ordinal, to in enumerate(path(event, before), 1):
             moved = before + ">" + to  # plain text, several times as fast as by the members' values
             self._audit(ordinal, TRANSITION, execution_id, "state_machine", claw, moved)

@@ -206,6 +206,25 @@ def test_damage_that_a_question_meets_is_mended_once(file: str) -> None:
     assert len(notes) == 1
 
 
+FORGED = {
+    "an execution in no state": "INSERT INTO execution_log (execution_id, state) VALUES ('x', 'NOWHERE')",
+    "a position of another type": "UPDATE position SET telemetry_rows = 'many'",
+    "rows behind the position": "INSERT INTO telemetry (number) VALUES (100000), (1 + (SELECT max(number) FROM telemetry))",
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_goes_on_from_a_forged_row_is_damage(file: str, name: str) -> None:
+    """Made with the counter kept right: going on fails, the file is derived again, and the answer is the log's."""
+    node = worked()
+    projected(node, file)
+    execute(file, FORGED[name], SAME_CHANGES)
+    node.intent("fs.read", path="later")
+    notes: list[str] = []
+    assert consult(file, node.log, content, notes.append) == projected(node)
+    assert ["is damaged" in note for note in notes] == [True]
+
+
 def test_a_place_that_cannot_be_written_is_told_and_answered_from_the_log(tmp_path: Path) -> None:
     """No directory can be made below a file: the answer comes from memory."""
     node = worked()
