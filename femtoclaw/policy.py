@@ -88,7 +88,9 @@ class PolicyEngine:
             policies = cedarpy.PolicySet.from_str(text)
             body = json.loads(cedarpy.policies_to_json_str(text))
         except (ValueError, RecursionError) as error:
-            raise PolicyError("policy does not parse", expected="Cedar policies", found=told(error)) from None
+            # Its quoted tokens may be anything: a key file may stand where a policy was meant (I12).
+            found = re.sub("`[^`]*`", "a token", told(error))
+            raise PolicyError("policy does not parse", expected="Cedar policies", found=found) from None
         named = names(body)
         _validate(text, schema, named)
         check_attributes(body, named, context_attributes(manifests))

@@ -34,9 +34,9 @@ class LogError(Exception):
         parts = [self.what]
         if self.where:
             parts.append(f"at {self.where}")
-        if self.expected is not None or self.found is not None:
-            parts.append(f"expected {self.expected}, found {self.found}")
-        return "; ".join(parts)
+        told = {"expected": self.expected, "found": self.found}
+        facts = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+        return "; ".join([*parts, facts] if facts else parts)
 
 
 class BoundError(LogError):

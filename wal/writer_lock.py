@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from wal.durable_file import FILE_MODE
 from wal.errors import LogLockedError, LogUnavailableError
 
 FILE_NAME = "LOCK"
+TRIES_MAX = 200
 
 
 def lock_for_writing(directory: str) -> int:
@@ -40,15 +42,33 @@ def _take(path: str) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:
         raise LogUnavailableError("the log cannot be locked for writing", where=path, found=error) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not _lock_exclusively(fd):
         owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
         os.close(fd)
         raise LogLockedError(
             "the log is open for writing in another process", where=path, found=f"process {owner or 'unknown'}"
-        ) from error
+        )
     return fd
+
+
+def _lock_exclusively(fd: int) -> bool:
+    """Take the lock; False at once when a writer has it.
+
+    Who asks whether a writer lives (``femtoclaw status``) holds a shared lock for that moment. It shares with us and a
+    writer does not, which tells them apart; those who ask are waited for, at most ``TRIES_MAX`` times a millisecond.
+    """
+    for _ in range(TRIES_MAX):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(0.001)
+    return False
 
 
 def _is_at(fd: int, path: str) -> bool:

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw.cli.options import Arguments
-from femtoclaw.cli.render import Output, printable
+from femtoclaw.cli.render import Output, printable, program
 from femtoclaw.errors import ConfigurationError, PolicyError, UsageError
 from femtoclaw.home import locate, read_bounded, read_text, require
 from wal import LogError, LogReader, read_log_directory
@@ -230,5 +230,5 @@ def export(arguments: Arguments, output: Output) -> int:
     output.line(f"wrote {arguments.bundle}: {size} records, {len(blobs)} blobs", "green")
     if left_out:
         output.note(f"{left_out} newest records are not covered by a signed checkpoint yet and are not in the bundle")
-    output.line(f"check it anywhere with: femtoclaw verify --bundle {arguments.bundle} --key {vkey}")
+    output.line(f"check it anywhere with: {program()} verify --bundle {arguments.bundle} --key {vkey}")
     return 0

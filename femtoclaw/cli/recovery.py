@@ -9,7 +9,7 @@ from typing import Any
 from femtoclaw.boot import operator_name, start, stop
 from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
-from femtoclaw.cli.render import Output
+from femtoclaw.cli.render import Output, addressed
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
 from femtoclaw.keys import load_public_key, load_signer
@@ -72,7 +72,7 @@ def _dry_run(home: Home, output: Output) -> int:
     )
     for finding in examination.findings:
         output.line(f"  finding: {finding}", "yellow")
-    output.line(_advice(verdict))
+    output.line(addressed(_advice(verdict)))
     return 0 if verdict in OPENABLE else INTEGRITY
 
 
