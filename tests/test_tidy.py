@@ -62,3 +62,16 @@ def test_links_lead_somewhere(path: Path) -> None:
     """Every relative link in a document points to a file that exists."""
     for target in LINK.findall(path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+def test_the_architecture_names_every_module() -> None:
+    """A reader who looks for a module finds its one job in docs/architecture.md: packages below by their folder."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    missing = [
+        str(path.relative_to(ROOT))
+        for package in ("wal", "femtoclaw")
+        for path in (ROOT / package).glob("*.py")
+        if not path.stem.startswith("__") and f"`{path.stem}`" not in text
+    ]
+    folders = [path.name for path in (ROOT / "femtoclaw").iterdir() if (path / "__init__.py").exists()]
+    assert missing + [name for name in folders if f"`{name}/`" not in text] == []
