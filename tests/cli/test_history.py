@@ -15,7 +15,8 @@ import pytest
 
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
-from tests.cli.node import READ, Answer, Node, environment
+from tests.cli.node import READ, Answer, Node, call, environment
+from tests.cli.test_bad_input import wait_for_start
 from wal import open_log_directory
 
 FAR_SECONDS = str(10**20 - 1)
@@ -216,6 +217,37 @@ def test_dropped_telemetry_is_told(node: Node) -> None:
     dropped = answer.objects[0]["number"] - 1
     assert f"{dropped} older telemetry rows were dropped" in answer.stderr
     assert node.call("log", "--rebuild").body["telemetry_dropped"] == dropped
+
+
+@pytest.mark.requirement("STORAGE-7.2", "STORAGE-13.1")
+def test_after_a_kill_the_stores_are_told_and_agree(node: Node, tmp_path: Path) -> None:
+    """The next start tells each store's head as a copy of the killed node gives it; telemetry and audit log give the
+    same decisions and outcomes."""
+    words = node.command("--json", "intent", json.dumps(call("shell", bin="sleep", argv=["30"])))
+    busy = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=environment())
+    try:
+        wait_for_start(node)
+    finally:
+        busy.kill()
+        busy.wait()
+    before = node.copy(tmp_path / "copy").call("log", "--rebuild").body["stores"]
+    node.call("recover")
+    telemetry = node.call("log", "--store", "telemetry", "--limit", "0").objects
+    recovery = [row for row in telemetry if row["event_type"] == "storage_recovery"][-4:]
+    heads = {row["store"]: (row["sequence"], row["hash"]) for row in recovery}
+    assert heads == {name: (before[name]["index"], before[name]["link"]) for name in heads}
+    assert set(heads) == {"execution", "audit", "telemetry", "configuration"}
+    audit = node.call("log", "--store", "audit", "--limit", "0").objects
+    told = [(row["execution_id"], row["status"]) for row in telemetry if row["event_type"] in TOLD]
+    assert told == [(row["execution_id"], row["outcome"]) for row in audit if row["type"] in TOLD.values()]
+    assert told[-1][1] == "outcome_unknown"
+
+
+TOLD = {
+    "authorization_decision": "AuthorizationDecided",
+    "execution_complete": "ExecutionCompleted",
+    "execution_failed": "ExecutionFailed",
+}
 
 
 def test_the_index_is_for_its_owner_only(node: Node) -> None:

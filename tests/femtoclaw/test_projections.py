@@ -339,7 +339,7 @@ def test_an_open_execution_has_no_end() -> None:
         assert (row["status"], row["finished_ns"] is None, row["state"]) == ("no_inference", False, "IDLE")
 
 
-@pytest.mark.requirement("STORAGE-6.1", "STATE-18.1", "AUDIT-5.1")
+@pytest.mark.requirement("STORAGE-6.1", "STATE-18.1")
 def test_the_audit_log_holds_decisions_validations_executions_and_linked_transitions() -> None:
     """All four kinds with matching ids, and per execution an unbroken walk from IDLE to IDLE."""
     node = worked()
@@ -376,7 +376,6 @@ def test_telemetry_has_its_points_in_the_numbers_that_the_log_gives() -> None:
     assert all(row["duration_ns"] > 0 and row["bytes"] > 0 for row in finished)
 
 
-@pytest.mark.requirement("STORAGE-7.2")
 def test_telemetry_alone_gives_the_audit_picture() -> None:
     """Id, decision and outcome of every execution, from telemetry only and from the audit log only, are equal."""
 
