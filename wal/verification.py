@@ -312,10 +312,10 @@ def check_listing(storage: Storage, key: PublicKey, segment_roots: Sequence[byte
         yield Finding("MANIFEST_DAMAGED", error.where, str(error.expected), error.what)
         return
     listed = {"MANIFEST", *(seal.file_name for seal in manifest)}
-    for name in names:
-        if name not in listed and not _not_listed_yet(
-            storage, key, name, _root_behind(storage, manifest, segment_roots)
-        ):
+    unlisted = [name for name in names if name not in listed]
+    root = _root_behind(storage, manifest, segment_roots) if unlisted else None
+    for name in unlisted:
+        if not _not_listed_yet(storage, key, name, root):
             yield Finding("SEGMENT_UNLISTED", f"segments/{name}", "only files in the manifest", name)
 
 
