@@ -14,7 +14,7 @@ from typing import Any
 
 from femtoclaw import events
 from femtoclaw.errors import FemtoClawError
-from femtoclaw.event_codec import EventFormatError, decode
+from femtoclaw.event_codec import EventFormatError, EventUnknownError, decode
 from femtoclaw.home import Home
 from femtoclaw.keys import load_public_key
 from femtoclaw.replay import Replay, checked_event, replay
@@ -108,7 +108,7 @@ def check_rules(
 
 def newer(error: Exception) -> bool:
     """True for an event that a newer program wrote: nothing is wrong with it, it only cannot be judged here."""
-    return isinstance(error, EventFormatError) and error.what.startswith("event is newer")
+    return isinstance(error, EventUnknownError)
 
 
 def check_anchor(note: bytes, key: PublicKey, origin: str, size: int, root_of: Callable[[int], bytes]) -> list[Finding]:

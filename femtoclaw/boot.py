@@ -14,13 +14,14 @@ from femtoclaw import commands, config
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
 from femtoclaw.crash_rules import interrupted
-from femtoclaw.errors import FemtoClawError, PolicyError, UnavailableError
+from femtoclaw.errors import Category, FemtoClawError, PolicyError, Severity, UnavailableError
 from femtoclaw.home import (
     Home,
     check_permissions,
     claw_names,
     effective_configuration,
     journal,
+    last_failure,
     policy_text,
     require,
 )
@@ -37,6 +38,10 @@ from wal.errors import LogFullError
 
 SNAPSHOT_RECORDS = 65_536
 """A snapshot is written at every orderly stop and after this many records."""
+
+
+TOLD_MAX = 1000
+"""Characters of a storage error that are recorded."""
 
 
 class Started(NamedTuple):
@@ -72,6 +77,7 @@ def start(home: Home, sources: Sources) -> Started:
         authority.perform(
             commands.StartRuntime(boot_id, VERSION, sys.version.split()[0], examination.case.verdict.value)
         )
+        _tell_storage(home, sources, authority, examination)
         unknown, cut = _close_interrupted(authority)
         adopted = _adopt(home, authority, effective, policy)
     except FemtoClawError as error:
@@ -89,6 +95,19 @@ def start(home: Home, sources: Sources) -> Started:
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
     return Started(home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted))
+
+
+def _tell_storage(home: Home, sources: Sources, authority: Authority, examination: Examination) -> None:
+    """Record what was found on opening, and what stopped the log before: then it could not be recorded (STORAGE-21.1)."""
+    verdict = examination.case.verdict.value
+    for severity, code, told in (
+        (Severity.WARNING, verdict, "; ".join(examination.findings)),
+        (Severity.ERROR, "STORAGE_FAILED", last_failure(home)),
+    ):
+        if told:
+            category = Category.MEMORY.value
+            error = commands.RecordError(sources.new_id(), category, severity.value, code, "storage", told[:TOLD_MAX])
+            authority.perform(error)
 
 
 def _authority(log: Log) -> Authority:
@@ -111,6 +130,8 @@ def stop(started: Started, reason: str) -> None:
     try:
         if log.failure is None and authority.refusal is None:
             _record_stop(log, authority, reason)
+        elif log.failure is not None:
+            journal(started.home, started.sources.wall_ns(), "storage_failed", text=str(log.failure))
     except LogFullError as error:
         # What was done is recorded; only the stop is not. The next start meets the full log and says what to do.
         journal(started.home, started.sources.wall_ns(), "stop_not_recorded", text=str(error))

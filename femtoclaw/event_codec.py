@@ -68,6 +68,14 @@ class EventFormatError(FemtoClawError):
     default_remedy = "upgrade this program if a newer one wrote the log; otherwise run `femtoclaw verify`"
 
 
+class EventUnknownError(EventFormatError):
+    """A newer program wrote the event: nothing is wrong with it, it only cannot be judged here."""
+
+    code = "EVENT_UNKNOWN"
+    exit_code = 2
+    default_remedy = "judge it with the version that wrote it, or upgrade this program"
+
+
 def encode(event: Event) -> bytes:
     """Deterministic bytes of an event."""
     code = _CODE_OF[type(event)]
@@ -93,7 +101,7 @@ def decode(raw: bytes) -> Event:
 def _upcast(code: int, version: int, fields: tuple[Any, ...]) -> Event:
     kind = CODES.get(code)
     if kind is None or version > VERSIONS[code]:
-        raise EventFormatError(
+        raise EventUnknownError(
             "event is newer than this program",
             expected=f"type {code} up to version {VERSIONS.get(code, 0)}",
             found=f"version {version}",

@@ -34,9 +34,12 @@ def fold_records(state: State, records: Iterable[Record]) -> State:
     return folding.state()
 
 
-def load_state(reader: LogReader) -> State:
-    """The state at the reader's head. Raises CorruptRecordError, StateMachineError or EventFormatError."""
-    size = reader.size
+def load_state(reader: LogReader, size: int | None = None) -> State:
+    """The state after ``size`` records (default: at the reader's head).
+
+    Raises CorruptRecordError, StateMachineError or EventFormatError.
+    """
+    size = reader.size if size is None else size
     try:
         raw = reader.storage.get_file(FILE_NAME)
     except LogError:

@@ -28,7 +28,7 @@ from wal.errors import (
     UnknownFormatError,
 )
 from wal.genesis import Genesis, decode_genesis
-from wal.limits import BLOB_BYTES_MAX, FILE_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
+from wal.limits import BLOB_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.merkle import Frontier, leaf_hash
 from wal.note import NOTE_BYTES_MAX, PublicKey
 from wal.reader import LogReader
@@ -44,7 +44,7 @@ FORMAT = (
 MEMBERS_MAX = 1_000_000
 _MEMBER = re.compile(r"FORMAT|checkpoint|segments/[0-9]{16}-[0-9a-f]{16}\.seg|blobs/[0-9a-f]{64}")
 _KINDS = ("FORMAT", "checkpoint", "segments", "blobs")
-_LIMITS = (len(FORMAT), NOTE_BYTES_MAX, FILE_BYTES_MAX, BLOB_BYTES_MAX)
+_LIMITS = (len(FORMAT), NOTE_BYTES_MAX, SEGMENT_BYTES_MAX, BLOB_BYTES_MAX)
 
 
 def signed_checkpoint(reader: LogReader) -> VerifiedCheckpoint:

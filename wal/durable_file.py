@@ -6,7 +6,7 @@ import os
 import stat
 
 from wal.errors import BoundError, LogError, LogFailedError, LogUnavailableError
-from wal.limits import FILE_BYTES_MAX
+from wal.limits import file_bytes_max
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def write_file(path: str, raw: bytes) -> None:
 
     Raises BoundError (nothing was written) or LogFailedError (outcome unknown).
     """
-    if len(raw) > FILE_BYTES_MAX:
-        raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=len(raw))
+    if len(raw) > file_bytes_max(path):
+        raise BoundError("file is too large", where=path, expected=f"<= {file_bytes_max(path)} bytes", found=len(raw))
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".new-{name}")
     try:
@@ -49,7 +49,7 @@ def refused_write(error: OSError, path: str) -> LogError:
 def read_file(path: str) -> bytes | None:
     """The bytes of a regular file, None when it does not exist.
 
-    Raises BoundError over ``FILE_BYTES_MAX`` (nothing is read then), LogUnavailableError when it cannot be read or is
+    Raises BoundError over ``file_bytes_max`` (nothing is read then), LogUnavailableError when it cannot be read or is
     a link, pipe, device or folder: none of these is opened in a way that could wait or never end.
     """
     try:
@@ -72,13 +72,14 @@ def _read_regular(file: FileIO, path: str) -> bytes:
             "a file of the log is not a regular file", where=path, expected="a regular file",
             found=stat.filemode(status.st_mode), remedy="look at what was put there, and remove it",
         )  # fmt: skip
-    size, parts, left = status.st_size, [], FILE_BYTES_MAX + 1
+    limit = file_bytes_max(path)
+    size, parts, left = status.st_size, [], limit + 1
     # One byte more than there should be: a file that grows meanwhile ends at the bound all the same.
-    while size <= FILE_BYTES_MAX and left and (part := file.read(min(left, size + 1))):
+    while size <= limit and left and (part := file.read(min(left, size + 1))):
         parts.append(part)
         left -= len(part)
-    if size > FILE_BYTES_MAX or not left:
-        raise BoundError("file is too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes", found=size)
+    if size > limit or not left:
+        raise BoundError("file is too large", where=path, expected=f"<= {limit} bytes", found=size)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

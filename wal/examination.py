@@ -113,9 +113,10 @@ class _Examiner:
                 facts["readable"] = False
                 self.findings.append(fault)
                 return
-        self.last = self.storage.last_index()
         note = self.storage.get_file(CHECKPOINT_FILE)
         manifest_raw = self.storage.get_file(MANIFEST_FILE)
+        # After every promise was read: beside a writer there are at least as many records as were promised before.
+        self.last = self.storage.last_index()
         touched = self.slots.newest is not None or self.slots.damaged or note or manifest_raw
         if not self.last and not touched:
             facts["exists"] = False

@@ -30,7 +30,10 @@ BLOB_BYTES_MAX = 64 * 1024 * 1024
 """One content-addressed blob."""
 
 FILE_BYTES_MAX = 256 * 1024 * 1024
-"""Any one file beside the records (segment, snapshot, manifest): refused before it is read into memory."""
+"""Any one file beside the records but a segment (snapshot, manifest): refused before it is read into memory."""
+
+SEGMENT_BYTES_MAX = SEGMENT_RECORDS * (PAYLOAD_BYTES_MAX + 64) + 64 * 1024
+"""A segment file: whatever 4096 records may hold must be sealed, or a log of large ones would come to a stand."""
 
 MAP_BYTES_DEFAULT = 64 * 1024 * 1024 * 1024
 """Address space reserved for the LMDB map (sparse: it costs no disk)."""
@@ -46,6 +49,13 @@ READ_CHUNK_RECORDS = 1024
 
 ORIGIN_BYTES_MAX = 128
 """Length of a log's origin line."""
+
+
+
+def file_bytes_max(name: str) -> int:
+    """Bound of the file ``name`` (or path) beside the records."""
+    return SEGMENT_BYTES_MAX if name.endswith(".seg") else FILE_BYTES_MAX
+
 
 assert SEGMENT_RECORDS & (SEGMENT_RECORDS - 1) == 0
 assert BATCH_RECORDS_MAX <= GROUP_RECORDS_MAX

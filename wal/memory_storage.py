@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from wal.errors import BoundError, CorruptRecordError
-from wal.limits import FILE_BYTES_MAX
+from wal.limits import file_bytes_max
 
 
 class MemoryStorage:
@@ -89,5 +89,5 @@ class MemoryStorage:
 
 
 def _check_size(name: str, raw: bytes) -> None:
-    if len(raw) > FILE_BYTES_MAX:
-        raise BoundError("file is too large", where=name, expected=f"<= {FILE_BYTES_MAX} bytes", found=len(raw))
+    if len(raw) > file_bytes_max(name):
+        raise BoundError("file is too large", where=name, expected=f"<= {file_bytes_max(name)} bytes", found=len(raw))

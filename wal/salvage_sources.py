@@ -18,7 +18,7 @@ from zipfile import ZipFile
 from wal.bundle import Bundle
 from wal.durable_file import read_file
 from wal.errors import BoundError, CorruptFileError, LogError, LogUnavailableError
-from wal.limits import FILE_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
+from wal.limits import SEGMENT_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.note import PublicKey
 from wal.record import FRAME_OVERHEAD_BYTES, HEADER
 from wal.segment import Segment, decode_segment, open_seal
@@ -103,7 +103,7 @@ class Archives:
         self.notes: list[str] = []
 
     def add(self, place: str) -> None:
-        """Take in a bundle, or the ``*.seg`` files of a folder (regular files only, none over ``FILE_BYTES_MAX``).
+        """Take in a bundle, or the ``*.seg`` files of a folder (regular files only, none over ``SEGMENT_BYTES_MAX``).
 
         Raises CorruptFileError or LogUnavailableError (neither a folder nor a bundle), BoundError (a folder with more
         than ``ARCHIVE_FILES_MAX`` segments).
@@ -180,8 +180,8 @@ def _member(path: str, name: str) -> bytes:
     try:
         with ZipFile(path) as archive:
             info = archive.getinfo(name)
-            if info.file_size > FILE_BYTES_MAX:
-                raise BoundError("bundle member is too large", where=f"{path}:{name}", expected=FILE_BYTES_MAX)
+            if info.file_size > SEGMENT_BYTES_MAX:
+                raise BoundError("bundle member is too large", where=f"{path}:{name}", expected=SEGMENT_BYTES_MAX)
             return archive.read(info)
     except LogError:
         raise

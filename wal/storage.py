@@ -54,11 +54,11 @@ class Storage(Protocol):
     def put_file(self, name: str, raw: bytes) -> None:
         """Create or atomically replace the file ``name`` (a relative path of plain names).
 
-        Raises BoundError over ``FILE_BYTES_MAX``; then nothing was written.
+        Raises BoundError over ``wal.limits.file_bytes_max``; then nothing was written.
         """
 
     def get_file(self, name: str) -> bytes | None:
-        """The file's bytes, or None when it does not exist. Raises BoundError over ``FILE_BYTES_MAX``."""
+        """The file's bytes, or None when it does not exist. Raises BoundError over ``wal.limits.file_bytes_max``."""
 
     def list_files(self, folder: str) -> list[str]:
         """Names of the files (not folders) directly in ``folder``, sorted; empty when there is none."""

@@ -65,7 +65,7 @@ def _print_events(home: Home, reader: LogReader, arguments: Arguments, output: O
             _print_matching(home, reader, wanted._replace(first=shown + 1, newest=0), output)
         elif size > shown:
             _print_all(reader.scan(shown + 1, size + 1), output)
-        shown = size
+        shown = max(shown, size)
 
 
 def _wanted(home: Home, reader: LogReader, arguments: Arguments, output: Output) -> Filter | None:

@@ -89,8 +89,8 @@ def describe(home: Home) -> dict[str, Any]:
 
     reader = read_log_directory(home.log)
     try:
-        state = load_state(reader)
         head = reader.head
+        state = load_state(reader, head.index)
         slots = read_slots(reader.storage.read_slots())
         disk = os.statvfs(home.log)
         node, live = state.node, state.live

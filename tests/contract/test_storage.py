@@ -10,6 +10,7 @@ import pytest
 
 from tests.faulty_storage import content
 from tests.wal.sample_log import GENESIS, SIGNER, make_frames, ticking_clock
+from wal import limits
 from wal.errors import BoundError, CorruptRecordError
 from wal.head import SLOT_BYTES, CommitPoint, Slot, encode_slot
 from wal.limits import FILE_BYTES_MAX, READ_CHUNK_RECORDS
@@ -189,7 +190,19 @@ def test_a_file_over_the_bound_is_refused_and_the_old_one_stays(backend: Backend
     with pytest.raises(BoundError):
         backend.storage.put_file("snapshots/state", bytes(FILE_BYTES_MAX + 1))
     assert backend.storage.get_file("snapshots/state") == b"small"
+
     assert backend.storage.list_files("snapshots") == ["state"]
+
+
+@pytest.mark.invariant("I11")
+def test_a_segment_may_be_as_large_as_its_records(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of other files does not hold for segments: 4096 large records must be sealed like others."""
+    monkeypatch.setattr(limits, "FILE_BYTES_MAX", 1000)
+    with pytest.raises(BoundError):
+        backend.storage.put_file("snapshots/state", bytes(1001))
+    backend.storage.put_file("segments/0000000000000001-0000000000000000.seg", bytes(1001))
+    assert backend.storage.get_file("segments/0000000000000001-0000000000000000.seg") == bytes(1001)
+    assert limits.SEGMENT_BYTES_MAX > limits.SEGMENT_RECORDS * limits.PAYLOAD_BYTES_MAX
 
 
 def test_readers_beside_the_writer_see_whole_appends(backend: Backend) -> None:

@@ -240,6 +240,8 @@ def test_a_failed_log_is_closed_quietly_and_the_next_start_recovers(home: Home, 
     assert snapshot_file(home).read_bytes() == before
     assert len(recorded(home)) == kept - 1  # all but the genesis record, which is no event
     again = assert_next_start_works(home)
+    (told,) = [event for event in recorded(home) if isinstance(event, events.ErrorRecorded)]
+    assert (told.subsystem, told.code, told.severity) == ("storage", "STORAGE_FAILED", "ERROR")
     assert again.unknown == (execution_id,)
     assert again.examination.evidence.reaches
 
