@@ -18,7 +18,7 @@ from femtoclaw.event_codec import EventFormatError, EventUnknownError, decode
 from femtoclaw.home import Home
 from femtoclaw.keys import load_public_key
 from femtoclaw.replay import Replay, checked_event, replay
-from wal import KIND_EVENT, LogError, Record, read_log_directory
+from wal import KIND_EVENT, LogError, LogReader, Record, read_log_directory
 from wal.blob import blob_file, read_blob
 from wal.bundle import Bundle
 from wal.checkpoint import open_checkpoint
@@ -154,6 +154,8 @@ def verify_home(home: Home, *, deep: bool = False, anchor: bytes | None = None) 
             reader.scan(1, raw["size"] + 1), lambda digest: read_blob(reader.storage, digest)
         )
         findings += _check_key(home, reader.key)
+        if deep:
+            findings += _check_index(home, reader)
         if anchor is not None:
             findings += check_anchor(anchor, reader.key, reader.origin, raw["size"], reader.tree().root)
         return _report(
@@ -173,6 +175,22 @@ def _check_key(home: Home, key: PublicKey) -> list[Finding]:
     except FemtoClawError as error:
         own = str(error)
     return [Finding("FOREIGN_KEY", "index 1", own, key.vkey())] if own != key.vkey() else []
+
+
+def _check_index(home: Home, reader: LogReader) -> list[Finding]:
+    """The index of queries proves nothing, but questions are answered from it: it must hold what the log gives."""
+    if not os.path.exists(home.index_file):
+        return []
+    import sqlite3
+
+    from femtoclaw.projections.consulting import compare
+
+    try:
+        compared = compare(home.index_file, reader)
+    except (OSError, sqlite3.Error) as error:
+        return [Finding("INDEX_UNREADABLE", home.index_file, "rows that can be compared", type(error).__name__)]
+    found = compared.replaced or ", ".join(compared.different)
+    return [] if compared.sound else [Finding("INDEX_DIFFERS", home.index_file, "the rows that the log gives", found)]
 
 
 def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> Report:

@@ -130,17 +130,6 @@ def reprovision(
         log.close()
 
 
-def write_public_key(home: Home, vkey: str) -> None:
-    """Replace the public key file (a new log has a new key name): at any moment the old one or the new one is there."""
-    folder, name = os.path.split(home.public_key_file)
-    temporary = os.path.join(folder, f".new-{name}")
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    _write(temporary, vkey.encode() + b"\n", 0o644)
-    os.replace(temporary, home.public_key_file)
-    sync_folder(folder)
-
-
 def _capabilities(enable: list[str], binaries: list[str]) -> str:
     """The TOML for the claws that are enabled from the beginning."""
     lines: list[str] = []

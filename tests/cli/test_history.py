@@ -180,7 +180,11 @@ def test_rebuild_finds_what_opening_trusts(node: Node) -> None:
     assert (sound["sound"], sound["different"]) == (True, [])
     assert sound["stores"]["execution"]["rows"] == 4
     spoil(node, "UPDATE execution_log SET status = 'success'", "UPDATE position SET changes = changes + 1")
+    assert node.call("verify").body["ok"]
+    (finding,) = node.call("verify", "--deep", expect=3).body["findings"]
+    assert (finding["code"], finding["found"]) == ("INDEX_DIFFERS", "execution")
     assert node.call("log", "--rebuild", expect=3).body["different"] == ["execution"]
+    assert node.call("verify", "--deep").body["ok"]
     assert node.call("log", "--rebuild").body == sound
     assert node.call("log", "--store", "execution").objects == before
 

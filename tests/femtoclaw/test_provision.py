@@ -20,7 +20,7 @@ from femtoclaw import boot
 from femtoclaw.errors import ConfigurationError, FemtoClawError, PolicyError
 from femtoclaw.home import Home, require
 from femtoclaw.place import MADE, _mark, unfinished
-from femtoclaw.provision import initialize, write_public_key
+from femtoclaw.provision import initialize
 from femtoclaw.sources import Sources, live
 from tests.cli.node import ROOT, START, environment
 
@@ -252,28 +252,6 @@ def test_the_last_things_made_durable_are_the_keys_the_home_and_its_name(tmp_pat
     assert max(synced) > marker
     for folder in (tmp_path, tmp_path / "new"):
         assert last("fsync", f"<{folder}>") < written
-
-
-def test_the_public_key_file_is_never_missing(tmp_path: Path) -> None:
-    """While it is replaced again and again a reader always finds one whole key."""
-    init(tmp_path / "home")
-    home = Home(str(tmp_path / "home"))
-    first = Path(home.public_key_file).read_text()
-    ended = threading.Event()
-
-    def replace() -> None:
-        for number in range(200):
-            write_public_key(home, ("a" * len(first) if number % 2 else first).strip())
-        ended.set()
-
-    writer = threading.Thread(target=replace)
-    writer.start()
-    keys = {first.strip(), ("a" * len(first)).strip()}
-    while not ended.is_set():
-        assert Path(home.public_key_file).read_text().strip() in keys
-    writer.join()
-    assert stat.S_IMODE(os.stat(home.public_key_file).st_mode) == 0o644
-    assert sorted(os.listdir(tmp_path / "home" / "keys")) == ["node.key", "node.pub"]
 
 
 @pytest.mark.parametrize("binary", ["echo", "/no/such", "/bin", "/etc/passwd", "", "/bin/\udcff"])
