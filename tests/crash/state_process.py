@@ -16,7 +16,7 @@ from blake3 import blake3
 from tests.crash.crash_states import CrashState, Promise, Recording, Replayer
 from tests.crash.disk_model import State
 from tests.crash.workload_process import GENESIS, MAP_BYTES, SIGNER, Clock
-from wal import inspection, opening
+from wal import examination, inspection, opening
 from wal.directory import create_log_directory
 from wal.errors import LogError
 from wal.examination import Examination
@@ -178,12 +178,12 @@ def check_state(path: str, size: int, expected: str) -> None:
 def _head_check_off() -> None:
     """The mutation: opening believes LMDB alone, as if no HEAD slot had ever promised anything."""
 
-    examiner: Any = opening._Examiner
+    examiner: Any = examination._Examiner
     gather = examiner._gather
 
     def blind(self: Any) -> None:
         gather(self)
-        self.facts.update(reaches=True, matches=True)
+        self.facts.update(reaches=True, matches=True, vouched=True)
 
     examiner._gather = blind
 
