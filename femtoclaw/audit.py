@@ -138,11 +138,12 @@ def _report(size: int, root: str, findings: list[dict[str, Any]], replayed: Repl
     } | more
 
 
-def verify_home(home: Home, *, deep: bool = False, anchor: bytes | None = None) -> Report:
+def verify_home(home: Home, *, deep: bool = False, key: PublicKey | None = None, anchor: bytes | None = None) -> Report:
     """Check a node's whole log: bytes, chain, tree, signatures, segments, blobs, rules. {"ok", "size", "root", ...}.
 
     A node at work is checked as far as it had promised records when the check began, and its file's pages are not:
-    "skipped" says so, as [{what, why}]. ``anchor`` is a signed checkpoint kept elsewhere, which the log must still fulfil.
+    "skipped" says so, as [{what, why}]. ``key`` is the one that the auditor trusts, which the log must name as its own.
+    ``anchor`` is a signed checkpoint kept elsewhere, which the log must still fulfil.
     """
     raw = verify_directory(home.log, deep=deep)
     if not raw["ok"]:
@@ -154,6 +155,8 @@ def verify_home(home: Home, *, deep: bool = False, anchor: bytes | None = None) 
             reader.scan(1, raw["size"] + 1), lambda digest: read_blob(reader.storage, digest)
         )
         findings += _check_key(home, reader.key)
+        if key is not None and key != reader.key:
+            findings.append(Finding("FOREIGN_KEY", "index 1, by --key", key.vkey(), reader.key.vkey()))
         if deep:
             findings += _check_index(home, reader)
         if anchor is not None:

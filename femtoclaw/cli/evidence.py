@@ -27,13 +27,13 @@ def verify(arguments: Arguments, output: Output) -> int:
     from wal.verification import FORMAT_UNKNOWN
 
     anchor = read_bounded(arguments.checkpoint) if arguments.checkpoint is not None else None
+    key = _key(arguments.key) if arguments.key is not None else None
     if arguments.bundle is not None:
-        if arguments.key is None:
+        if key is None:
             raise UsageError(
                 "which key do you trust?", where="verify --bundle", expected="--key FILE or --key NAME+HASH+BASE64",
                 remedy="get the node's keys/node.pub from its operator by another way than this bundle",
             )  # fmt: skip
-        key = _key(arguments.key)
         try:
             report = verify_bundle(arguments.bundle, key, anchor=anchor)
         except LogError as error:
@@ -45,7 +45,7 @@ def verify(arguments: Arguments, output: Output) -> int:
         home = locate(getattr(arguments, "home", None))
         require(home)
         output.progress("verifying ...")
-        report = verify_home(home, deep=arguments.deep, anchor=anchor)
+        report = verify_home(home, deep=arguments.deep, key=key, anchor=anchor)
         output.progress("")
         what, remedy = home.path, "keep this home as evidence; `femtoclaw recover --dry-run` says what can be done"
     output.data(report)

@@ -79,7 +79,7 @@ _SHOW: dict[str, dict[str, Any]] = {"execution": {"type": utf8, "metavar": "EXEC
 
 _VERIFY: dict[str, dict[str, Any]] = {
     "--bundle": {"metavar": "FILE", "help": "check an exported bundle; needs --key and no home"},
-    "--key": {"metavar": "KEY", "help": "the public key you trust: a file, or the text name+hash+base64"},
+    "--key": {"metavar": "KEY", "help": "the public key you trust (also for a home): a file, or name+hash+base64"},
     "--checkpoint": {"metavar": "FILE", "help": "a signed checkpoint that you kept: is it still fulfilled?"},
     "--deep": {"action": "store_true", "help": "walk LMDB's pages whatever the size of the file"},
 }

@@ -266,6 +266,22 @@ def test_a_whole_log_under_a_made_up_key_is_not_the_nodes(node: Node) -> None:
     assert node.call("intent", json.dumps(SAY), expect=3).body["error"]["type"] == "ForeignLogError"
 
 
+def test_the_key_that_an_auditor_trusts_counts_for_a_home_too(node: Node) -> None:
+    """Another node's key: exit 3 with both keys told. The node's own, as file or text: ok. What is no key: exit 2."""
+    from wal.note import Ed25519Signer
+
+    own = node.path / "keys" / "node.pub"
+    for given in (str(own), own.read_text().strip()):
+        assert node.call("verify", "--key", given).body["ok"]
+    other = Ed25519Signer("femtoclaw.log/other", bytes(32)).public.vkey()
+    answer = node.call("verify", "--key", other, expect=3)
+    assert found(answer) == "FOREIGN_KEY"
+    finding = answer.body["findings"][0]
+    assert (finding["expected"], finding["found"]) == (other, own.read_text().strip())
+    for given in ("nonsense", "missing.pub", str(node.path / "log" / "HEAD")):
+        assert node.call("verify", "--key", given, expect=2).body["error"]["where"]
+
+
 @pytest.mark.requirement("STORAGE-6.3")
 def test_only_a_checkpoint_kept_elsewhere_finds_a_cut_by_the_nodes_own_key(node: Node, tmp_path: Path) -> None:
     """Whoever has the key can sign a shorter or other log: `verify` alone says ok, with the kept checkpoint it does
