@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from femtoclaw.errors import BrainError
+
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
 class MalformedAnswerError(BrainError):
@@ -30,6 +34,25 @@ def streamed(raw: bytes) -> bytes:
             return b"".join(parts)
         parts.append(_content(_json(data), "delta"))
     raise MalformedAnswerError("the stream ended without [DONE]")
+
+
+def shows(content: bytes, text: str) -> bool:
+    """Whether an ASCII text is in the content as it came, or in what a JSON reader makes of it.
+
+    The escapes are undone wherever they stand rather than in parsed strings: that covers each string of each message,
+    names and repeated names too, also where nothing parses, and needs no bound on nesting.
+    """
+    sought = text.encode()
+    return sought in content or sought in _ESCAPE.sub(_unescaped, content)
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    """What a JSON escape stands for; one beyond ASCII stays as it was written."""
+    digits, letter = escape.groups()
+    if digits is None:
+        return _LETTERS.get(letter, letter)
+    code = int(digits, 16)
+    return bytes((code,)) if code < 0x80 else escape[0]
 
 
 def _json(raw: bytes) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from femtoclaw.brains import Context, OversizeError, Thought
-from femtoclaw.brains.completions import MalformedAnswerError, completed, streamed
+from femtoclaw.brains.completions import MalformedAnswerError, completed, shows, streamed
 from femtoclaw.brains.connection import Deadline, LookupTimeoutError, Resolver, open_connection
 from femtoclaw.brains.prompt import system_prompt
 from femtoclaw.errors import BrainError, ConfigurationError
@@ -250,7 +250,7 @@ class OpenAIBrain:
             raise UnreachableError("the brain cannot be reached", where=where, found=type(error).__name__) from error
         answer = streamed(raw) if settings.stream else completed(raw)
         key = self._api_key or ""
-        if len(key) >= KEY_CHARS_MIN and key.encode() in answer:
+        if len(key) >= KEY_CHARS_MIN and shows(answer, key):
             # An endpoint that shows the headers it got; recorded, the key would be in every export (I12).
             raise MalformedAnswerError("the answer holds the key that was sent", where=where)
         return answer, {"endpoint": where, "http_status": "200"}

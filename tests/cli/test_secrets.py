@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,23 @@ def traces(node: Node, secret: str) -> list[str]:
     ]
 
 
-def echoing(handler: Handler, code: int, *, content: bool = False) -> None:
+def escaped(key: str) -> str:
+    """The inside of a JSON string in which every character is an escape."""
+    return "".join(f"\\u{ord(char):04x}" for char in key)
+
+
+SHOWING: tuple[Callable[[str], str], ...] = (
+    lambda key: key,
+    lambda key: f'{{"message":{{"content":"{escaped(key)}"}}}}',
+    lambda key: f'{{"tool_call":{{"tool":"fs.list","args":{{"path":"{escaped(key)}"}}}}}}',
+)
+"""Contents that show a key: as it is, and behind escapes that whoever reads the message undoes."""
+
+
+def echoing(handler: Handler, code: int, *, content: Callable[[str], str] | None = None) -> None:
     """An endpoint that shows the key it got wherever an answer has room for it."""
     key = handler.headers["Authorization"]
-    raw = completion(key) if content else json.dumps({"error": {"message": key}}).encode()
+    raw = completion(content(key)) if content else json.dumps({"error": {"message": key}}).encode()
     handler.send_response(code, key)
     for name, value in (("Content-Length", str(len(raw))), ("Retry-After", key), ("X-Key", key), ("Location", key)):
         handler.send_header(name, value)
@@ -89,14 +102,15 @@ def test_a_key_that_cannot_be_sent_is_refused_unseen(node: Node, asking: Any) ->
 
 @pytest.mark.invariant("I12")
 def test_an_endpoint_that_shows_the_key_it_got_cannot_place_it(node: Node, asking: Any) -> None:
-    """In an error's body, reason and headers, and in the content of an answer: it is in no text and no record."""
-    for code, content in ((401, False), (429, False), (500, False), (302, False), (200, False), (200, True)):
+    """In an error's body, reason and headers, and in an answer's content, also escaped: it is in no text and no record."""
+    cases = [*((code, None) for code in (401, 429, 500, 302, 200)), *((200, content) for content in SHOWING)]
+    for code, content in cases:
         answer, sent = asking(
             KEY, lambda handler, body, code=code, content=content: echoing(handler, code, content=content)
         )
         assert (answer.code, sent) == (4, [f"Bearer {KEY}"])
         assert HIDDEN not in answer.stdout + answer.stderr
-    assert len(node.call("log", "--kind", "InferenceFailed", "--limit", "0").objects) == 6
+    assert len(node.call("log", "--kind", "InferenceFailed", "--limit", "0").objects) == len(cases)
     assert traces(node, HIDDEN) == []
 
 

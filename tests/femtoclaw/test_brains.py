@@ -99,13 +99,13 @@ class Peer:
         self.servers: list[Server] = []
         self.slept: list[float] = []
 
-    def brain(self, *behaviours: Behaviour, **settings: Any) -> OpenAIBrain:
+    def brain(self, *behaviours: Behaviour, key: str = KEY, **settings: Any) -> OpenAIBrain:
         server = Server(*behaviours)
         self.servers.append(server)
         bounds = Settings(
             base_url=server.base_url, connect_seconds=2.0, read_seconds=2.0, total_seconds=20.0, attempts=3
         )
-        return OpenAIBrain("test-model", bounds._replace(**settings), KEY, sleep=self.slept.append)
+        return OpenAIBrain("test-model", bounds._replace(**settings), key, sleep=self.slept.append)
 
     @property
     def requests(self) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
@@ -445,6 +445,36 @@ def test_a_real_wait_is_not_begun_either(peer: Peer) -> None:
         OpenAIBrain("m", settings, KEY).think(CONTEXT)
     assert time.monotonic() - began < ENOUGH_SECONDS
     assert (caught.value.code, len(peer.requests)) == ("BRAIN_RATE_LIMITED", 1)
+
+
+SHOWN_KEY = 'sk-very/SECRET-"1' + "\\"
+SHOWN = r"sk-\u0076ery\/\u0053ECRET\u002D\"1\\"
+"""``SHOWN_KEY`` within JSON: escapes with digits in both cases, short ones, and a backslash at the end."""
+
+
+@pytest.mark.invariant("I12")
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'{{"message":{{"content":"{SHOWN}"}}}}',
+        f'{{"tool_call":{{"tool":"t","args":{{"a":[[{{"{SHOWN}":1}}]]}}}}}}',
+        f'{{"message":{{"content":"{SHOWN}"}},"message":{{"content":"again"}}}}',
+        f'{{"message":{{"content":"{SHOWN}"',
+        "[" * 100_000 + f'"{SHOWN}"',
+    ],
+    ids=["value", "name", "twice", "broken", "deep"],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_key_behind_json_escapes_is_no_answer(peer: Peer, content: str, streaming: bool) -> None:
+    """Wherever a reader of the message would undo them; what only resembles the key is an answer."""
+    near = r'{"message":{"content":"sk-\\u0076ery\/SECRET-\"1\\"}}'  # an escaped backslash, then letters
+    says_it = (lambda text: stream([text[:70], text[70:]], 4096)) if streaming else says
+    with pytest.raises(BrainError) as caught:
+        peer.brain(says_it(content), key=SHOWN_KEY, stream=streaming).think(CONTEXT)
+    assert caught.value.code == "BRAIN_MALFORMED_ANSWER"
+    assert "the key that was sent" in str(caught.value)
+    assert "SECRET" not in f"{caught.value} {caught.value!r}"
+    assert peer.brain(says_it(near), key=SHOWN_KEY, stream=streaming).think(CONTEXT).raw == near.encode()
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
