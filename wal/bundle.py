@@ -11,13 +11,12 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from wal.blob import blob_name, read_blob
+from wal.bundle_file import whole_file
 from wal.chain import follow, verify_run
 from wal.checkpoint import VerifiedCheckpoint, open_checkpoint
-from wal.durable_file import FILE_MODE, sync_folder
 from wal.errors import (
     CorruptFileError,
     CorruptRecordError,
@@ -41,6 +40,9 @@ FORMAT = (
     b"femtoclaw bundle v1\n"
     b"checkpoint is a C2SP signed note over an RFC 6962 tree; docs/log-format.md describes every byte of segments/.\n"
 )
+BEGINS = Entry("FORMAT", zlib.crc32(FORMAT), len(FORMAT), 0).header() + FORMAT
+"""The first bytes of every bundle of this version."""
+
 MEMBERS_MAX = 1_000_000
 _MEMBER = re.compile(r"FORMAT|checkpoint|segments/[0-9]{16}-[0-9a-f]{16}\.seg|blobs/[0-9a-f]{64}")
 _KINDS = ("FORMAT", "checkpoint", "segments", "blobs")
@@ -62,14 +64,15 @@ def write_bundle(
 ) -> int:
     """Write the records that ``checkpoint`` (default: the newest) covers, and ``blobs``, and return how many records.
 
-    Raises SignatureError (no checkpoint yet), CorruptRecordError, CorruptFileError, or LogUnavailableError when the
-    file cannot be written. The file (mode 0600) appears under its name, or replaces what was there, only when it is
-    complete; nothing else is touched.
+    Raises SignatureError (no checkpoint yet), CorruptRecordError, CorruptFileError, TargetError when something is there
+    that is no bundle (nothing is written then), or LogUnavailableError when the file cannot be written. The file (mode
+    0600) appears under its name, or replaces the bundle that was there, only when it is complete; nothing else is
+    touched.
     """
     covered = checkpoint if checkpoint is not None else signed_checkpoint(reader)
     size = covered.checkpoint.size
     try:
-        with _whole_file(path) as file:
+        with whole_file(path, BEGINS) as file:
             archive = ZipWriter(file)
             archive.add("FORMAT", FORMAT)
             archive.add("checkpoint", covered.note)
@@ -81,28 +84,6 @@ def write_bundle(
     except OSError as error:
         raise LogUnavailableError("the bundle cannot be written", where=path, found=error.strerror) from error
     return size
-
-
-@contextmanager
-def _whole_file(path: str) -> Iterator[BinaryIO]:
-    """A new file that takes its name when all of it is durable; when anything fails, nothing is left of it.
-
-    Its name until then is nobody's: chosen at random, and never opened when it exists.
-    """
-    folder = os.path.dirname(path) or "."
-    temporary = os.path.join(folder, f".bundle-{os.urandom(16).hex()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(fd)
-        os.rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(folder)
 
 
 def _segments(reader: LogReader, size: int) -> Iterator[tuple[str, bytes]]:
@@ -180,7 +161,7 @@ class Bundle:
             raise CorruptFileError(
                 "not a bundle of this version", where=self._path, expected=FORMAT.decode().split("\n")[0]
             )
-        if len(self._segment_names()) > SEGMENTS_MAX + 1:
+        if len(self.segment_names()) > SEGMENTS_MAX + 1:
             raise CorruptFileError("bundle has too many segments", where=self._path, expected=SEGMENTS_MAX)
 
     def _read(self, name: str) -> bytes:
@@ -199,7 +180,8 @@ class Bundle:
             )  # fmt: skip
         return raw
 
-    def _segment_names(self) -> list[str]:
+    def segment_names(self) -> list[str]:
+        """Names of its segments, in order."""
         return [name for name in self._entries if name.startswith("segments/")]
 
     def frames(self, key: PublicKey | None = None) -> Iterator[tuple[int, bytes]]:
@@ -209,11 +191,15 @@ class Bundle:
                 open_seal(segment, [key], f"segments/{segment.first:016d}")
             yield from segment.frames()
 
+    def segment(self, name: str) -> Segment:
+        """One segment, its digest checked, whatever the others hold. Raises CorruptFileError."""
+        return decode_segment(self._read(name), name)
+
     def segments(self) -> Iterator[Segment]:
         """Its segments in order, digests checked. Raises CorruptFileError."""
-        names = self._segment_names()
+        names = self.segment_names()
         for number, name in enumerate(names):
-            segment = decode_segment(self._read(name), name)
+            segment = self.segment(name)
             count = len(segment.rows)
             if name != f"segments/{segment.first:016d}-{segment.digest[:8].hex()}.seg":
                 raise CorruptFileError("segment is under another's name", where=name)

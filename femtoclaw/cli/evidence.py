@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable, program
 from femtoclaw.errors import ConfigurationError, PolicyError, UsageError
-from femtoclaw.home import locate, read_bounded, read_text, require
+from femtoclaw.home import Home, locate, read_bounded, read_text, require
 from wal import LogError, LogReader, read_log_directory
 
 if TYPE_CHECKING:
@@ -210,10 +210,11 @@ def _consistency(reader: LogReader, tree: LogTree, old: int, new: int) -> Proof:
 
 
 def export(arguments: Arguments, output: Output) -> int:
-    """Write a bundle and say how to check it."""
+    """Write a bundle and say how to check it. An earlier bundle is replaced; nothing else, and nothing of the node."""
     from femtoclaw.audit import named_blobs
     from wal.bundle import signed_checkpoint, write_bundle
 
+    _refuse_own(locate(getattr(arguments, "home", None)), arguments.bundle)
     reader = _reader(arguments)
     try:
         covered = signed_checkpoint(reader)  # once: a writer may replace it, and the blobs must be those of its records
@@ -232,3 +233,24 @@ def export(arguments: Arguments, output: Output) -> int:
         output.note(f"{left_out} newest records are not covered by a signed checkpoint yet and are not in the bundle")
     output.line(f"check it anywhere with: {program()} verify --bundle {arguments.bundle} --key {vkey}")
     return 0
+
+
+def _refuse_own(home: Home, path: str) -> None:
+    """Keep a bundle's name out of what the node itself reads and writes, by whatever way the path leads there."""
+    top = os.path.realpath(home.path)
+    target = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+    folders = [home.log, os.path.dirname(home.key_file), os.path.dirname(home.index_file)]
+    files = [
+        home.config_file, home.inside("policy.cedar"), home.journal, home.old_journal, home.manifest_file,
+        home.unfinished,
+    ]  # fmt: skip
+    # Earlier logs, damaged ones and the one that a repair is making stand beside the log, as log.SOMETHING.
+    beside = os.path.relpath(target, top).startswith("log.")
+    inside = any(
+        os.path.commonpath([target, os.path.realpath(folder)]) == os.path.realpath(folder) for folder in folders
+    )
+    if beside or inside or target in map(os.path.realpath, files):
+        raise UsageError(
+            "this is a place of the node's own", where="--bundle", expected="a path outside of the home", found=path,
+            remedy="name a file elsewhere, such as femtoclaw.bundle",
+        )  # fmt: skip

@@ -528,6 +528,24 @@ def test_a_proof_beside_a_running_node_leads_to_a_signed_root(node: Node) -> Non
     assert node.call("proof", "inclusion", str(newest)).body["size"] == newest
 
 
+def test_a_bundle_takes_no_place_of_the_nodes_own(node: Node, tmp_path: Path) -> None:
+    """Names in the log, keys and index, of the home's files, there or not, through links too: exit 2, home as it was.
+    Elsewhere, and over an earlier bundle, it is written."""
+    node.call("log", "--limit", "1", "--kind", "ClawRegistered")
+    (tmp_path / "way").symlink_to(node.path)
+    (tmp_path / "key").symlink_to(node.path / "keys" / "node.key")
+    kept = {path: path.read_bytes() for path in node.path.rglob("*") if path.is_file()}
+    own = ["keys/node.key", "keys/new", "log/HEAD", "log/data/data.mdb", "log/new", "index/projections.db", "index/new",
+           "femtoclaw.toml", "policy.cedar", "boot.journal", "boot.journal.old", "manifest.json", "init.unfinished",
+           "log", "log.new", "workspace/notes.txt"]  # fmt: skip
+    paths = [str(node.path / name) for name in own] + [str(tmp_path / "way" / "log" / "new"), str(tmp_path / "key")]
+    for path in paths:
+        assert node.call("export", "--bundle", path, expect=2).body["error"]["remedy"], path
+    assert {path: path.read_bytes() for path in node.path.rglob("*") if path.is_file()} == kept
+    for _ in range(2):
+        node.call("export", "--bundle", str(node.path / "log-2026.bundle"))
+
+
 def test_a_bundle_holds_the_blobs_of_its_own_records_only(node: Node, tmp_path: Path) -> None:
     """Records behind the checkpoint, as a running node has them, are not in the bundle, and what they name is not."""
     before = (node.path / "log" / "checkpoints" / "latest").read_bytes()

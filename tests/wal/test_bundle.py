@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import socket
+import stat
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from blake3 import blake3
 
 from tests.femtoclaw.simulated import ORIGIN, SIGNER, Simulated
 from wal import Genesis, Log, MemoryStorage, create_log
-from wal.bundle import FORMAT, Bundle, write_bundle
+from wal.bundle import BEGINS, FORMAT, Bundle, write_bundle
 from wal.chain import verify_run
 from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.errors import LogError
@@ -331,10 +333,66 @@ def test_nothing_but_the_target_is_touched(tmp_path: Path) -> None:
     exported(log, target)
     assert target.read_bytes() == before
     with pytest.raises(LogError, match="cannot be written"):
-        exported(log, tmp_path)
-    with pytest.raises(LogError, match="cannot be written"):
         exported(log, tmp_path / "no" / "folder")
     assert set(tmp_path.iterdir()) == {*neighbours, target}
+
+
+def foreign(folder: Path) -> dict[str, Path]:
+    """One of each of what may be at a path and is no bundle."""
+    at = {
+        name: folder / name for name in ("folder", "pipe", "socket", "link", "dangling", "text", "empty", "cut", "zip")
+    }
+    at["folder"].mkdir()
+    os.mkfifo(at["pipe"])
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(at["socket"]))
+    (folder / "there").write_bytes(BEGINS)
+    at["link"].symlink_to(folder / "there")
+    at["dangling"].symlink_to(folder / "nowhere")
+    at["text"].write_text("mine")
+    at["empty"].touch()
+    at["cut"].write_bytes(BEGINS[:-1])
+    with zipfile.ZipFile(at["zip"], "w") as other:
+        other.writestr("FORMAT", "another")
+    if os.getuid() == 0:
+        at["device"] = folder / "device"
+        os.mknod(at["device"], 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    return at
+
+
+def test_what_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    """Exit code 2, and each thing stays what it was; nothing is left beside it. A bundle is replaced."""
+    log = small_log()
+    things = foreign(tmp_path)
+    before = {path: path.lstat() for path in tmp_path.iterdir()}
+    for name, path in things.items():
+        with pytest.raises(LogError) as caught:
+            exported(log, path)
+        assert caught.value.exit_code == 2, name
+    assert set(tmp_path.iterdir()) == set(before)
+    for path, status in before.items():
+        now = path.lstat()
+        assert (now.st_ino, now.st_mode, now.st_size, now.st_mtime_ns) == (
+            status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns,
+        ), path  # fmt: skip
+    target = exported(log, tmp_path / "target")
+    longer = small_log(payload=b"longer")
+    assert findings(exported(longer, target)) == []
+    assert target.read_bytes().startswith(BEGINS)
+
+
+def test_what_comes_while_a_bundle_is_written_is_not_replaced(tmp_path: Path) -> None:
+    """A file that takes the name meanwhile stays; the bundle goes."""
+    target = tmp_path / "target"
+
+    def blobs() -> Iterator[str]:
+        target.write_text("mine")
+        yield from ()
+
+    with pytest.raises(LogError) as caught:
+        write_bundle(small_log(), str(target), blobs())
+    assert caught.value.exit_code == 2
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == {target: "mine"}
 
 
 def test_files_that_are_no_bundles(tmp_path: Path) -> None:
