@@ -12,7 +12,7 @@ from typing import Any
 from femtoclaw import events
 from femtoclaw.errors import StateMachineError
 from femtoclaw.events import Event
-from femtoclaw.lifecycle import RuntimeState, advance
+from femtoclaw.lifecycle import IN_DOUBT, RuntimeState, advance
 from femtoclaw.memory import remember
 from femtoclaw.state import (
     RECENT_EXECUTIONS_MAX,
@@ -115,8 +115,11 @@ def _switched(folding: Folding, event: events.ClawEnabled | events.ClawDisabled)
 
 def _started(folding: Folding, event: events.RuntimeStarted) -> None:
     # A process may follow one that was killed, so the machine restarts from any state.
-    folding.node = folding.node._replace(
-        process=_S.IDLE, boot_id=event.boot_id, boots=folding.node.boots + 1, version=event.version
+    node = folding.node
+    # The doubt lasts until everything that was in flight then is closed, whatever ends this start meanwhile.
+    in_doubt = event.verdict == IN_DOUBT or (node.tail_in_doubt and len(folding.executions) > 0)
+    folding.node = node._replace(
+        process=_S.IDLE, boot_id=event.boot_id, boots=node.boots + 1, version=event.version, tail_in_doubt=in_doubt
     )
 
 

@@ -26,7 +26,7 @@ from femtoclaw.home import (
     require,
 )
 from femtoclaw.keys import load_signer
-from femtoclaw.lifecycle import RuntimeState
+from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
 from femtoclaw.policy import engine_version
 from femtoclaw.restore import load_state
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
@@ -35,6 +35,8 @@ from femtoclaw.sources import Sources
 from femtoclaw.version import VERSION
 from wal import Examination, Log, LogError, open_log_directory
 from wal.errors import LogFullError
+from wal.record import KIND_RECOVERED
+from wal.recovered import Rebuilt, decode_recovered
 
 SNAPSHOT_RECORDS = 65_536
 """A snapshot is written at every orderly stop and after this many records."""
@@ -75,7 +77,7 @@ def start(home: Home, sources: Sources) -> Started:
         raise
     try:
         authority.perform(
-            commands.StartRuntime(boot_id, VERSION, sys.version.split()[0], examination.case.verdict.value)
+            commands.StartRuntime(boot_id, VERSION, sys.version.split()[0], _verdict(log, examination))
         )
         _tell_storage(home, sources, authority, examination)
         unknown, cut = _close_interrupted(authority)
@@ -95,6 +97,17 @@ def start(home: Home, sources: Sources) -> Started:
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
     return Started(home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted))
+
+
+def _verdict(log: Log, examination: Examination) -> str:
+    """What opening decided, or that the log was rebuilt right before and something about its end is in doubt."""
+    index = log.size
+    while index and (record := log.read(index)).kind == KIND_RECOVERED:
+        act = decode_recovered(record.payload, f"index {index}")
+        if isinstance(act, Rebuilt) and act.doubt:
+            return IN_DOUBT
+        index -= 1
+    return examination.case.verdict.value
 
 
 def _tell_storage(home: Home, sources: Sources, authority: Authority, examination: Examination) -> None:

@@ -6,6 +6,8 @@ CR-2  An execution that had not started had no effect: it is closed as interrupt
 CR-3  A run whose process is gone is closed as interrupted: its brain's context died with it. The operator starts a
       new one, which the validator and the gate judge afresh.
 CR-4  Nothing is inferred from the outside world: no file, process or clock is asked whether the effect happened.
+CR-5  Where records at the end of the log may be lost, CR-2 cannot be told from CR-1: what had not started as far as the
+      log goes is OUTCOME_UNKNOWN too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from femtoclaw.events import Event
 from femtoclaw.state import Execution, Node, Run, State
 
 UNKNOWN_REASON = "the process ended after the execution started and before its result was recorded"
+LOST_REASON = "records at the end of the log may be lost: whether the execution had started is not known"
 RUN_REASON = "the process ended"
 INTERRUPTED_REASON = "the process ended before the execution started; nothing was executed"
 
@@ -45,9 +48,10 @@ def close_interrupted(execution_id: str, execution: Execution, node: Node) -> li
     Raises StateMachineError for an execution of this very process.
     """
     _require_cut(execution, node, execution_id)
-    if execution.started:
+    if execution.started or node.tail_in_doubt:
+        reason = UNKNOWN_REASON if execution.started else LOST_REASON
         return [
-            events.OutcomeUnknown(execution_id, UNKNOWN_REASON),
+            events.OutcomeUnknown(execution_id, reason),
             events.ExecutionFailed(
                 execution_id,
                 execution.state.value,
@@ -55,7 +59,7 @@ def close_interrupted(execution_id: str, execution: Execution, node: Node) -> li
                 Category.RUNTIME.value,
                 Severity.WARNING.value,
                 "OUTCOME_UNKNOWN",
-                UNKNOWN_REASON,
+                reason,
             ),
         ]
     return [

@@ -100,6 +100,9 @@ AUTHORIZED = "AUTHORIZED"
 CONTAINED = frozenset({"success", "error"})
 """Claw statuses that are results (MEMORY_COMMITTING); the others are failures of the capability (ERROR)."""
 
+IN_DOUBT = "rebuilt-in-doubt"
+"""Verdict of a start on a log that was rebuilt although acknowledged records may be missing at its end."""
+
 UNKNOWN = "unknown"
 """The status of a claw that may have run and of which nobody can say what it did."""
 

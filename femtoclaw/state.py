@@ -60,6 +60,8 @@ class Node(NamedTuple):
     boot_id: str = ""
     boots: int = 0
     errors: int = 0
+    tail_in_doubt: bool = False
+    """Records at the end of what an earlier start wrote may be lost: nobody can say what it had begun (CR-5)."""
 
 
 class Execution(NamedTuple):
@@ -153,7 +155,7 @@ def hash_of_encoded(raw: bytes) -> str:
 def decode_state(raw: bytes) -> State:
     """The inverse of ``encode_state``. Raises ValueError or TypeError when the bytes are no state."""
     node, live = msgpack.unpackb(raw, strict_map_key=True)
-    runtime_id, version, configuration, policy, registry, process, boot_id, boots, errors = node
+    runtime_id, version, configuration, policy, registry, process, boot_id, boots, errors, in_doubt = node
     executions, runs, recent, totals = live
     return State(
         Node(
@@ -166,6 +168,7 @@ def decode_state(raw: bytes) -> State:
             boot_id,
             boots,
             errors,
+            in_doubt,
         ),
         Live(
             Map({key: Execution(run, step, RuntimeState(s), *rest) for key, (run, step, s, *rest) in executions}),

@@ -260,7 +260,7 @@ def _dump(path: str, output: str) -> dict[str, Any]:
             file.write(raw)
             file.flush()  # a later page may kill this process: what was read so far must survive it
             written += 1
-    return {"frames": written}
+    return {"frames": written, "last": storage.last_index()}
 
 
 def _salvage(path: str, output: str) -> dict[str, Any]:

@@ -18,10 +18,12 @@ class Cut(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """The log was built anew from ``records`` records that verified."""
+    """The log was built anew from ``records`` records that verified; ``doubt`` says what nobody can vouch for, if anything
+    (then acknowledged records may be missing at its end)."""
 
     records: int
     reason: str
+    doubt: str
 
 
 def encode_recovered(act: Cut | Rebuilt) -> bytes:
@@ -36,7 +38,7 @@ def decode_recovered(payload: bytes, where: str) -> Cut | Rebuilt:
         name, *fields = msgpack.unpackb(payload, use_list=False)
         if name == "cut" and [type(field) for field in fields] == [int, int, str]:
             return Cut(*fields)
-        if name == "rebuilt" and [type(field) for field in fields] == [int, str]:
+        if name == "rebuilt" and [type(field) for field in fields] == [int, str, str]:
             return Rebuilt(*fields)
     except (ValueError, TypeError, msgpack.UnpackException):
         pass

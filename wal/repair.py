@@ -13,8 +13,6 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgpack
-
 from wal.assembly import Assembly
 from wal.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from wal.durable_file import read_file, write_file
@@ -41,6 +39,8 @@ from wal.record import (
     decode,
     encode,
 )
+from wal.recovered import Rebuilt as Act
+from wal.recovered import encode_recovered
 from wal.replacement import Promises, Replacement
 from wal.salvage_sources import Archives, Spool
 
@@ -62,6 +62,22 @@ class Promise(NamedTuple):
     def point(self) -> CommitPoint | None:
         """The commit point by HEAD, None when no slot is whole."""
         return self.slots.newest.point if self.slots.newest is not None else None
+
+    @property
+    def sure(self) -> bool:
+        """True when no HEAD slot is lost that could have promised more than the one that is left."""
+        return self.point is not None and not self.slots.damaged
+
+    def doubt(self) -> str:
+        """What the promise rests on that nobody can vouch for; empty when all of it is there."""
+        doubts = []
+        if self.point is None:
+            doubts.append(f"without HEAD nobody knows what was acknowledged behind {self.size}")
+        elif self.slots.damaged:
+            doubts.append(f"one HEAD slot was lost: more than {self.size} may have been acknowledged")
+        if self.checkpoint is None:
+            doubts.append("no signed checkpoint vouched for these records")
+        return "; ".join(doubts)
 
     @property
     def size(self) -> int:
@@ -93,6 +109,8 @@ class Rebuilt(NamedTuple):
     promise: Promise
     missing: str
     notes: tuple[str, ...]
+    seen: int
+    """The highest index of which any trace was found, usable or not."""
 
     @property
     def complete(self) -> bool:
@@ -135,7 +153,7 @@ def rebuild(
         if os.path.isdir(place) or place in archives:
             sources.add(place)
     promise = promise_of(attempt.promises, key)
-    spools = list(_spools(path, attempt.folder))
+    spools, seen = _spools(path, attempt.folder)
     create_directory(store, map_bytes=map_bytes)
     storage = LmdbStorage(store, writable=True, map_bytes=map_bytes)
     try:
@@ -146,7 +164,7 @@ def rebuild(
             note = f"the newest checkpoint does not count: it belongs to {promise.checkpoint.origin}"
             promise = promise._replace(checkpoint=None, notes=(*promise.notes, note))
         head, last = _cut_partial_batch(storage, promise.size)
-        missing = _missing(storage, head, last, promise)
+        missing = _missing(storage, head, last, promise, seen)
     finally:
         storage.close()
         for spool in spools:
@@ -155,17 +173,21 @@ def rebuild(
     return Rebuilt(
         store, head, last.time_ns if last is not None else 0, last.epoch if last is not None else EPOCH_FIRST, genesis,
         first[-LINK_BYTES:] if first is not None else slot.log_id if slot is not None else NO_LINK,
-        promise, missing, (*promise.notes, *sources.notes),
+        promise, missing, (*promise.notes, *sources.notes), max(seen, head.index),
     )  # fmt: skip
 
 
-def _spools(path: str, folder: str) -> Iterator[Spool]:
-    """The frames of the damaged store: as LMDB finds them, then as its raw bytes hold them."""
+def _spools(path: str, folder: str) -> tuple[list[Spool], int]:
+    """The frames of the damaged store, as LMDB finds them, then as its raw bytes hold them; and the highest index of
+    which there is any trace."""
+    spools, seen = [], 0
     for command in ("dump", "salvage"):
         file = os.path.join(folder, f"{command}.frames")
         open(file, "xb").close()
-        inspect(command, path, file)  # a child that dies leaves what it had read so far
-        yield Spool(file)
+        answer, _ = inspect(command, path, file)  # a child that dies leaves what it had read so far
+        spools.append(Spool(file))
+        seen = max(seen, spools[-1].last, answer.get("last", 0) if answer is not None else 0)
+    return spools, seen
 
 
 def _assemble(storage: LmdbStorage, assembly: Assembly, promise: Promise) -> None:
@@ -206,14 +228,17 @@ def _record(storage: LmdbStorage, index: int) -> Record:
     return decode(raw, f"index {index}")
 
 
-def _missing(storage: LmdbStorage, head: Head, last: Record | None, promise: Promise) -> str:
-    """What of the promise the rebuilt chain does not fulfil."""
+def _missing(storage: LmdbStorage, head: Head, last: Record | None, promise: Promise, seen: int) -> str:
+    """What of the promise the rebuilt chain does not fulfil. Where a HEAD slot is lost, every trace of a later record
+    counts as a promise: it may have been acknowledged."""
     if last is None:
         return "not even the first record is left"
     if not promise.known:
         return "nothing says what was promised"
     if head.index < promise.size:
         return "what could be rebuilt does not reach what was promised"
+    if not promise.sure and head.index < seen:
+        return f"records up to {seen} were there, and the HEAD slot that could say whether they were promised is lost"
     for size, link in (promise.point.head if promise.point is not None else EMPTY, promise.sealed):
         if size and _record(storage, size).link != link:
             return f"what could be rebuilt is not the history that was promised at {size}"
@@ -256,7 +281,7 @@ def install(
     now, flags = clock(), FLAG_BATCH_END
     if now < rebuilt.time_ns:
         now, flags = rebuilt.time_ns, FLAG_BATCH_END | FLAG_CLOCK_CLAMPED
-    payload: bytes = msgpack.packb(["rebuilt", rebuilt.head.index, reason])
+    payload = encode_recovered(Act(rebuilt.head.index, reason, rebuilt.promise.doubt()))
     frame, link = encode(index, epoch, now, KIND_RECOVERED, payload, rebuilt.head.link, flags)
     storage = LmdbStorage(rebuilt.store, writable=True)
     try:
@@ -295,13 +320,13 @@ def gap_genesis(rebuilt: Rebuilt, fresh: Genesis, *, signer: Signer, operator: s
         "femtoclaw gap v1",
         origin,
         f"{rebuilt.head.index} {rebuilt.head.link.hex()}",
-        f"{rebuilt.promise.size}",
+        f"{max(rebuilt.promise.size, rebuilt.seen)}",
         operator.replace("\n", " "),
         str(clock()),
         "",
     ]
     statement = sign_note("\n".join(lines), [signer])
     before = Predecessor(
-        origin, rebuilt.log_id, rebuilt.head.index, rebuilt.head.link, rebuilt.promise.size, statement
+        origin, rebuilt.log_id, rebuilt.head.index, rebuilt.head.link, max(rebuilt.promise.size, rebuilt.seen), statement
     )  # fmt: skip
     return fresh._replace(predecessor=before)

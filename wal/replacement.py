@@ -25,6 +25,8 @@ from wal.reader import CHECKPOINT_FILE
 from wal.writer_lock import lock_for_writing
 
 INTENT_FILE = "REPLACED"
+OWN_FILE = "REPAIR"
+"""Stands in every folder of an attempt: nothing else beside the log is ever swept."""
 SIBLINGS_MAX = 1000
 _ATTEMPT, _KEPT = ".repair-", ".damaged-"
 _RENAME_EXCHANGE = 2
@@ -71,6 +73,7 @@ class Replacement:
             self.promises = read_promises(self.path)
             parent, name = os.path.split(self.path)
             self.folder = tempfile.mkdtemp(prefix=f"{name}{_ATTEMPT}", dir=parent)
+            write_file(os.path.join(self.folder, OWN_FILE), b"a repair of femtoclaw works here\n")
         except OSError as error:
             self._unlock()
             raise LogUnavailableError("no room for a repair beside the log", where=self.path, found=error) from error
@@ -163,7 +166,16 @@ def _finish(path: str) -> None:
 
 def _siblings(path: str, infix: str) -> list[str]:
     parent, name = os.path.split(path)
-    return sorted(os.path.join(parent, each) for each in os.listdir(parent) if each.startswith(f"{name}{infix}"))
+    found = (os.path.join(parent, each) for each in os.listdir(parent) if each.startswith(f"{name}{infix}"))
+    return sorted(each for each in found if infix != _ATTEMPT or _is_attempt(each))
+
+
+def _is_attempt(folder: str) -> bool:
+    """True for a folder that an attempt made: marked, or still empty because a kill came before the mark."""
+    try:
+        return os.path.isfile(os.path.join(folder, OWN_FILE)) or not os.listdir(folder)
+    except OSError:
+        return False
 
 
 def _intent(log: str) -> tuple[str, str]:

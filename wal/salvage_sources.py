@@ -143,9 +143,10 @@ class Archives:
             report = bundle.check(self._key)
             if not report.ok:
                 self.notes.append(f"{place}: {report.findings[0].found}; only its sealed segments are used")
-            for name in _members(place):
+            # Through the same open file that was checked: what stands at the path may have been replaced meanwhile.
+            for name in bundle.segment_names():
                 try:
-                    segment = decode_segment(_member(place, name), name)
+                    segment = bundle.segment(name)
                     if not report.ok:
                         open_seal(segment, [self._key], name)
                 except LogError as error:
@@ -169,11 +170,6 @@ class Archives:
 
 def _piece(segment: Segment, file: str, member: str = "") -> Piece:
     return Piece(segment.first, segment.first + len(segment.rows) - 1, segment.digest, file, member)
-
-
-def _members(path: str) -> list[str]:
-    with ZipFile(path) as archive:
-        return sorted(name for name in archive.namelist() if name.startswith("segments/"))
 
 
 def _member(path: str, name: str) -> bytes:

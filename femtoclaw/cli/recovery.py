@@ -15,7 +15,7 @@ from femtoclaw.home import Home, claw_names, effective_configuration, locate, re
 from femtoclaw.keys import load_public_key, load_signer
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict, examine_directory
-from wal.errors import LogError, LogLockedError
+from wal.errors import LogError, LogLockedError, RollbackError
 from wal.inspection import verify_directory
 from wal.note import Signer
 from wal.opening import refuse
@@ -82,7 +82,20 @@ def _advice(verdict: Verdict) -> str:
     if verdict is Verdict.CUT_TAIL:
         return "`femtoclaw recover` would move the damaged, never acknowledged tail to log/evidence and go on."
     if verdict is Verdict.HALT_HEAD_MISSING:
-        return "`femtoclaw recover` would rebuild HEAD if the records reach the newest signed checkpoint and match it."
+        return (
+            "`femtoclaw recover` would rebuild HEAD if the records end at the newest signed checkpoint and match it; "
+            "where they go on behind it, --salvage does, and a record says that more may have been acknowledged."
+        )
+    if verdict is Verdict.HALT_UNVOUCHED:
+        return (
+            "Nothing signed vouches for these records: put checkpoints/latest back if you can. `femtoclaw recover --salvage` "
+            "signs them anew as they are, and a record says that nobody vouched for them."
+        )
+    if verdict is Verdict.HALT_UNCERTAIN:
+        return (
+            "`femtoclaw recover` will not open it: what is damaged may have been acknowledged. Repair with --from-archive "
+            "PATH; accept a loss with --accept-gap."
+        )
     return "`femtoclaw recover` will not open it. Repair with --from-archive PATH, or --salvage; accept a loss with --accept-gap."
 
 
@@ -103,7 +116,7 @@ def _open(home: Home, output: Output) -> int:
     examination = _examine(home)
     if examination.case.verdict is Verdict.HALT_HEAD_MISSING:
         output.note("no HEAD slot is whole: checking the records against the signed checkpoint")
-        return _rebuild(home, [], output, "HEAD was missing")
+        return _rebuild(home, [], output, "HEAD was missing", plain=True)
     started = start(home, live())
     size = started.log.size
     elapsed = (time.monotonic_ns() - begun) / 1e9
@@ -172,19 +185,40 @@ def _tell(notes: tuple[str, ...], output: Output) -> None:
         output.note(f"and {len(notes) - NOTES_MAX} more like these")
 
 
-def _rebuild(home: Home, archives: list[str], output: Output, reason: str) -> int:
+def _rebuild(home: Home, archives: list[str], output: Output, reason: str, *, plain: bool = False) -> int:
+    """Rebuild and put in place. ``plain``: without a word from the operator, only what ends at a signed checkpoint, as a
+    clean stop leaves it."""
     signer = load_signer(home)
     with Replacement(home.log) as attempt:
         rebuilt = _rebuilt(attempt, home, signer, archives, output)
+        checkpoint = rebuilt.promise.checkpoint
+        if plain and rebuilt.complete and (checkpoint is None or checkpoint.size != rebuilt.head.index):
+            raise RollbackError(
+                "without HEAD nobody knows what was acknowledged behind the signed checkpoint", where=home.log,
+                expected=f"records up to {checkpoint.size}" if checkpoint is not None else "a signed checkpoint",
+                found=f"{rebuilt.head.index} records",
+                remedy="put HEAD back, or let `femtoclaw recover --salvage` keep every whole append and state the doubt",
+            )  # fmt: skip
         kept, left_out = install(attempt, rebuilt, signer=signer, clock=live().wall_ns, reason=reason)
     _tell(left_out, output)
     size = _first_start(home, rebuilt, output)
-    output.data({"verdict": "rebuilt", "size": size, "records": rebuilt.head.index, "evidence": kept, "reason": reason})
+    output.data(
+        {
+            "verdict": "rebuilt",
+            "size": size,
+            "records": rebuilt.head.index,
+            "evidence": kept,
+            "reason": reason,
+            "doubt": rebuilt.promise.doubt(),
+        }
+    )
     promise = rebuilt.promise
-    if promise.point is None:
-        known = f"they match the signed checkpoint at {promise.size}; what came after it, nothing but HEAD could say"
-    else:
-        known = f"every promised one is there, up to {promise.size}"
+    doubt = promise.doubt()
+    known = f"every promised one is there, up to {promise.size}"
+    if promise.point is None and promise.checkpoint is not None:
+        known = f"they match the signed checkpoint at {promise.checkpoint.size}"
+    if doubt:
+        known += f"\nin doubt, and recorded so: {doubt}"
     output.line(f"rebuilt {rebuilt.head.index} records; {known}", "green")
     output.fields([("damaged log kept in", kept), ("records now", size)])
     return 0
