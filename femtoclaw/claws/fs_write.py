@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from femtoclaw.claws.errors import ArgumentError
@@ -10,6 +11,9 @@ from femtoclaw.claws.rooted import components, explain, folder, open_regular
 from femtoclaw.manifest import Manifest
 
 CONTENT_CHARACTERS_MAX = 128 * 1024
+
+NAME_BYTES_KEPT = 200
+"""Of the replaced file's name in the temporary one, which may have 255 bytes with its dots, digits and ending."""
 
 MANIFEST = Manifest(
     name="fs.write",
@@ -60,13 +64,23 @@ def _replace(workspace: str, path: str, raw: bytes) -> None:
     if not parts:
         raise ArgumentError("the path names a folder")
     with folder(workspace, parts[:-1]) as parent:
-        temporary = f".{parts[-1][:200]}.{os.getpid()}.new"
+        temporary = _temporary(parts[-1])
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
-            )
-            _write(fd, raw)
-            os.rename(temporary, parts[-1], src_dir_fd=parent, dst_dir_fd=parent)
+            fd = os.open(temporary, flags, 0o600, dir_fd=parent)
+            try:
+                _write(fd, raw)
+                os.rename(temporary, parts[-1], src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                with suppress(OSError):  # what went wrong first is what is told
+                    os.unlink(temporary, dir_fd=parent)
+                raise
             os.fsync(parent)
         except OSError as error:
             raise explain(error) from error
+
+
+def _temporary(name: str) -> str:
+    """A name beside ``name`` that nothing has: the process id is no help, every claw is the first of its namespace."""
+    kept = name.encode()[:NAME_BYTES_KEPT].decode(errors="ignore")
+    return f".{kept}.{os.urandom(8).hex()}.new"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from femtoclaw.claws import SHIPPED
 from femtoclaw.isolation import Isolation, Outcome
+from femtoclaw.manifest import Limits
 
 BY_NAME = {manifest.name: manifest for manifest in SHIPPED}
 
@@ -102,6 +104,47 @@ def test_replace_does_not_follow_a_symlink(isolation: Isolation, place: Path) ->
     assert call(isolation, "fs.write", path="replaced", content="mine", mode="replace").status == "success"
     assert target.read_text() == "outside"
     assert not link.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "\U0001f980" * 63 + "abc"], ids=["short", "255 bytes"])
+def test_a_replace_that_failed_leaves_nothing_and_bars_nothing(isolation: Isolation, place: Path, name: str) -> None:
+    """The medium takes a part only, or the name is a folder's: the old content stays alone, the next replace works."""
+    within = place / "workspace" / f"failing-{len(name)}"
+    (within / "taken").mkdir(parents=True)
+    path = f"{within.name}/{name}"
+    assert call(isolation, "fs.write", path=path, content="old", mode="replace").status == "success"
+    full = BY_NAME["fs.write"]._replace(limits=Limits(file_bytes=4))
+    for _ in range(2):
+        failed = isolation.run(full, {"path": path, "content": "much too long", "mode": "replace"}, {})
+        assert (failed.error or {})["message"] == os.strerror(errno.EFBIG)
+        failed = call(isolation, "fs.write", path=f"{within.name}/taken", content="new", mode="replace")
+        assert (failed.error or {})["message"] == os.strerror(errno.EISDIR)
+    assert (sorted(os.listdir(within)), (within / name).read_text()) == (sorted([name, "taken"]), "old")
+    assert call(isolation, "fs.write", path=path, content="new", mode="replace").status == "success"
+    assert (sorted(os.listdir(within)), (within / name).read_text()) == (sorted([name, "taken"]), "new")
+
+
+def test_replaces_of_one_file_at_once_all_succeed(isolation: Isolation, place: Path) -> None:
+    """Each is whole, the last one stays, and nothing else is left in the folder."""
+    within = place / "workspace" / "at-once"
+    within.mkdir()
+    contents = [f"{number}" * 5_000 for number in range(6)]
+    outcomes: list[Outcome] = []
+
+    def replacing(content: str) -> None:
+        outcomes.extend(
+            call(isolation, "fs.write", path="at-once/a.txt", content=content, mode="replace") for _ in range(15)
+        )
+
+    threads = [threading.Thread(target=replacing, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.error for outcome in outcomes if outcome.status != "success"] == []
+    assert len(outcomes) == 90
+    assert os.listdir(within) == ["a.txt"]
+    assert (within / "a.txt").read_text() in contents
 
 
 def test_a_symlink_race_does_not_lead_out(isolation: Isolation, place: Path) -> None:
