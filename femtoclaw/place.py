@@ -20,6 +20,12 @@ from wal.durable_file import sync_folder
 MADE = ("femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json")
 """What ``init`` makes in a home, in any stage."""
 
+_KEYS = ("node.key", "node.pub")
+_OWN_RECORDS_MAX = 64
+"""More than ``init`` records; the first start of a node comes right behind."""
+
+_NAMES_MAX = 10
+
 NOT_OURS = {"lost+found"}
 """What a file system puts into an empty volume."""
 
@@ -28,8 +34,9 @@ NOT_OURS = {"lost+found"}
 def unfinished(home: Home) -> Iterator[None]:
     """A new or empty directory, marked and locked; a home when the block ends well, as it was found when it does not.
 
-    What a crash leaves is removed when the next one begins. Raises ConfigurationError when something else is there, is
-    being made there, or others may write there and that cannot be changed; OSError when the place cannot be written.
+    What a crash leaves is removed when the next one begins, unless there is more than an ``init`` makes. Raises
+    ConfigurationError when something else is there, is being made there, or others may write there and that cannot be
+    changed; OSError when the place cannot be written.
     """
     made = _make_directory(home.path)
     resumed = _refuse_occupied(home)
@@ -56,6 +63,7 @@ def _make_directory(path: str) -> bool:
     parent = os.path.dirname(path)
     _make_directory(parent)
     os.mkdir(path, DIRECTORY_MODE)
+    os.chmod(path, DIRECTORY_MODE)  # a umask may have taken the owner's own rights
     sync_folder(parent)
     return True
 
@@ -76,10 +84,51 @@ def _refuse_occupied(home: Home) -> bool:
     """Refuse a directory with something in it; True when that is what an ``init`` left that was cut."""
     found = set(os.listdir(home.path)) - NOT_OURS
     if os.path.basename(home.unfinished) in found:
+        _refuse_strange(home, found)
         return True
     if found:
         raise _occupied(home)
     return False
+
+
+def _refuse_strange(home: Home, found: set[str]) -> None:
+    """A marker says that no node ever worked here; what ``init`` never makes says that the marker is wrong."""
+    strange = found - {*MADE, os.path.basename(home.unfinished)}
+    for folder, made in (("keys", _KEYS), ("workspace", ())):
+        path = os.path.join(home.path, folder)
+        if os.path.isdir(path) and not os.path.islink(path):
+            strange |= {os.path.join(folder, name) for name in set(os.listdir(path)).difference(made)}
+    if not strange and _has_started(home):
+        strange = {"log"}
+    if strange:
+        names = ", ".join(sorted(strange)[:_NAMES_MAX]) + (", ..." if len(strange) > _NAMES_MAX else "")
+        raise ConfigurationError(
+            "`init` has not finished here, and there is something that it did not make", where=home.path,
+            expected="only what `init` made", found=names,
+            remedy=f"if this is a node that has worked, remove {home.unfinished} and nothing else; "
+            f"if it never was one, move away what was found",
+        )  # fmt: skip
+
+
+def _has_started(home: Home) -> bool:
+    """The log records a start. A log that cannot be read counts as one that was never finished."""
+    from femtoclaw.events import RuntimeStarted
+    from femtoclaw.projections.reading import read_event
+    from wal import KIND_EVENT, LogError, read_log_directory
+
+    try:
+        reader = read_log_directory(home.log)
+    except LogError:
+        return False
+    try:
+        first = reader.scan(1, min(reader.size, _OWN_RECORDS_MAX) + 1)
+        return any(
+            record.kind == KIND_EVENT and isinstance(read_event(record.payload), RuntimeStarted) for record in first
+        )
+    except LogError:
+        return False
+    finally:
+        reader.close()
 
 
 def _occupied(home: Home) -> ConfigurationError:
@@ -109,9 +158,15 @@ def _mark(home: Home) -> int:
 def _take_over(home: Home) -> int:
     """Lock the marker that is there: whoever put it up is dead."""
     try:
-        fd = os.open(home.unfinished, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(home.unfinished, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _second(home) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ConfigurationError(
+            "the marker of an unfinished `init` is none", where=home.unfinished, expected="a regular file",
+            found="something else", remedy="look at what was put there, and remove it",
+        )  # fmt: skip
     _lock(home, fd)
     return fd
 

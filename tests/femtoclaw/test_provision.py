@@ -119,6 +119,15 @@ def test_parents_are_made_for_their_owner_alone(tmp_path: Path) -> None:
     boot.stop(boot.start(Home(str(tmp_path / "a" / "b" / "home")), SOURCES), "done")
 
 
+def test_a_umask_that_takes_the_owners_rights(tmp_path: Path) -> None:
+    """With 777 the directories on the way to a home, and the home, are the owner's to use all the same."""
+    path = tmp_path / "a" / "home"
+    script = f"import os; os.umask(0o777); from femtoclaw.place import _make_directory; _make_directory({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path)] == [0o700, 0o700]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs to become another user")
 def test_a_directory_of_ours_below_one_that_is_not(tmp_path: Path) -> None:
     """Somebody may write in their directory and not beside it."""
@@ -205,6 +214,57 @@ def test_two_inits_at_once_make_one_node(tmp_path: Path) -> None:
             thread.join(30)
         assert outcomes.count(ConfigurationError) == 2, outcomes
         works(place)
+
+
+@pytest.mark.parametrize("kind", ["worked", "only its log", "file", "key", "work", "index"])
+def test_a_stray_marker_destroys_nothing(tmp_path: Path, kind: str) -> None:
+    """A marker beside what no ``init`` makes: refused, the thing is named, and all of it is as it was."""
+    place = tmp_path / "home"
+    init(place)
+    if kind in ("worked", "only its log"):
+        boot.stop(boot.start(Home(str(place)), SOURCES), "done")
+    if kind == "only its log":
+        (place / "boot.journal").unlink()
+    strange = {"worked": "boot.journal", "only its log": "log", "file": "mine", "key": "keys/mine",
+               "work": "workspace/mine", "index": "index"}[kind]  # fmt: skip
+    if kind == "index":
+        (place / "index").mkdir()
+    elif not (place / strange).exists():
+        (place / strange).write_text("mine")
+    (place / "init.unfinished").touch()
+
+    def seen() -> dict[str, bytes]:  # lock.mdb holds LMDB's table of readers
+        found = [path for path in place.rglob("*") if path.is_file() and path.name != "lock.mdb"]
+        return {str(path): path.read_bytes() for path in found}
+
+    before = seen()
+    with pytest.raises(ConfigurationError) as caught:
+        init(place)
+    assert caught.value.found == strange
+    assert str(place / "init.unfinished") in str(caught.value.remedy)
+    assert seen() == before
+    if kind in ("worked", "only its log"):  # as the remedy says
+        (place / "init.unfinished").unlink()
+        boot.stop(boot.start(Home(str(place)), SOURCES), "done")
+
+
+def test_a_marker_on_a_whole_home_that_never_worked_begins_anew(tmp_path: Path) -> None:
+    """As a crash before the marker goes leaves it: nothing is refused."""
+    first = init(tmp_path / "home")
+    (tmp_path / "home" / "init.unfinished").touch()
+    assert init(tmp_path / "home")["runtime_id"] != first["runtime_id"]
+    works(tmp_path / "home")
+
+
+def test_a_marker_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """Opening one to write would wait for a reader."""
+    os.mkfifo(tmp_path / "init.unfinished")
+    done = subprocess.run(
+        command(tmp_path, "init", "--json"), capture_output=True, env=environment(), check=False, timeout=20
+    )
+    assert done.returncode == 2, done.stderr
+    assert b"a regular file" in done.stderr
+    assert os.listdir(tmp_path) == ["init.unfinished"]
 
 
 def test_a_marker_of_a_living_init_is_not_taken_over(tmp_path: Path) -> None:
