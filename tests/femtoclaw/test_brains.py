@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ import pytest
 
 from femtoclaw.brains import Context, ExhaustedError, Turn, open_brain
 from femtoclaw.brains.openai import OpenAIBrain, Settings, read_settings
+from femtoclaw.brains.script import SCRIPT_BYTES_MAX
 from femtoclaw.errors import BrainError, ConfigurationError
 from tests.femtoclaw.openai_server import Behaviour, Server, completion, says, stalls, status, stream
 
@@ -37,6 +41,33 @@ def test_a_script_replays_its_lines_byte_for_byte_and_runs_out(tmp_path: Path) -
     assert (caught.value.code, caught.value.found) == ("BRAIN_EXHAUSTED", 4)
 
 
+def test_a_script_is_a_regular_file_of_bounded_size(tmp_path: Path) -> None:
+    """A pipe that nobody writes to, a device without an end and a folder are refused at once; a link to a file is not."""
+    pipe, file, link, large = (tmp_path / name for name in ("pipe", "file", "link", "large"))
+    os.mkfifo(pipe)
+    file.write_bytes(b"line\n")
+    link.symlink_to(file)
+    with large.open("wb") as sparse:
+        sparse.truncate(SCRIPT_BYTES_MAX + 1)
+    for path in (str(pipe), "/dev/zero", str(tmp_path), str(large)):
+        words = [sys.executable, "-c", OPENING, f"script:{path}"]
+        opening = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+        assert opening.stdout == "CONFIGURATION_ERROR\n", opening.stderr
+    assert open_brain(f"script:{link}", {}, no_secrets).think(CONTEXT).raw == b"line"
+
+
+OPENING = """
+import sys
+from femtoclaw.brains import open_brain
+from femtoclaw.errors import ConfigurationError
+try:
+    open_brain(sys.argv[1], {}, lambda name: None)
+except ConfigurationError as error:
+    print(error.code)
+"""
+"""In a process of its own: a thread that hangs in an open() could not be ended."""
+
+
 def test_echo_answers_the_last_user_turn() -> None:
     """The user's words come back as a message, whatever they are."""
     text = 'quote " and \u2028'
@@ -44,7 +75,7 @@ def test_echo_answers_the_last_user_turn() -> None:
     assert json.loads(raw) == {"message": {"content": text}}
 
 
-@pytest.mark.parametrize("spec", ["", "gpt", "script:/no/such/file", "openai:", "SCRIPT:x"])
+@pytest.mark.parametrize("spec", ["", "gpt", "script:/no/such/file", "script:a\0b", "openai:", "SCRIPT:x"])
 def test_a_brain_that_cannot_be_had_is_a_configuration_error(spec: str) -> None:
     """Unknown names, missing files and missing models are told before anything runs."""
     with pytest.raises(ConfigurationError):
