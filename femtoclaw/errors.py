@@ -144,16 +144,6 @@ class SecurityError(FemtoClawError):
     default_remedy = "stop the node and keep the home directory as evidence"
 
 
-class ReplayDivergenceError(FemtoClawError):
-    """Replay derived something else than what was recorded."""
-
-    category = Category.SECURITY
-    severity = Severity.CRITICAL
-    code = "REPLAY_DIVERGENCE"
-    exit_code = 3
-    default_remedy = "the record, a policy or this program was changed; compare versions with `femtoclaw status`"
-
-
 class UnavailableError(FemtoClawError):
     """The authority cannot accept work now (stopping, full, failed)."""
 
