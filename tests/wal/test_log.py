@@ -417,20 +417,28 @@ def test_a_log_is_not_created_over_another() -> None:
     assert content(storage) == before
 
 
-@pytest.mark.parametrize("mode", ["before", "after"])
-def test_a_crash_during_creation_promises_nothing(mode: Mode) -> None:
-    """Crash at each call of creation: never a log that opens with less than its genesis record and HEAD."""
+@pytest.mark.parametrize(
+    "fail_at,mode,verdict",
+    [
+        (1, "before", Verdict.CREATE),
+        (1, "after", Verdict.HALT_HEAD_MISSING),
+        (2, "before", Verdict.HALT_HEAD_MISSING),
+        (2, "after", Verdict.HALT_UNVOUCHED),
+        (3, "before", Verdict.HALT_UNVOUCHED),
+        (3, "after", Verdict.OPEN),
+    ],
+)
+def test_a_crash_during_creation_promises_nothing(fail_at: int, mode: Mode, verdict: Verdict) -> None:
+    """Crash at each call of creation: the log opens when all three are there, and with nothing less."""
     counting = FaultyStorage(MemoryStorage())
     new_log(counting)
     assert counting.calls == ["append", "write_slot", "put_file"]
-    for fail_at in range(1, 4):
-        storage = MemoryStorage()
-        with pytest.raises(Crash):
-            new_log(FaultyStorage(storage, fail_at=fail_at, mode=mode))
-        verdict = examine(storage).case.verdict
-        assert verdict in (Verdict.CREATE, Verdict.HALT_HEAD_MISSING, Verdict.HALT_UNVOUCHED, Verdict.OPEN)
-        if verdict is Verdict.OPEN:
-            assert reopen(storage).head.index == 1
+    storage = MemoryStorage()
+    with pytest.raises(Crash):
+        new_log(FaultyStorage(storage, fail_at=fail_at, mode=mode))
+    assert examine(storage).case.verdict is verdict
+    if verdict is Verdict.OPEN:
+        assert reopen(storage).head.index == 1
 
 
 def test_a_long_life_signs_as_it_seals() -> None:
