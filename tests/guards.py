@@ -172,6 +172,22 @@ GUARDS = (
     ),
     Guard(
         "I7",
+        "where records may be lost nothing in flight is called unexecuted",
+        "femtoclaw/crash_rules.py",
+        "    if execution.started or node.tail_in_doubt:",
+        "    if execution.started:",
+        "tests/cli/test_recover.py::test_what_was_in_flight_where_records_may_be_lost_has_an_unknown_outcome",
+    ),
+    Guard(
+        "I3",
+        "where a HEAD slot is lost every later trace counts as promised",
+        "wal/repair.py",
+        "    if not promise.sure and head.index < seen:",
+        "    if False:",
+        "tests/cli/test_recover.py::test_what_a_lost_slot_may_have_promised_is_never_dropped",
+    ),
+    Guard(
+        "I7",
         "only what an earlier start began is closed by the crash rules",
         "femtoclaw/crash_rules.py",
         "    if begun.boot >= node.boots:",
@@ -230,8 +246,8 @@ GUARDS = (
         "I7",
         "a started execution without a result becomes OUTCOME_UNKNOWN",
         "femtoclaw/crash_rules.py",
-        "    if execution.started:",
-        "    if False:",
+        "    if execution.started or node.tail_in_doubt:",
+        "    if node.tail_in_doubt:",
         REPLAY + "test_crash_rules_close_what_was_cut",
     ),
     Guard(

@@ -19,13 +19,18 @@ from blake3 import blake3
 import femtoclaw.boot
 import femtoclaw.cli.execute
 import femtoclaw.cli.history
-import femtoclaw.provision  # noqa: F401 - loaded once, before the forks
+import femtoclaw.provision
 import wal.inspection
 import wal.repair
 import wal.replacement
+from femtoclaw import commands
 from femtoclaw.cli.main import run
-from tests.cli.node import SAY, Answer, Node, environment
+from femtoclaw.home import Home
+from femtoclaw.sources import live
+from tests.cli.node import READ, SAY, Answer, Node, environment
+from wal import read_log_directory
 from wal.chain import verify_run
+from wal.head import SLOT_BYTES, SLOT_STRIDE, decode_slot
 from wal.inspection import Finding
 from wal.note import Ed25519Signer
 from wal.record import FLAG_BATCH_END, FRAME_OVERHEAD_BYTES, LENGTH, LENGTH_OFFSET, LINK_BYTES, Head, encode
@@ -417,6 +422,83 @@ def test_a_log_that_nobody_vouches_for_is_signed_again_by_the_operators_act(node
     before = links(node)
     (node.path / "log" / "checkpoints" / "latest").unlink()
     call(node, *INTENT, expect=3)
-    assert call(node, "recover", "--salvage").body["records"] == len(before)
+    body = call(node, "recover", "--salvage").body
+    assert (body["records"], body["doubt"]) == (len(before), "no signed checkpoint vouched for these records")
+    (record,) = [entry for entry in call(node, "log", "--limit", "0").objects if entry["type"] == "log:recovered"]
+    assert body["doubt"] in json.dumps(record)
     assert call(node, *INTENT).body["decision"]
     assert call(node, "verify").body["ok"]
+
+
+def cut_at_work(node: Node) -> int:
+    """A node killed with one execution started and one run waiting for its brain; returns how many records it promised."""
+    started = femtoclaw.boot.start(Home(str(node.path)), live())
+    started.authority.perform(commands.SubmitIntent("started", json.dumps(READ).encode()))
+    started.authority.perform(commands.StartRun("run", "waiting", "brain", "test", "agent", b"go"))
+    started.log.abandon()
+    return started.log.head.index
+
+
+def flip_link(node: Node, index: int) -> None:
+    """One bit of the link that record ``index`` ends with, wherever LMDB has it."""
+    reader = read_log_directory(str(node.path / "log"))
+    link = reader.read(index).link
+    reader.close()
+    path = node.path / "log" / "data" / "data.mdb"
+    raw = bytearray(path.read_bytes())
+    raw[raw.rfind(link)] ^= 1
+    path.write_bytes(raw)
+
+
+def lose_newest_slot(node: Node) -> None:
+    path = node.path / "log" / "HEAD"
+    raw = bytearray(path.read_bytes())
+    slots = [decode_slot(bytes(raw[at : at + SLOT_BYTES])) for at in (0, SLOT_STRIDE)]
+    newest = max(range(2), key=lambda number: slots[number].sequence)  # type: ignore[union-attr]
+    raw[newest * SLOT_STRIDE + 20] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.invariant("I2", "I3", "I7")
+@pytest.mark.parametrize("lost", ["HEAD", "its newest slot"])
+def test_what_a_lost_slot_may_have_promised_is_never_dropped(node: Node, lost: str) -> None:
+    """The last append is damaged, and with it what would say whether it was acknowledged: neither opening nor salvage
+    goes on without it, and the gap that an operator accepts reaches to its last trace."""
+    size = cut_at_work(node)
+    flip_link(node, size)
+    if lost == "HEAD":
+        (node.path / "log" / "HEAD").unlink()
+    else:
+        lose_newest_slot(node)
+    before = (node.path / "log" / "data" / "data.mdb").read_bytes()
+    for words in (("recover",), ("recover", "--salvage"), INTENT):
+        call(node, *words, expect=3)
+    assert (node.path / "log" / "data" / "data.mdb").read_bytes() == before
+    body = call(node, "recover", "--accept-gap").body
+    assert (body["promised_size"], body["good_size"]) == (size, size - 2)
+
+
+@pytest.mark.invariant("I7")
+def test_what_was_in_flight_where_records_may_be_lost_has_an_unknown_outcome(node: Node) -> None:
+    """HEAD is gone after a kill: every record is whole, and still nobody knows whether more followed. Plain `recover` does
+    not decide that; after --salvage nothing in flight is called unexecuted, over a second kill too; replay agrees."""
+    size = cut_at_work(node)
+    (node.path / "log" / "HEAD").unlink()
+    call(node, "recover", expect=3)
+    body = call(node, "recover", "--salvage").body
+    assert body["records"] == size
+    assert body["doubt"].startswith("without HEAD nobody knows")
+    closed = [e["execution_id"] for e in call(node, "log", "--kind", "OutcomeUnknown").objects]
+    assert sorted(closed) == ["started", "waiting"]
+    assert call(node, "replay").body["divergences"] == []
+    assert call(node, "verify").body["ok"]
+
+
+def test_a_folder_that_no_repair_made_is_left_alone(node: Node) -> None:
+    """A name like an attempt's is no reason to delete what is in it."""
+    mine = node.path / "log.repair-mynotes"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("precious")
+    damage(node)
+    call(node, "recover", "--salvage", expect=3)
+    assert (mine / "notes.txt").read_text() == "precious"

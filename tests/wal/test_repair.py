@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -25,7 +26,7 @@ import wal.replacement
 import wal.writer_lock
 from tests.conftest import SEED
 from tests.wal.sample_log import GENESIS, ORIGIN, OTHER_SIGNER, SIGNER, T0, make_frames, ticking_clock
-from wal.bundle import write_bundle
+from wal.bundle import Bundle, BundleReport, write_bundle
 from wal.chain import verify_run
 from wal.directory import create_log_directory, open_log_directory
 from wal.durable_file import read_file
@@ -41,7 +42,7 @@ from wal.head import encode_slot, read_slots
 from wal.inspection import Finding, find_frames
 from wal.lmdb_storage import LmdbStorage
 from wal.manifest import encode_manifest
-from wal.note import Signer
+from wal.note import PublicKey, Signer
 from wal.reader import CHECKPOINT_FILE, read_log_directory
 from wal.record import EMPTY, KIND_RECOVERED, Head, decode
 from wal.repair import Rebuilt, install, rebuild
@@ -417,6 +418,37 @@ def peak(act: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.invariant("I10")
+def test_a_bundle_that_is_replaced_while_it_is_read_adds_nothing(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right after the check another file stands at the path, with unsigned records: what was checked is what is used."""
+    bundle, forged = str(tmp_path / "bundle"), str(tmp_path / "forged")
+    reader = read_log_directory(path)
+    write_bundle(reader, bundle, [])
+    true = [segment.digest for segment in Bundle(bundle).segments()]
+    reader.close()
+    with ZipFile(bundle) as source, ZipFile(forged, "w") as target:
+        for name in source.namelist():
+            if not name.startswith("segments/"):
+                target.writestr(name, source.read(name))
+        file = write_segment(str(tmp_path / "made"), EMPTY, [b"forged"], None)
+        target.writestr(f"segments/{os.path.basename(file)}", Path(file).read_bytes())
+    check = Bundle.check
+
+    def checked(self: Bundle, key: PublicKey) -> BundleReport:
+        report = check(self, key)
+        os.replace(forged, bundle)
+        return report
+
+    monkeypatch.setattr(Bundle, "check", checked)
+    archives = Archives(SIGNER.public)
+    archives.add(bundle)
+    assert [piece.digest for piece in archives._pieces] == true
+    assert list(archives.covering(1)) == []
+    assert archives.notes
 
 
 # What must be reached.
