@@ -166,15 +166,26 @@ def check_mode(path: str, forbidden: int) -> None:
 
 
 def read_bounded(path: str, limit: int = CONFIG_BYTES_MAX) -> bytes:
-    """An operator's file. Raises ConfigurationError when it is missing, unreadable or over ``limit`` bytes."""
+    """An operator's file. Raises ConfigurationError when it is missing, unreadable, over ``limit`` bytes, or no regular
+    file: a pipe could keep a command waiting for ever."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigurationError(
+                    "file cannot be read", where=path, expected="a regular file", found=stat.filemode(status.st_mode)
+                )
             raw = file.read(limit + 1)
     except OSError as error:
         raise ConfigurationError("file cannot be read", where=path, found=error.strerror) from error
     if len(raw) > limit:
         raise ConfigurationError("file is too large", where=path, expected=f"<= {limit} bytes")
     return raw
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for whoever holds the other end of a pipe, and without a terminal becoming our own."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def effective_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]:
@@ -239,10 +250,13 @@ def _append(home: Home, line: bytes) -> None:
     import fcntl
 
     while True:
-        fd = os.open(home.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(home.journal, flags, 0o600)
         try:
             status = os.fstat(fd)
-            if status.st_size + len(line) <= JOURNAL_BYTES_MAX or not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError("not a regular file")
+            if status.st_size + len(line) <= JOURNAL_BYTES_MAX:
                 os.write(fd, line)
                 return
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -270,9 +284,8 @@ def last_failure(home: Home) -> str | None:
     import json
 
     try:
-        with open(home.journal, "rb") as file:
-            lines = file.read(JOURNAL_BYTES_MAX).splitlines()
-    except OSError:
+        lines = read_bounded(home.journal, JOURNAL_BYTES_MAX).splitlines()
+    except ConfigurationError:
         return None
     for line in reversed(lines):
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -126,11 +127,19 @@ class Bundle:
     """An opened bundle file. Nothing in it is trusted before ``check``."""
 
     def __init__(self, path: str) -> None:
-        """Raises LogUnavailableError (no such file) or CorruptFileError (not a bundle, or over a bound)."""
+        """Raises LogUnavailableError (no such file, or no regular one) or CorruptFileError (not a bundle, or over a
+        bound)."""
         try:
-            self._file = open(path, "rb")  # noqa: SIM115  # until `close`
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)  # a pipe could wait for ever
         except OSError as error:
             raise LogUnavailableError("the bundle cannot be read", where=path, found=error.strerror) from error
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(fd)
+            raise LogUnavailableError(
+                "the bundle cannot be read", where=path, expected="a regular file", found=stat.filemode(mode)
+            )
+        self._file = open(fd, "rb")  # noqa: SIM115  # until `close`
         self._path = path
         try:
             entries = read_entries(self._file, os.fstat(self._file.fileno()).st_size, MEMBERS_MAX, path)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import stat
 from collections.abc import Iterator
 
 import msgpack
@@ -39,12 +40,16 @@ _CHANGES = slice(24, 28)
 
 def read_header(file: str) -> bytes:
     """The file's first bytes, empty when there is none. Only for a process with no connection to it: closing any
-    descriptor of a file drops the locks that SQLite holds on it."""
+    descriptor of a file drops the locks that SQLite holds on it. Raises OSError, also for what is no regular file: to
+    open a pipe, here or in SQLite, could wait for ever."""
     try:
-        with open(file, "rb", buffering=0) as opened:
-            return opened.read(_HEADER_BYTES)
+        fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
+    with open(fd, "rb", buffering=0) as opened:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError("it is not a regular file")
+        return opened.read(_HEADER_BYTES)
 
 
 def unfit(db: sqlite3.Connection, header: bytes) -> str:

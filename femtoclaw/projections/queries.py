@@ -14,6 +14,10 @@ CANDIDATES_MAX = 10
 """So many ids are told when an abbreviation fits several."""
 
 
+ROWS_MAX = (1 << 63) - 1
+"""The largest number that SQLite takes; more rows there cannot be."""
+
+
 class Filter(NamedTuple):
     """Conditions that a row must fulfil; None and 0 mean no condition. Times in nanoseconds, below 2**64."""
 
@@ -45,7 +49,8 @@ def select(projections: Projections, store: str, wanted: Filter = ALL) -> list[d
     order = ORDER[STORES[store]]
     down = ", ".join(f"{column} DESC" for column in order.split(", "))
     cursor = projections.db.execute(
-        f"SELECT * FROM {STORES[store]} WHERE {conditions} ORDER BY {down} LIMIT ?", (*values, wanted.newest or -1)
+        f"SELECT * FROM {STORES[store]} WHERE {conditions} ORDER BY {down} LIMIT ?",
+        (*values, min(wanted.newest, ROWS_MAX) or -1),
     )
     return list(_rows(cursor))[::-1]
 
@@ -56,7 +61,7 @@ def records(projections: Projections, wanted: Filter) -> list[int]:
     cursor = projections.db.execute(
         f"SELECT DISTINCT log_index FROM audit_log WHERE {conditions} AND log_index >= ?"
         " ORDER BY log_index DESC LIMIT ?",
-        (*values, wanted.first, wanted.newest or -1),
+        (*values, wanted.first, min(wanted.newest, ROWS_MAX) or -1),
     )
     return [index for (index,) in cursor][::-1]
 

@@ -60,6 +60,65 @@ def test_odd_words_are_usage_errors(node: Node) -> None:
     assert links(node) == before
 
 
+def hurried(node: Node, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """One command that must not wait for anybody."""
+    return subprocess.run(
+        node.command("--json", *words), capture_output=True, check=False, timeout=20, env=environment(),
+        stdin=subprocess.DEVNULL, cwd=node.path.parent,
+    )  # fmt: skip
+
+
+def test_a_pipe_in_place_of_an_operators_file_is_told_at_once(node: Node, tmp_path: Path) -> None:
+    """Nobody writes into it: exit 2, or 4 for a bundle, and the text asks for a regular file; nothing waits."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    key = str(node.path / "keys" / "node.pub")
+    for code, *words in (
+        (2, "verify", "--checkpoint", pipe),
+        (2, "verify", "--key", pipe),
+        (4, "verify", "--bundle", pipe, "--key", key),
+        (2, "replay", "--policy", pipe),
+        (2, "run", "x", "--brain", f"script:{pipe}"),
+    ):
+        done = hurried(node, *words)
+        assert done.returncode == code, (words, done)
+        assert b"a regular file" in done.stderr, words
+
+
+def test_a_pipe_in_place_of_a_file_of_the_home_is_told_at_once(node: Node) -> None:
+    """Policy, configuration and keys: exit 2. The boot journal is a remark, the index is done without."""
+    for name in ("policy.cedar", "femtoclaw.toml", "keys/node.key"):
+        path = node.path / name
+        raw = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path, 0o600)
+        done = hurried(node, "intent", '{"message": {"content": "hello"}}')
+        assert (done.returncode, b"a regular file" in done.stderr) == (2, True), (name, done)
+        path.unlink()
+        path.write_bytes(raw)
+        path.chmod(0o600)
+    journal, index = node.path / "boot.journal", node.path / "index" / "projections.db"
+    journal.unlink(missing_ok=True)
+    os.mkfifo(journal, 0o600)
+    index.parent.mkdir(exist_ok=True)
+    index.unlink(missing_ok=True)
+    os.mkfifo(index, 0o600)
+    for words in (["intent", '{"message": {"content": "hello"}}'], ["status"], ["log", "--kind", "RuntimeStarted"]):
+        done = hurried(node, *words)
+        assert done.returncode == 0, (words, done)
+    assert b"regular file" in done.stderr
+    assert hurried(node, "log", "--rebuild").returncode == 4
+    deep = hurried(node, "verify", "--deep")
+    assert (deep.returncode, b"INDEX_UNREADABLE" in deep.stdout) == (3, True), deep
+
+
+def test_a_limit_beyond_every_number_of_rows_is_no_limit(node: Node) -> None:
+    """More than a database can count: all rows, as with 0."""
+    for words in (["log", "--store", "audit"], ["log", "--kind", "StateTransition"], ["log"]):
+        limited = node.call(*words, "--limit", "9" * 23)
+        assert limited.objects == node.call(*words, "--limit", "0").objects
+
+
 def test_a_text_over_its_bound_is_a_usage_error(node: Node) -> None:
     """256 KiB and no more: exit 2. Not a word that a system passes on, so it is made inside of the process."""
     start = START.replace("main()", "sys.argv.append('x' * (256 * 1024 + 1)); main()")

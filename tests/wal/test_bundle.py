@@ -6,6 +6,8 @@ import io
 import os
 import socket
 import stat
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -404,6 +406,14 @@ def test_files_that_are_no_bundles(tmp_path: Path) -> None:
             Bundle(str(path))
     with pytest.raises(LogError, match="cannot be read"):
         Bundle(str(tmp_path / "missing"))
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys; from wal.bundle import Bundle; Bundle(sys.argv[1])", tmp_path / name],
+            capture_output=True, check=False, timeout=20,
+        )  # fmt: skip
+        assert b"LogUnavailableError" in done.stderr
+        assert b"a regular file" in done.stderr
 
 
 def test_a_simulated_node_exports(tmp_path: Path) -> None:
