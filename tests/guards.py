@@ -332,6 +332,14 @@ GUARDS = (
     ),
     Guard(
         "I12",
+        "a key behind JSON escapes is found too",
+        "femtoclaw/brains/completions.py",
+        "return sought in content or sought in _ESCAPE.sub(_unescaped, content)",
+        "return sought in content",
+        "tests/femtoclaw/test_brains.py::test_the_key_behind_json_escapes_is_no_answer",
+    ),
+    Guard(
+        "I12",
         "a key in the wrong place is not shown",
         "femtoclaw/keys.py",
         "found=_shape(text)",
