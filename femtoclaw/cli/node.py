@@ -23,6 +23,7 @@ def init(arguments: Arguments, output: Output) -> int:
     from femtoclaw.provision import initialize
     from femtoclaw.sources import live
 
+    os.umask(0o077)  # what this makes is its owner's, whatever the shell's umask takes from owners too
     if arguments.binary and "shell" not in arguments.enable:
         raise UsageError("--binary is for the claw `shell`", where="femtoclaw init", expected="--enable shell with it")
     home = locate(getattr(arguments, "home", None))
@@ -124,7 +125,7 @@ def locked(home: Home) -> bool:
     import fcntl
 
     try:
-        fd = os.open(os.path.join(home.log, "LOCK"), os.O_RDONLY)
+        fd = os.open(os.path.join(home.log, "LOCK"), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

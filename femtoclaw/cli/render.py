@@ -33,7 +33,8 @@ class Output:
         if self.failure is not None or sys.stdout is None:
             return
         try:
-            print(text, flush=True)
+            sys.stdout.write(text + "\n")  # in one piece: an interrupt must not come between a line and its end
+            sys.stdout.flush()
         except OSError as error:
             self.failure = error
             _discard(sys.stdout)
