@@ -24,7 +24,7 @@ def write_file(path: str, raw: bytes) -> None:
     if len(raw) > file_bytes_max(path):
         raise BoundError("file is too large", where=path, expected=f"<= {file_bytes_max(path)} bytes", found=len(raw))
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".new-{name}")
+    temporary = os.path.join(folder, temporary_name(name))
     try:
         _make_folder(folder)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
@@ -39,6 +39,11 @@ def write_file(path: str, raw: bytes) -> None:
         sync_folder(folder)
     except OSError as error:
         raise refused_write(error, path) from error
+
+
+def temporary_name(name: str) -> str:
+    """Under which name a file stands until it is whole."""
+    return f".new-{name}"
 
 
 def refused_write(error: OSError, path: str) -> LogError:

@@ -8,6 +8,7 @@ repair tells the damaged log, which it never deletes, from a half-built new one,
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -16,7 +17,7 @@ import tempfile
 from types import TracebackType
 from typing import NamedTuple
 
-from wal.durable_file import read_file, refused_write, sync_folder, write_file
+from wal.durable_file import read_file, refused_write, sync_folder, temporary_name, write_file
 from wal.errors import LogError, LogLockedError, LogUnavailableError
 from wal.head import SLOT_STRIDE
 from wal.log import Clock
@@ -171,11 +172,12 @@ def _siblings(path: str, infix: str) -> list[str]:
 
 
 def _is_attempt(folder: str) -> bool:
-    """True for a folder that an attempt made: marked, or still empty because a kill came before the mark."""
+    """True for a folder that an attempt made: marked, or without anything yet because a kill came before the mark."""
     try:
-        return os.path.isfile(os.path.join(folder, OWN_FILE)) or not os.listdir(folder)
+        held = set(os.listdir(folder))
     except OSError:
         return False
+    return OWN_FILE in held or held <= {temporary_name(OWN_FILE)}
 
 
 def _intent(log: str) -> tuple[str, str]:
@@ -215,6 +217,11 @@ def _sweep(folder: str) -> None:
             continue  # a process that came later has swept it
         except OSError as error:
             raise refused_write(error, log) from error
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name != OWN_FILE:  # the mark goes last: a sweep that is killed is swept again
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
     shutil.rmtree(folder, ignore_errors=True)
 
 
