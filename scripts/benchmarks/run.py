@@ -7,6 +7,7 @@ added to every flush, as a slower device would (LMDB flushes twice a commit, HEA
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sqlite3
@@ -25,6 +26,7 @@ import authority
 from handoff import Handoff
 from measure import Report, environment, interleaved, main_guard, met, p50, process_ms, resident_mb, timed
 
+from femtoclaw.__main__ import GARBAGE_OBJECTS
 from femtoclaw.event_codec import decode
 from femtoclaw.events import InputReceived
 from femtoclaw.restore import fold_records
@@ -264,6 +266,8 @@ def p6(report: Report, folder: str, quick: bool) -> None:
     from wal import read_log_directory
     from wal.segment import decode_segment
 
+    gc.collect()
+    gc.set_threshold(GARBAGE_OBJECTS)  # as the program runs
     reader = read_log_directory(path)
     size = reader.size
     begun = time.perf_counter()
