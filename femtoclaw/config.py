@@ -43,7 +43,7 @@ _BOUNDS = {
     ("memory", "map_bytes"): 1 << 46,
     ("observability", "telemetry_retention_events"): 1 << 40,
 }
-_CHOICES = {("runtime", "mode"): ("secure", "permissive", "development")}
+_CHOICES = {("runtime", "mode"): ("secure",)}
 
 
 def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str]) -> dict[str, Any]:

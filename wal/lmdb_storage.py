@@ -169,6 +169,7 @@ class LmdbStorage:
                 found=free,
             )
         self._unreserved = DISK_RESERVE_BYTES // 4
+        self.check_readers()
 
     def room(self) -> int:
         # Asked of LMDB and the disk again only after an eighth of the last answer was written.
@@ -355,7 +356,8 @@ class LmdbStorage:
             return []
 
     def check_readers(self) -> int:
-        """Free the slots of readers that died (pitfall 8). Returns how many."""
+        """Free the slots of readers that died, and return how many: while one stands, no page that it may have read is
+        used again, and every commit would make the file grow. Asked at the first append and every few megabytes."""
         cleared: int = self._environment().reader_check()
         return cleared
 

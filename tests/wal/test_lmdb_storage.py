@@ -456,3 +456,31 @@ def test_room_runs_out_before_the_map_does(path: str) -> None:
     for _ in range(reserve // 2 // 10_000):
         log.append([os.urandom(10_000)])
     log.close()
+
+
+READER = """
+import sys, time, lmdb
+env = lmdb.open(sys.argv[1] + "/data", readonly=True, subdir=True, max_dbs=0)
+txn = env.begin()
+txn.stat()
+print("reading", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_reader_that_died_does_not_hold_pages_for_ever(path: str) -> None:
+    """Killed in the middle of a read, its slot is freed by the writer that opens next or goes on writing."""
+    log = open_log(path)
+    log.append([b"before"])
+    with subprocess.Popen([sys.executable, "-c", READER, path], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"reading\n"
+        storage = log.storage
+        assert isinstance(storage, LmdbStorage)
+        assert storage._env is not None
+        assert str(reader.pid) in storage._env.readers()
+        reader.kill()
+    storage._unreserved = 0
+    log.append([b"a few megabytes later"])
+    assert str(reader.pid) not in storage._env.readers()
+    log.close()
