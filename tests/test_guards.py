@@ -66,6 +66,12 @@ def test_without_its_guard_a_test_fails(sound: Path, guard: Guard) -> None:
     assert done.returncode == 1, f"{guard.test} passed without its guard:\n{done.stdout[-2000:]}{done.stderr[-500:]}"
 
 
+def test_every_guard_is_where_the_list_says() -> None:
+    """Told at once, before any copy is made: the text of each guard stands in its file exactly once."""
+    stale = [guard.what for guard in GUARDS if (ROOT / guard.file).read_text().count(guard.old) != 1]
+    assert stale == [], "bring tests/guards.py up to date"
+
+
 def test_the_list_is_complete_and_documented() -> None:
     """Every invariant of this version has a guard, and docs/testing.md shows each of them."""
     text = (ROOT / "docs" / "testing.md").read_text()
