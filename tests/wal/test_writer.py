@@ -427,32 +427,24 @@ def test_every_batch_is_marked_at_its_end() -> None:
     assert ends == [1, 4, 5, 7, 9]
 
 
-@pytest.mark.parametrize("how", ["flush", "confirm"])
-def test_a_turn_that_ends_hands_on_what_was_queued_meanwhile(how: str) -> None:
+def test_a_confirmation_hands_on_what_was_queued_meanwhile() -> None:
     """An append that finds the turn taken relies on its holder: whoever gives it back looks at the queue again."""
     storage = SlowStorage()
     log = new_log(storage)
-    first = log.enqueue([b"first"])
-    storage.hold = how == "flush"
-    storage.hold_slots = how == "confirm"
-    holder = threading.Thread(target=log._writer.flush if how == "flush" else log.confirm, daemon=True)
+    ticket = log.enqueue([b"first"])
+    storage.hold_slots = True
+    holder = threading.Thread(target=log.confirm, daemon=True)
     holder.start()
     assert storage.held.wait(DEADLINE_SECONDS)
-    done = threading.Event()
     receipts: list[Receipt] = []
-
-    def wait() -> None:
-        receipts.append(log.settle(first if how == "confirm" else log.enqueue([b"second"])))
-        done.set()
-
-    waiter = threading.Thread(target=wait, daemon=True)
+    waiter = threading.Thread(target=lambda: receipts.append(log.settle(ticket)), daemon=True)
     waiter.start()
-    while waiter.is_alive() and not log._writer._queue:
+    while not ticket.awaited:
         threading.Event().wait(0.001)
-    storage.hold = storage.hold_slots = False
+    storage.hold_slots = False
     storage.go_on.set()
-    assert done.wait(DEADLINE_SECONDS), "the waiter was left asleep"
-    assert len(receipts) == 1
+    waiter.join(DEADLINE_SECONDS)
+    assert len(receipts) == 1, "the waiter was left asleep"
     log.close()
 
 
