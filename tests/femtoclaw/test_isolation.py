@@ -9,29 +9,20 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from femtoclaw.isolation import Isolation, Outcome
-from femtoclaw.manifest import Limits, Manifest
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-HOSTILE = "tests.femtoclaw.hostile_claws"
+from femtoclaw.manifest import Manifest
+from tests.femtoclaw.isolated import FLOOD as HOSTILE
+from tests.femtoclaw.isolated import ROOT, declared, eventually
 
 
 def claw(name: str, **limits: Any) -> Manifest:
-    bounds = Limits(wall_seconds=5.0)._replace(**limits)
-    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{HOSTILE}:{name}", limits=bounds)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    return folder
+    return declared(HOSTILE, name, **({"wall_seconds": 5.0} | limits))
 
 
 @pytest.fixture
@@ -43,15 +34,6 @@ def isolation(workspace: Path) -> Iterator[Isolation]:
 
 def run(isolation: Isolation, name: str, args: dict[str, Any] | None = None, **limits: Any) -> Outcome:
     return isolation.run(claw(name, **limits), args or {}, {})
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)  # between looks; the condition decides
-    return False
 
 
 def alive(pid: int) -> bool:

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,11 @@ import pytest
 from femtoclaw.errors import CapabilityError
 from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError, call, client, scratch, supervisor, wire
 from femtoclaw.manifest import Limits, Manifest
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-HOSTILE = "tests.femtoclaw.hostile_processes"
+from tests.femtoclaw.isolated import HOSTILE, ROOT, declared, eventually
 
 
 def claw(name: str, **limits: Any) -> Manifest:
-    bounds = Limits(wall_seconds=30.0)._replace(**limits)
-    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{HOSTILE}:{name}", limits=bounds)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    return folder
+    return declared(HOSTILE, name, **({"wall_seconds": 30.0} | limits))
 
 
 @pytest.fixture
@@ -44,15 +34,6 @@ def isolation(workspace: Path) -> Iterator[Isolation]:
     assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
     yield isolation
     isolation.close()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)  # between looks; the condition decides
-    return False
 
 
 @contextmanager

@@ -21,30 +21,16 @@ import pytest
 
 from femtoclaw.claws import SHELL
 from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError
-from femtoclaw.manifest import Limits, Manifest
+from femtoclaw.manifest import Manifest
+from tests.femtoclaw.isolated import HOSTILE, ROOT, WAYS, declared, eventually
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-HOSTILE = "tests.femtoclaw.hostile_processes"
-WAYS: dict[str, tuple[str, ...]] = {
-    "as_granted": (HOSTILE,),
-    "ordinary_user": ("tests.femtoclaw.without_capabilities", HOSTILE),
-    "no_namespace": ("tests.femtoclaw.without_pid_namespace", HOSTILE),
-}
 DAEMON_SCRIPT = "(setsid sleep 600 >/dev/null 2>&1 &) ; setsid sh -c 'sleep 600 & sleep 600' >/dev/null 2>&1 &"
 HANG_SCRIPT = DAEMON_SCRIPT + " echo > ready; sleep 600"
 PROGRAMS = {"binaries": ["/bin/sh"]}
 
 
 def claw(name: str, **limits: Any) -> Manifest:
-    bounds = Limits(wall_seconds=60.0)._replace(**limits)
-    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{HOSTILE}:{name}", limits=bounds)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    return folder
+    return declared(HOSTILE, name, **({"wall_seconds": 60.0} | limits))
 
 
 @pytest.fixture(params=list(WAYS))
@@ -57,15 +43,6 @@ def isolation(workspace: Path, way: str) -> Iterator[Isolation]:
     isolation = Isolation(str(workspace), modules=WAYS[way], search_path=str(ROOT))
     yield isolation
     isolation.close()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)  # between looks; the condition decides
-    return False
 
 
 def inhabitants(workspace: Path) -> list[int]:

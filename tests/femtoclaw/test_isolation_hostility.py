@@ -7,36 +7,19 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from femtoclaw.isolation import Isolation, OutcomeUnknownError, confine, scratch
-from femtoclaw.manifest import Limits, Manifest
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-HOSTILE = "tests.femtoclaw.hostile_processes"
-FLOOD = "tests.femtoclaw.hostile_claws"
-WAYS: dict[str, tuple[str, ...]] = {
-    "as_granted": (HOSTILE,),
-    "ordinary_user": ("tests.femtoclaw.without_capabilities", HOSTILE),
-    "no_namespace": ("tests.femtoclaw.without_pid_namespace", HOSTILE),
-}
+from femtoclaw.manifest import Manifest
+from tests.femtoclaw.isolated import FLOOD, HOSTILE, ROOT, WAYS, declared, eventually
 
 
 def claw(name: str, module: str = HOSTILE, **limits: Any) -> Manifest:
-    bounds = Limits(wall_seconds=20.0)._replace(**limits)
-    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{module}:{name}", limits=bounds)
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    return folder
+    return declared(module, name, **({"wall_seconds": 20.0} | limits))
 
 
 @pytest.fixture(params=list(WAYS))
@@ -44,15 +27,6 @@ def isolation(workspace: Path, request: pytest.FixtureRequest) -> Iterator[Isola
     isolation = Isolation(str(workspace), modules=WAYS[request.param], search_path=str(ROOT))
     yield isolation
     isolation.close()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)  # between looks; the condition decides
-    return False
 
 
 def inhabitants(workspace: Path) -> list[int]:
