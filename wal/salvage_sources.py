@@ -13,12 +13,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
-from zipfile import ZipFile
 
 from wal.bundle import Bundle
 from wal.durable_file import read_file
 from wal.errors import BoundError, CorruptFileError, LogError, LogUnavailableError
-from wal.limits import SEGMENT_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
+from wal.limits import SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.note import PublicKey
 from wal.record import FRAME_OVERHEAD_BYTES, HEADER
 from wal.segment import Segment, decode_segment, open_seal
@@ -83,8 +82,7 @@ class Piece(NamedTuple):
     def load(self) -> Segment:
         """Read the segment again. Raises LogError when it is not the one that was checked."""
         where = f"{self.file}:{self.member}" if self.member else self.file
-        raw = _member(self.file, self.member) if self.member else read_file(self.file) or b""
-        segment = decode_segment(raw, where)
+        segment = _of_bundle(self.file, self.member) if self.member else decode_segment(read_file(self.file) or b"", where)
         if segment.digest != self.digest:
             raise CorruptFileError(
                 "segment changed while it was in use", where=where, expected=self.digest.hex(),
@@ -172,14 +170,9 @@ def _piece(segment: Segment, file: str, member: str = "") -> Piece:
     return Piece(segment.first, segment.first + len(segment.rows) - 1, segment.digest, file, member)
 
 
-def _member(path: str, name: str) -> bytes:
+def _of_bundle(path: str, member: str) -> Segment:
+    bundle = Bundle(path)
     try:
-        with ZipFile(path) as archive:
-            info = archive.getinfo(name)
-            if info.file_size > SEGMENT_BYTES_MAX:
-                raise BoundError("bundle member is too large", where=f"{path}:{name}", expected=SEGMENT_BYTES_MAX)
-            return archive.read(info)
-    except LogError:
-        raise
-    except Exception as error:  # zipfile raises many types on hostile bytes; each means the same here
-        raise CorruptFileError("bundle member is damaged", where=f"{path}:{name}", found=error) from error
+        return bundle.segment(member)
+    finally:
+        bundle.close()

@@ -11,7 +11,9 @@ import msgpack
 
 from femtoclaw.event_codec import CODES, EventFormatError, declared_types, decode
 from femtoclaw.events import Event
+from wal.errors import CorruptRecordError
 from wal.record import KIND_EPOCH, KIND_EVENT, KIND_GENESIS, KIND_RECOVERED, Record
+from wal.recovered import Cut, decode_recovered
 
 LOG_KINDS = {KIND_GENESIS: "log:genesis", KIND_RECOVERED: "log:recovered", KIND_EPOCH: "log:epoch"}
 """Names of the records that belong to the log itself."""
@@ -66,8 +68,10 @@ def type_name(record: Record) -> str:
 
 
 def repair_note(record: Record) -> tuple[str, ...]:
-    """What a recovered-record says, as text: ("cut", first, last, digest) or ("rebuilt", records, reason); or empty."""
+    """What a recovered-record says, as text: ("cut", first, last, digest) or ("rebuilt", records, reason, doubt); or
+    empty."""
     try:
-        return tuple(str(item) for item in msgpack.unpackb(record.payload, use_list=False, max_ext_len=0))
-    except (ValueError, TypeError, msgpack.UnpackException):
+        act = decode_recovered(record.payload, f"index {record.index}")
+    except CorruptRecordError:
         return ()
+    return ("cut" if isinstance(act, Cut) else "rebuilt", *map(str, act))
