@@ -4,7 +4,8 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from blake3 import blake3
@@ -13,11 +14,25 @@ from femtoclaw.errors import ConfigurationError
 
 TARGET_KINDS = ("path", "command", "address", "process_id")
 
+PERMISSIONS = ("workspace.read", "workspace.write", "execute", "network", "processes", "system")
+"""What a claw's sandbox may let through: the workspace, the programs that the node lists, TCP connections out, what
+``/proc`` tells of other processes, facts about the machine. Without a word here it is kept from all of it."""
+
+FILES_MAX = 1024
+"""Files of one installed module."""
+
+SECRETS_MAX = 64
+"""Secrets that one claw may ask for."""
+
 NAME_CHARS_MAX = 64
 """Characters of a claw's name; longer ones could not be called by any message."""
 
 _NAME = re.compile("[!-~]{1,64}")
+_SECRET_NAME = re.compile("[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_VERSION = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})")
+_DIGEST = re.compile("[0-9a-f]{64}")
 _SHOWN_MAX = 80
+_PATH_CHARS_MAX = 512
 
 
 class Limits(NamedTuple):
@@ -39,7 +54,12 @@ class Manifest(NamedTuple):
     ``targets`` maps an argument to the kind of thing it names (one of ``TARGET_KINDS``), so that the gate can
     normalize and restrict it. ``entry`` is ``module:function`` of the implementation, called in a separate process
     as ``function(args: dict, workspace: str, settings: dict) -> dict``; ``idempotent`` decides what a crash in the
-    middle may do (I7).
+    middle may do (I7). An installed module's entry is ``python:FILE:function``, ``native:FILE`` or ``wasm:FILE``.
+
+    ``permissions`` are of ``PERMISSIONS``; ``secrets`` are names that an operator may grant; ``trusted_output`` says
+    that what it answers comes from this machine and program alone, so that it does not taint a run; ``files`` maps
+    each file of an installed module to the BLAKE3 of its bytes; ``abi`` is what a native or WebAssembly module was
+    built for; ``requires_runtime`` bounds the versions of this program, as ``>=0.1,<1``.
     """
 
     name: str
@@ -51,10 +71,21 @@ class Manifest(NamedTuple):
     entry: str
     idempotent: bool = False
     limits: Limits = Limits()
+    permissions: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    trusted_output: bool = False
+    files: Mapping[str, str] = MappingProxyType({})
+    abi: str = ""
+    requires_runtime: str = ""
+    deterministic: bool = False
 
     def canonical(self) -> bytes:
-        """The manifest as canonical JSON: sorted keys, no white space, UTF-8."""
+        """The manifest as canonical JSON: sorted keys, no white space, UTF-8, and none of the later fields that has its
+        default: what was recorded before they existed stays canonical."""
         body = self._asdict() | {"limits": self.limits._asdict()}
+        for name in _LATER:
+            if body[name] == self._field_defaults[name]:
+                del body[name]
         return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def digest(self) -> str:
@@ -69,6 +100,7 @@ class Manifest(NamedTuple):
         return digest
 
 
+_LATER = ("permissions", "secrets", "trusted_output", "files", "abi", "requires_runtime", "deterministic")
 _DIGESTS_MAX = 1024
 _DIGESTS: dict[int, tuple[Manifest, str]] = {}
 """By identity; holding the manifest keeps its identity from being reused."""
@@ -79,6 +111,9 @@ def manifest_from_canonical(raw: bytes) -> Manifest:
     try:
         body = json.loads(raw)
         limits = Limits(**body.pop("limits"))
+        for name in ("permissions", "secrets"):
+            if name in body:
+                body[name] = tuple(body[name])
     except (AttributeError, KeyError, RecursionError) as error:
         raise ValueError(f"not a manifest: {type(error).__name__}") from None
     return Manifest(limits=limits, **body)
@@ -121,5 +156,33 @@ def check_manifest(manifest: Manifest) -> None:
         require(kind in TARGET_KINDS, "a target is of no known kind", " or ".join(TARGET_KINDS))
         require(isinstance(schema, dict) and schema.get("type") == wanted, f"a {kind} target is no argument of its type",
                 f'an argument of "type": "{wanted}"')  # fmt: skip
+    _check_requests(manifest, require)
     kinds = list(manifest.targets.values())
     require(len(kinds) == len(set(kinds)), "two targets are of one kind", "at most one target of each kind")
+
+
+def _check_requests(manifest: Manifest, require: Callable[[bool, str, str], None]) -> None:
+    """What the claw asks of its sandbox and of this program."""
+    texts = all(isinstance(item, str) for item in (*manifest.permissions, *manifest.secrets))
+    require(texts, "`permissions` and `secrets` are not lists of text", "strings")
+    known = set(manifest.permissions) <= set(PERMISSIONS) and len(set(manifest.permissions)) == len(manifest.permissions)
+    require(known, "a permission is unknown, or named twice", " or ".join(PERMISSIONS))
+    names = all(_SECRET_NAME.fullmatch(name) for name in manifest.secrets) and len(manifest.secrets) <= SECRETS_MAX
+    require(names, "a secret's name is not usable", "letters, digits, `_`, `.`, `-`, beginning with a letter")
+    flags = (manifest.trusted_output, manifest.deterministic)
+    require(all(type(flag) is bool for flag in flags), "a declaration is neither true nor false", "true or false")
+    require(isinstance(manifest.abi, str) and isinstance(manifest.requires_runtime, str),
+            "`abi` and `requires_runtime` are not strings", "strings")  # fmt: skip
+    files = manifest.files
+    require(isinstance(files, Mapping) and len(files) <= FILES_MAX, "`files` is no object, or has too many",
+            f"at most {FILES_MAX} relative paths with digests")  # fmt: skip
+    for path, digest in files.items():
+        parts = path.split("/") if isinstance(path, str) else [""]
+        relative = not {"", ".", ".."} & set(parts) and path.isprintable() and len(path) <= _PATH_CHARS_MAX
+        require(relative, "a module's file has no relative path", "components without `.` and `..`")
+        require(isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None, "a module's file has no digest",
+                "64 hex digits: the BLAKE3 of its bytes")  # fmt: skip
+    installed = manifest.entry.partition(":")[0] in ("python", "native", "wasm")
+    require(installed == bool(files), "a module's files and its entry do not belong together",
+            "an entry python:, native: or wasm: with `files`, or neither")  # fmt: skip
+    require(_VERSION.fullmatch(manifest.version) is not None, "a claw's version is none", "MAJOR.MINOR.PATCH")
