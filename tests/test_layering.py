@@ -15,7 +15,7 @@ PURE = {
     "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors",
     "femtoclaw": "events event_codec state apply commands decide lifecycle protocol strict_json argument_schemas policy_schema "
     "facts crash_rules memory context policy_text policy_check schema_bounds "
-    "replay restore snapshot authorization engines feedback manifest errors config",
+    "replay restore snapshot authorization engines feedback manifest errors config statement",
 }
 IMPURE = {"time", "random", "uuid", "os", "asyncio", "grpc", "lmdb", "threading", "socket", "subprocess", "secrets"}
 LMDB_IMPORTERS = {"wal/lmdb_storage.py", "wal/inspection.py"}
