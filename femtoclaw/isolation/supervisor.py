@@ -10,10 +10,9 @@ import os
 import select
 import signal
 import time
-from importlib import import_module
 from typing import Any, NamedTuple
 
-from femtoclaw.isolation import confine, descendants, kernel, namespace, wire
+from femtoclaw.isolation import confine, descendants, kernel, loading, namespace, wire
 from femtoclaw.isolation.confine import close_descriptors
 from femtoclaw.isolation.scratch import Scratch
 
@@ -213,14 +212,12 @@ def _claw(request: dict[str, Any], folder: str, writing: int, processes: int) ->
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         close_descriptors({writing})
+        prepared = loading.prepare(request)
         os.chdir(request["workspace"])
         confine.confine(confine.Bounds(request["limits"], writing, processes))
         os.environ["TMPDIR"] = folder
-        module, _, function = request["entry"].partition(":")
         try:
-            result = getattr(import_module(module), function)(
-                request["args"], request["workspace"], request["settings"]
-            )
+            result = loading.load(prepared)(request["args"], request["workspace"], request["settings"])
             body: dict[str, Any] = {"result": result}
         except ClawError as error:
             body = {"error": {"class": error.kind, "message": str(error)}}
