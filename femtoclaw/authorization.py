@@ -9,6 +9,7 @@ the run's context, and their digest is recorded with the decision.
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from blake3 import blake3
@@ -16,7 +17,9 @@ from blake3 import blake3
 from femtoclaw.argument_schemas import ArgumentSchemas
 from femtoclaw.facts import ArgumentInvalid, facts
 from femtoclaw.manifest import Manifest
-from femtoclaw.policy import PolicyEngine, PolicyRequest
+from femtoclaw.policy import TERMS_REFUSALS, PolicyEngine, PolicyRequest
+from femtoclaw.policy_annotations import ApprovalRule
+from femtoclaw.policy_groups import RUN, group_bytes
 from femtoclaw.state import Claw
 
 
@@ -31,21 +34,34 @@ class Decision(str, Enum):
 
 
 class CallContext(NamedTuple):
-    """Where a call comes from: what policy may look at besides the call."""
+    """Where a call comes from: what policy may look at besides the call.
+
+    ``groups`` holds the groups of the policy context that the engine ``needs``, ``run`` excepted: that one is made of
+    the fields before it. A group that is needed and missing denies the call.
+    """
 
     agent: str
     source: str
     brain: str
     step: int
     environment: str
+    groups: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+
+
+HELD = "HELD"
+"""Reason of a decision that stands only once operators have approved the call: nothing may run on it before."""
 
 
 class Verdict(NamedTuple):
-    """A decision, its reason (a stable code), and the ids of the policies that determined it, failing ones included."""
+    """A decision, its reason (a stable code), and the ids of the policies that determined it, failing ones included.
+
+    ``approval`` is set exactly when the reason is ``HELD``.
+    """
 
     decision: Decision
     reason: str
     determining: tuple[str, ...] = ()
+    approval: ApprovalRule | None = None
 
 
 def authorize(
@@ -90,9 +106,14 @@ def _decide(
     if engine is None:
         return Verdict(Decision.DENIED_POLICY_VIOLATION, "NO_POLICY")
     run = {"source": context.source, "brain": context.brain, "step": context.step, "environment": context.environment}
-    answer = engine.evaluate(PolicyRequest(context.agent, tool, args, found.attributes, run))
+    groups = {**context.groups, RUN: run} if context.groups else {RUN: run}
+    answer = engine.evaluate(PolicyRequest(context.agent, tool, args, found.attributes, groups))
+    if answer.allowed and answer.approval is not None:
+        return Verdict(Decision.AUTHORIZED, HELD, answer.determining, answer.approval)
     if answer.allowed:
         return Verdict(Decision.AUTHORIZED, "PERMITTED", answer.determining)
+    if answer.refusal in TERMS_REFUSALS:
+        return Verdict(Decision.DENIED_POLICY_VIOLATION, answer.refusal, answer.determining)
     if answer.errors or answer.refusal:
         named = tuple(sorted({*answer.errors, *answer.determining}))
         return Verdict(Decision.DENIED_POLICY_VIOLATION, "POLICY_ERROR", named)
@@ -101,9 +122,23 @@ def _decide(
 
 
 def inputs_digest(
-    call_digest: str, manifest_digest: str, policy_digest: str, configuration_digest: str, context: CallContext
+    call_digest: str,
+    manifest_digest: str,
+    policy_digest: str,
+    configuration_digest: str,
+    context: CallContext,
+    needs: frozenset[str] = frozenset(),
 ) -> str:
-    """BLAKE3 over everything a decision depends on, domain-tagged, 64 hex digits (EXEC-6.1)."""
-    parts = (call_digest, manifest_digest, policy_digest, configuration_digest, *map(str, context))
+    """BLAKE3 over everything a decision depends on, domain-tagged, 64 hex digits (EXEC-6.1).
+
+    Of the context's groups it covers those in ``needs``: what no policy reads, no decision depends on. Without any
+    beyond ``run`` it is the digest of the first version, which knew no others.
+    """
+    parts = (call_digest, manifest_digest, policy_digest, configuration_digest, *map(str, context[:5]))
     body = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
-    return blake3(b"femtoclaw decision inputs v1\x00" + body).hexdigest()
+    others = sorted(needs - {RUN})
+    if not others:
+        return blake3(b"femtoclaw decision inputs v1\x00" + body).hexdigest()
+    groups = [group_bytes(name, context.groups.get(name)) for name in others]
+    body += b"".join(len(part).to_bytes(4, "big") + part for part in groups)
+    return blake3(b"femtoclaw decision inputs v2\x00" + body).hexdigest()

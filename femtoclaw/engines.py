@@ -32,6 +32,12 @@ class Engines(NamedTuple):
     steps_max: int
     environment: str
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The groups of the policy context that a decision depends on. Loads the policy; raises PolicyError."""
+        engine = self.policy()
+        return engine.needs if engine is not None else frozenset()
+
     def validate(self, raw: bytes) -> Message | ToolCall | Rejected:
         """Step two of the loop: is this one valid intent?"""
         return validate(raw, self.schemas)

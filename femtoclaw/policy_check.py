@@ -85,8 +85,9 @@ def check_attributes(body: Mapping[str, Any], named: Mapping[str, str], known: M
                 )
 
 
-def reads(body: Mapping[str, Any], attribute: str) -> bool:
-    """Whether any policy could read ``context.<attribute>``: by name, or because it takes the context as a whole."""
+def context_read(body: Mapping[str, Any]) -> frozenset[str] | None:
+    """The attributes of ``context`` that any policy could read; None when one takes the context as a whole."""
+    found: set[str] = set()
     todo: list[Any] = [policy.get("conditions", []) for policy in body.get("staticPolicies", {}).values()]
     while todo:
         node = todo.pop()
@@ -95,13 +96,12 @@ def reads(body: Mapping[str, Any], attribute: str) -> bool:
         elif isinstance(node, dict):
             taken = node.get(".", node.get("has"))
             if isinstance(taken, dict) and taken.get("left") == _CONTEXT and len(node) == 1:
-                if taken.get("attr") == attribute:
-                    return True
+                found.add(str(taken.get("attr")))
             elif node == _CONTEXT:
-                return True
+                return None
             else:
                 todo.extend(node.values())
-    return False
+    return frozenset(found)
 
 
 def _tested(conditions: Any) -> Iterator[tuple[str, str]]:

@@ -1,26 +1,41 @@
 """The Cedar schema that the registered claws' manifests imply. Pure and deterministic.
 
 One action per claw, its context typed by the manifest: ``args`` holds the top-level arguments Cedar can carry, the
-derived facts stand beside it, ``run`` says where the call comes from. Arguments of other shapes are left out of the
-context: policy cannot judge what it cannot type, and the schema check at load says so.
+derived facts stand beside it, and the groups of ``femtoclaw.policy_groups`` say where the call comes from and what was
+before it. Arguments of other shapes are left out of the context: policy cannot judge what it cannot type, and the
+schema check at load says so.
+
+What came later than the first recorded histories is in a policy's schema only when that policy reads it: the digest of
+an older policy's schema stands in the log, and must come out the same for ever.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from femtoclaw.manifest import Manifest
+from femtoclaw.policy_groups import GROUPS, RUN
 
 _SCALARS: dict[str, dict[str, Any]] = {
     "string": {"type": "String"},
     "integer": {"type": "Long"},
     "boolean": {"type": "Boolean"},
 }
-_FACTS: dict[str, tuple[str, ...]] = {"path": ("path",), "command": ("binary", "command")}
-_RUN = {"source": "String", "brain": "String", "step": "Long", "environment": "String"}
+_FACTS: dict[str, dict[str, str]] = {
+    "path": {"path": "String"},
+    "command": {"binary": "String", "command": "String", "hazards": "Set"},
+    "address": {"scheme": "String", "host": "String", "port": "Long", "url_path": "String"},
+    "process_id": {"pid": "Long"},
+}
+"""Kind of target to the facts that a call with such a target has, with their Cedar types; a Set holds strings."""
 
+_FIRST = frozenset(("args", RUN, "path", "binary", "command"))
+"""In every schema, whether the policy reads them or not."""
+
+LATER = (frozenset(name for facts in _FACTS.values() for name in facts) | frozenset(GROUPS)) - _FIRST
+"""In the schema of a policy that reads them."""
 
 _PYTHON: dict[str, type] = {"String": str, "Long": int, "Boolean": bool, "Set": list}
 
@@ -42,12 +57,12 @@ def python_types(manifest: Manifest) -> dict[str, type]:
 
 
 def context_attributes(manifests: Iterable[Manifest]) -> dict[str, frozenset[str]]:
-    """What a call of any of the claws may have in ``context``, ``context.args`` and ``context.run``."""
-    attributes = [_context(manifest)["attributes"] for manifest in manifests]
+    """What a call of any of the claws may have in ``context``, in ``context.args`` and in each group."""
+    attributes = [_context(manifest, LATER)["attributes"] for manifest in manifests]
     return {
         "context": frozenset(name for each in attributes for name in each),
         "context.args": frozenset(name for each in attributes for name in each["args"]["attributes"]),
-        "context.run": frozenset(_RUN),
+        **{f"context.{name}": frozenset(spec) for name, spec in GROUPS.items()},
     }
 
 
@@ -61,23 +76,30 @@ def _cedar_type(schema: Any) -> dict[str, Any] | None:
     return _SCALARS.get(kind) if isinstance(kind, str) else None
 
 
-def _context(manifest: Manifest) -> dict[str, Any]:
+def _typed(kind: str) -> dict[str, Any]:
+    return {"type": "Set", "element": {"type": "String"}} if kind == "Set" else {"type": kind}
+
+
+def _group(spec: Mapping[str, str]) -> dict[str, Any]:
+    return {"type": "Record", "attributes": {name: _typed(kind) for name, kind in spec.items()}}
+
+
+def _context(manifest: Manifest, read: frozenset[str]) -> dict[str, Any]:
     required = set(manifest.arguments.get("required", ()))
-    attributes: dict[str, Any] = {
-        "args": {"type": "Record", "attributes": carried(manifest)},
-        "run": {"type": "Record", "attributes": {name: {"type": kind} for name, kind in _RUN.items()}},
-    }
+    attributes: dict[str, Any] = {"args": {"type": "Record", "attributes": carried(manifest)}}
+    attributes |= {name: _group(spec) for name, spec in GROUPS.items() if name in _FIRST or name in read}
     for argument, kind in sorted(manifest.targets.items()):
-        for fact in _FACTS.get(kind, ()):
-            attributes[fact] = {"type": "String", "required": argument in required}
+        for fact, cedar in _FACTS[kind].items():
+            if fact in _FIRST or fact in read:
+                attributes[fact] = _typed(cedar) | {"required": argument in required}
     return {"type": "Record", "attributes": attributes}
 
 
-def schema_for(manifests: Iterable[Manifest]) -> str:
-    """The schema as Cedar JSON, sorted: equal manifests give equal text."""
+def schema_for(manifests: Iterable[Manifest], read: frozenset[str] = LATER) -> str:
+    """The schema as Cedar JSON, sorted: equal manifests give equal text. ``read``: what of ``LATER`` the policy reads."""
     actions = {
         manifest.name: {
-            "appliesTo": {"principalTypes": ["Agent"], "resourceTypes": ["Claw"], "context": _context(manifest)}
+            "appliesTo": {"principalTypes": ["Agent"], "resourceTypes": ["Claw"], "context": _context(manifest, read)}
         }
         for manifest in manifests
     }

@@ -45,7 +45,7 @@ def ours(policy: str) -> Callable[[], object]:
             "fs.read", ARGS, context, registry=registry, manifests=manifests, schemas=schemas, settings={}, engine=engine
         )
 
-    assert decide() == (Decision.AUTHORIZED, "PERMITTED", ("read-workspace",))
+    assert decide() == (Decision.AUTHORIZED, "PERMITTED", ("read-workspace",), None)
     return decide
 
 

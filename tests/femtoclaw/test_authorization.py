@@ -119,7 +119,7 @@ def test_judging_leaves_its_inputs_alone() -> None:
         )
         for _ in range(2)
     ]  # fmt: skip
-    assert twice[0] == twice[1] == (Decision.AUTHORIZED, "PERMITTED", ("echo",))
+    assert twice[0] == twice[1] == (Decision.AUTHORIZED, "PERMITTED", ("echo",), None)
     assert json.dumps([args, settings], sort_keys=True) == before
 
 

@@ -15,9 +15,18 @@ from femtoclaw.authorization import CallContext, Decision, authorize
 from femtoclaw.claws import SHIPPED
 from femtoclaw.errors import PolicyError
 from femtoclaw.policy import PolicyEngine, PolicyRequest, default_policy
+from femtoclaw.policy_groups import GROUPS as DECLARED
+from femtoclaw.policy_groups import time_group
 from femtoclaw.state import Claw
 
 RUN = {"source": "cli", "brain": "script", "step": 1, "environment": "production"}
+GROUPS: dict[str, dict[str, Any]] = {
+    "run": RUN,
+    "time": time_group(1_795_269_600),
+    "usage": dict.fromkeys(DECLARED["usage"], 0),
+    "history": {"done": [], "failed": [], "denied": 0, "last": ""},
+    "origin": {"tainted": False, "sources": [], "arguments": []},
+}
 FOUR = """
 @id("allow-notes") permit (principal, action == Action::"fs.read", resource) when { context.path like "notes/*" };
 @id("allow-echo") permit (principal, action == Action::"shell", resource) when { context.binary == "/bin/echo" };
@@ -28,7 +37,7 @@ FOUR = """
 
 
 def ask(engine: PolicyEngine, claw: str, args: dict[str, Any], facts: dict[str, Any], **run: Any) -> bool:
-    return engine.evaluate(PolicyRequest("agent", claw, args, facts, RUN | run)).allowed
+    return engine.evaluate(PolicyRequest("agent", claw, args, facts, GROUPS | {"run": RUN | run})).allowed
 
 
 def read(engine: PolicyEngine, path: str) -> bool:
@@ -61,7 +70,9 @@ def test_the_determining_policies_are_named() -> None:
     engine = load(FOUR)
 
     def verdict(path: str) -> tuple[str, ...]:
-        return engine.evaluate(PolicyRequest("agent", "fs.read", {"path": path}, {"path": path}, RUN)).determining
+        return engine.evaluate(
+            PolicyRequest("agent", "fs.read", {"path": path}, {"path": path}, {"run": RUN})
+        ).determining
 
     assert verdict("notes/a") == ("allow-notes",)
     assert verdict("notes/secret") == ("deny-secret",)
@@ -125,8 +136,10 @@ def test_an_evaluation_error_denies(
 ) -> None:
     """Cedar skips a policy that fails; here any failing policy denies and is named, and nothing else of it is told."""
     engine = load(ERRING)
-    verdict = engine.evaluate(PolicyRequest("agent", "fs.read", args, {"path": args["path"]}, RUN | {"step": step}))
-    assert verdict == (not failing, determining, failing, "")
+    verdict = engine.evaluate(
+        PolicyRequest("agent", "fs.read", args, {"path": args["path"]}, {"run": RUN | {"step": step}})
+    )
+    assert verdict == (not failing, determining, failing, "", None)
     shown = authorize(
         "fs.read",
         args,
@@ -138,9 +151,9 @@ def test_an_evaluation_error_denies(
         engine=engine,
     )
     if failing:
-        assert shown == (Decision.DENIED_POLICY_VIOLATION, "POLICY_ERROR", tuple(sorted(failing + determining)))
+        assert shown == (Decision.DENIED_POLICY_VIOLATION, "POLICY_ERROR", tuple(sorted(failing + determining)), None)
     else:
-        assert shown == (Decision.AUTHORIZED, "PERMITTED", determining)
+        assert shown == (Decision.AUTHORIZED, "PERMITTED", determining, None)
 
 
 def test_a_missing_fact_denies() -> None:
@@ -149,8 +162,8 @@ def test_a_missing_fact_denies() -> None:
     @id("all") permit (principal, action, resource);
     @id("not-b") forbid (principal, action == Action::"fs.read", resource) when { context.path == "b" };
     """
-    verdict = load(text).evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, {}, RUN))
-    assert verdict == (False, (), ("not-b",), "")
+    verdict = load(text).evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, {}, {"run": RUN}))
+    assert verdict == (False, (), ("not-b",), "", None)
 
 
 @given(st.text(max_size=40))
@@ -182,8 +195,14 @@ EVERYTHING = load('@id("everything") permit (principal, action, resource);')
 def test_the_engine_itself_denies_what_it_does_not_know(claw: str, args: dict[str, Any], refusal: str) -> None:
     """Under a policy that permits everything: unregistered claws, and values of undeclared types, are denied."""
     facts = {"path": "a"}
-    assert EVERYTHING.evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, facts, RUN)).allowed
-    assert EVERYTHING.evaluate(PolicyRequest("agent", claw, args, facts, RUN)) == (False, (), (), refusal)
+    assert EVERYTHING.evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, facts, {"run": RUN})).allowed
+    assert EVERYTHING.evaluate(PolicyRequest("agent", claw, args, facts, {"run": RUN})) == (
+        False,
+        (),
+        (),
+        refusal,
+        None,
+    )
 
 
 def test_no_fact_stands_in_for_a_reserved_part_of_the_context() -> None:
@@ -191,7 +210,7 @@ def test_no_fact_stands_in_for_a_reserved_part_of_the_context() -> None:
     text = """@id("staging") permit (principal, action, resource)
       when { context.run.environment == "staging" || (context.args has path && context.args.path == "open") };"""
     forged = {"run": RUN | {"environment": "staging"}, "args": {"path": "open"}, "path": "a"}
-    verdict = load(text).evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, forged, RUN))
+    verdict = load(text).evaluate(PolicyRequest("agent", "fs.read", {"path": "a"}, forged, {"run": RUN}))
     assert not verdict.allowed
     assert not verdict.errors
 
