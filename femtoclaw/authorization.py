@@ -127,16 +127,17 @@ def inputs_digest(
     policy_digest: str,
     configuration_digest: str,
     context: CallContext,
-    needs: frozenset[str] = frozenset(),
+    needs: frozenset[str] | None = None,
 ) -> str:
     """BLAKE3 over everything a decision depends on, domain-tagged, 64 hex digits (EXEC-6.1).
 
-    Of the context's groups it covers those in ``needs``: what no policy reads, no decision depends on. Without any
-    beyond ``run`` it is the digest of the first version, which knew no others.
+    Of the context's groups it covers those in ``needs`` (default: those that the context holds, which are those that the
+    engine needs): what no policy reads, no decision depends on. Without any beyond ``run`` it is the digest of the
+    first version, which knew no others.
     """
     parts = (call_digest, manifest_digest, policy_digest, configuration_digest, *map(str, context[:5]))
     body = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)
-    others = sorted(needs - {RUN})
+    others = sorted((context.groups.keys() if needs is None else needs) - {RUN})
     if not others:
         return blake3(b"femtoclaw decision inputs v1\x00" + body).hexdigest()
     groups = [group_bytes(name, context.groups.get(name)) for name in others]

@@ -70,8 +70,8 @@ class PolicyEngine:
     """Immutable once loaded. Answers for the claws it was loaded with, and denies every other."""
 
     __slots__ = (
-        "_arguments", "_ask", "_entities", "_names", "_policies", "_seal", "_terms", "_text", "digest", "needs",
-        "schema_digest",
+        "_arguments", "_ask", "_entities", "_names", "_policies", "_seal", "_terms", "digest", "needs",
+        "schema_digest", "text",
     )  # fmt: skip
 
     _arguments: Mapping[str, Mapping[str, type]]
@@ -81,11 +81,11 @@ class PolicyEngine:
     _policies: Any
     _seal: str
     _terms: Mapping[str, Terms]
-    _text: str
     digest: str
     needs: frozenset[str]
     """The groups of the context that some policy reads: of ``femtoclaw.policy_groups.GROUPS``."""
     schema_digest: str
+    text: str
 
     def __init__(self, **parts: Any) -> None:
         """``load`` makes engines; the parts are its business."""
@@ -132,26 +132,33 @@ class PolicyEngine:
 
     def evaluate(self, request: PolicyRequest) -> PolicyVerdict:
         """Decide; whatever goes wrong inside is a denial."""
-        claw = request.claw
-        types = self._arguments.get(claw)
-        if types is None:
+        if request.claw not in self._arguments:
             return PolicyVerdict(False, (), (), UNKNOWN_CLAW)
         try:
-            context = _context(request, types, self.needs)
-            if context is None:
+            question = self.question(request)
+            if question is None:
                 return PolicyVerdict(False, (), (), UNUSABLE_REQUEST)
-            question = {
-                "principal": {"type": "Agent", "id": request.agent},
-                "action": {"type": "Action", "id": claw},
-                "resource": {"type": "Claw", "id": claw},
-                "context": context,
-            }
             answer = self._ask(question, self._policies, self._entities)
             verdict = self._verdict(answer.allowed, answer.diagnostics)
             hazards = request.facts.get("hazards")
             return self._on_terms(verdict, hazards) if verdict.allowed and (self._terms or hazards) else verdict
         except Exception:  # fail closed, and keep the library's text, which may hold arguments, to itself
             return PolicyVerdict(False, (), (), UNUSABLE_REQUEST)
+
+    def question(self, request: PolicyRequest) -> dict[str, Any] | None:
+        """The question as Cedar is asked it; None for a claw that the engine does not know, or when the arguments or a
+        needed group are of other types than declared. Raises ValueError or TypeError for what JSON cannot carry."""
+        claw = request.claw
+        types = self._arguments.get(claw)
+        context = _context(request, types, self.needs) if types is not None else None
+        if context is None:
+            return None
+        return {
+            "principal": {"type": "Agent", "id": request.agent},
+            "action": {"type": "Action", "id": claw},
+            "resource": {"type": "Claw", "id": claw},
+            "context": context,
+        }
 
     def _verdict(self, allowed: bool, diagnostics: Any) -> PolicyVerdict:
         determining = tuple(sorted([self._names[reason] for reason in diagnostics.reasons]))
@@ -189,8 +196,8 @@ class PolicyEngine:
         import cedarpy
 
         try:
-            same = self._ask is cedarpy.is_authorized and str(self._policies) == self._text
-            return same and self.digest == _digest(self._text) and self._seal == self._sealed()
+            same = self._ask is cedarpy.is_authorized and str(self._policies) == self.text
+            return same and self.digest == _digest(self.text) and self._seal == self._sealed()
         except Exception:  # whatever was put in the place of a part: it is not the part
             return False
 
@@ -198,7 +205,7 @@ class PolicyEngine:
         """BLAKE3 over everything that an answer follows from."""
         types = {claw: {name: kind.__name__ for name, kind in args.items()} for claw, args in self._arguments.items()}
         asked = {name: [each.approval, sorted(each.accepts)] for name, each in self._terms.items()}
-        parts = [self._text, str(self._policies), str(self._entities), types, dict(self._names), asked]
+        parts = [self.text, str(self._policies), str(self._entities), types, dict(self._names), asked]
         body = json.dumps([*parts, sorted(self.needs), self.digest, self.schema_digest], sort_keys=True)
         return blake3(b"femtoclaw policy engine v1\x00" + body.encode()).hexdigest()
 
