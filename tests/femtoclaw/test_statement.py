@@ -66,7 +66,6 @@ def test_the_form_is_what_it_was() -> None:
     assert statement(*FIELDS) == b"femtoclaw statement v1\x00" + (7).to_bytes(8, "big") + framed
 
 
-@pytest.mark.requirement("CRYPTO-9.1")
 def test_a_signature_is_good_for_its_statement_and_key_only(signer: Ed25519Signer) -> None:
     raw = statement(*FIELDS)
     signature = sign_statement(signer, raw)
