@@ -121,7 +121,8 @@ def _verified_files(folder: str, expected: Mapping[str, str]) -> dict[str, bytes
 
     from femtoclaw.isolation.abi import ModuleRefusedError
 
-    found, left = {}, MODULE_BYTES_MAX
+    found: dict[str, bytes] = {}
+    left = MODULE_BYTES_MAX
     for path, digest in sorted(expected.items()):
         try:
             raw = read_beneath(folder, path, left)
@@ -142,8 +143,8 @@ def read_beneath(folder: str, path: str, limit: int) -> bytes:
     """
     fd = os.open(folder, _FOLDER)
     try:
-        *folders, name = path.split("/")
-        for part in folders:
+        *parents, name = path.split("/")
+        for part in parents:
             deeper = os.open(part, _FOLDER, dir_fd=fd)
             os.close(fd)
             fd = deeper
@@ -154,12 +155,12 @@ def read_beneath(folder: str, path: str, limit: int) -> bytes:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("not a regular file")
-        parts, size = [], 0
-        while part := os.read(file, _PART_BYTES):
-            size += len(part)
+        pieces, size = [], 0
+        while piece := os.read(file, _PART_BYTES):
+            size += len(piece)
             if size > limit:
                 raise OSError("too large")
-            parts.append(part)
+            pieces.append(piece)
     finally:
         os.close(file)
-    return b"".join(parts)
+    return b"".join(pieces)
