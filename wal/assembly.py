@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from wal.chain import follow
-from wal.errors import ForeignLogError, LogError
+from wal.errors import CorruptRecordError, ForeignLogError, LogError
 from wal.genesis import decode_genesis
+from wal.key_history import KeyHistory
 from wal.limits import READ_CHUNK_RECORDS
 from wal.note import PublicKey
-from wal.record import EMPTY, LINK_BYTES, Head, Record, decode
+from wal.record import EMPTY, KIND_ROTATED, LINK_BYTES, Head, Record, decode
 from wal.salvage_sources import Archives, Spool
 from wal.storage import Storage
 
@@ -19,13 +20,20 @@ Run = list[tuple[int, bytes]]
 
 class Assembly:
     """Writes a chain into an empty storage: the store's own frames first (what LMDB finds before what only its raw bytes
-    hold), then what archives have under the log's signature."""
+    hold), then what archives have under the log's signature. ``keys`` is then the history of its keys."""
 
-    def __init__(self, storage: Storage, spools: list[Spool], archives: Archives, key: PublicKey) -> None:
+    def __init__(
+        self, storage: Storage, spools: list[Spool], archives: Archives, known: tuple[PublicKey, ...], *, rotated: bool
+    ) -> None:
+        """``known`` are the node's key and those that led to it; ``rotated``: HEAD says that there were others, also where
+        the rotations that would tell them are lost."""
         self._storage = storage
         self._spools = spools
         self._archives = archives
-        self._key = key
+        self._known = known
+        self._rotated = rotated
+        self.keys = KeyHistory()
+        self._origin = ""
         self._head = EMPTY
         self._least = (0, 0)
         self._log_id: bytes | None = None
@@ -37,7 +45,7 @@ class Assembly:
         later ones do not count; at an index in ``wanted`` only the frame with that link does. Raises ForeignLogError
         when the log's first record names another key, LogFullError.
         """
-        self._head, self._least, self._log_id = EMPTY, (0, 0), log_id
+        self._head, self._least, self._log_id, self.keys = EMPTY, (0, 0), log_id, KeyHistory()
         waiting: Run = []
         while run := self._next(raw_until, wanted):
             last = decode(run[-1][1])
@@ -54,32 +62,50 @@ class Assembly:
         for raw in _frames(spools, index):
             if (index not in wanted or raw.endswith(wanted[index])) and self._follows([(index, raw)]):
                 return [(index, raw)]
-        for segment in self._archives.covering(index):
+        for segment, signer in self._archives.covering(index):
             run = [entry for entry in segment.frames() if entry[0] >= index]
-            if all(wanted.get(at, raw[-LINK_BYTES:]) == raw[-LINK_BYTES:] for at, raw in run) and self._follows(run):
+            wrong = any(wanted.get(at, raw[-LINK_BYTES:]) != raw[-LINK_BYTES:] for at, raw in run)
+            if not wrong and self._follows(run, signer):
                 return run
         return []
 
-    def _follows(self, run: Run) -> bool:
+    def _follows(self, run: Run, signer: PublicKey | None = None) -> bool:
+        """True when ``run`` goes on behind the head, under a key that had not been superseded before its end."""
         try:
             records = list(follow(self._head, run))
         except LogError:
             return False
         if not records or records[0].epoch < self._least[0] or records[0].time_ns < self._least[1]:
             return False
-        return self._head.index > 0 or self._is_genesis(records[0])
+        if self._head.index == 0 and not self._is_genesis(records[0]):
+            return False
+        keys = self.keys
+        try:
+            for record in records:
+                if record.index == 1:
+                    genesis = decode_genesis(record)
+                    keys, self._origin = KeyHistory.begin(genesis), genesis.origin
+                elif record.kind == KIND_ROTATED:
+                    keys = keys.extended(record, self._origin)
+        except CorruptRecordError:
+            return False
+        if signer is not None and keys.knows(signer) and signer not in keys.sealing(records[-1].index):
+            return False
+        self.keys = keys
+        return True
 
     def _is_genesis(self, record: Record) -> bool:
-        """True for the first record of this very log. Raises ForeignLogError when it names another key."""
+        """True for the first record of this very log. Raises ForeignLogError when it names a key that did not lead to the
+        node's: unless HEAD names that very record, and says that the key was rotated (then a rotation is lost)."""
         if self._log_id is not None and record.link != self._log_id:
             return False
         try:
             genesis = decode_genesis(record)
         except LogError:
             return False
-        if genesis.key != self._key:
+        if genesis.key not in self._known and not (self._log_id is not None and self._rotated):
             raise ForeignLogError(
-                "the log does not belong to the node's key", where="index 1", expected=self._key.vkey(),
+                "the log does not belong to the node's key", where="index 1", expected=self._known[0].vkey(),
                 found=genesis.key.vkey(),
             )  # fmt: skip
         return True
@@ -98,7 +124,7 @@ class Assembly:
         for raw in _frames(self._spools, index):
             if raw.endswith(link):
                 return [(index, raw)]
-        for segment in self._archives.covering(index):
+        for segment, _ in self._archives.covering(index):
             run = [entry for entry in segment.frames() if entry[0] <= index]
             if run[-1][1].endswith(link):
                 return run

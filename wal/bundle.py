@@ -17,7 +17,7 @@ from typing import NamedTuple
 from wal.blob import blob_name, read_blob
 from wal.bundle_file import whole_file
 from wal.chain import follow, verify_run
-from wal.checkpoint import VerifiedCheckpoint, open_checkpoint
+from wal.checkpoint import VerifiedCheckpoint
 from wal.errors import (
     CorruptFileError,
     CorruptRecordError,
@@ -28,12 +28,13 @@ from wal.errors import (
     UnknownFormatError,
 )
 from wal.genesis import Genesis, decode_genesis
+from wal.key_history import KeyHistory, Tenure
 from wal.limits import BLOB_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.merkle import Frontier, leaf_hash
 from wal.note import NOTE_BYTES_MAX, PublicKey
 from wal.reader import LogReader
-from wal.record import EMPTY, Head, Record
-from wal.segment import Segment, decode_segment, encode_segment, open_seal
+from wal.record import EMPTY, KIND_ROTATED, Head, Record
+from wal.segment import Segment, decode_segment, encode_segment
 from wal.stored_zip import Entry, ZipWriter, read_entries
 from wal.verification import FORMAT_UNKNOWN, Finding
 
@@ -51,13 +52,14 @@ _LIMITS = (len(FORMAT), NOTE_BYTES_MAX, SEGMENT_BYTES_MAX, BLOB_BYTES_MAX)
 
 
 def signed_checkpoint(reader: LogReader) -> VerifiedCheckpoint:
-    """The newest checkpoint of a log, its signature verified: what an export covers. Raises SignatureError."""
+    """The newest checkpoint of a log, verified by the key in force at its size: what an export covers. Raises
+    SignatureError, or CorruptRecordError where a rotation of the key is damaged."""
     note = reader.checkpoint_note()
     if note is None:
         raise SignatureError(
             "the log has no signed checkpoint yet", where=reader.storage.name, remedy="run `femtoclaw recover` once"
         )
-    return open_checkpoint(note, [reader.key], reader.origin)
+    return reader.keys().open_checkpoint(note, reader.origin)
 
 
 def write_bundle(
@@ -109,18 +111,54 @@ def _segments(reader: LogReader, size: int) -> Iterator[tuple[str, bytes]]:
 
 
 class BundleReport(NamedTuple):
-    """What checking a bundle found; ``ok`` when there is no finding."""
+    """What checking a bundle found; ``ok`` when there is no finding.
+
+    ``keys`` are the log's keys, each rotation verified; ``trusted`` is the tenure of the auditor's key among them, and
+    ``ended`` the rotation that ended it, None while it is in force at the bundle's size.
+    """
 
     size: int
     root: bytes
     head: Head
     genesis: Genesis | None
     findings: tuple[Finding, ...]
+    keys: KeyHistory = KeyHistory()
+    trusted: Tenure | None = None
+    ended: Tenure | None = None
 
     @property
     def ok(self) -> bool:
         """True when every check passed."""
         return not self.findings
+
+
+class _Reading:
+    """What is known of a bundle while its records go by."""
+
+    def __init__(self) -> None:
+        self.frontier, self.head = Frontier(), EMPTY
+        self.genesis: Genesis | None = None
+        self.keys = KeyHistory()
+        self.later: list[str] = []
+        """Segments whose seal is not by the key in force at their end: perhaps by one that came later."""
+        self._leaves: list[bytes] = []
+
+    def take(self, record: Record) -> None:
+        """The next record of a verified chain. Raises CorruptRecordError for a genesis or a rotation that is none."""
+        if record.index == 1:
+            self.genesis = decode_genesis(record)
+            self.keys = KeyHistory.begin(self.genesis)
+        elif record.kind == KIND_ROTATED and self.genesis is not None:
+            self.keys = self.keys.extended(record, self.genesis.origin)
+        self.head = Head(record.index, record.link)
+        self._leaves.append(leaf_hash(record.link))
+        if len(self._leaves) == SEGMENT_RECORDS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Bring the tree up to the last record."""
+        self.frontier.extend(self._leaves)
+        self._leaves = []
 
 
 class Bundle:
@@ -193,11 +231,9 @@ class Bundle:
         """Names of its segments, in order."""
         return [name for name in self._entries if name.startswith("segments/")]
 
-    def frames(self, key: PublicKey | None = None) -> Iterator[tuple[int, bytes]]:
-        """All frames in order, unverified; with ``key``, seals that are present are verified first."""
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """All frames in order, unverified."""
         for segment in self.segments():
-            if key is not None and segment.seal:
-                open_seal(segment, [key], f"segments/{segment.first:016d}")
             yield from segment.frames()
 
     def segment(self, name: str) -> Segment:
@@ -235,26 +271,19 @@ class Bundle:
         """Digests of the blobs it says it holds."""
         return {name[6:] for name in self._entries if name.startswith("blobs/")}
 
-    def check(self, key: PublicKey) -> BundleReport:
+    def check(self, *trusted: PublicKey) -> BundleReport:
         """Check all of it against the auditor's own public key, one segment or blob in memory at a time.
 
-        Never raises for what is in the bundle.
+        It is one that the log ever had: genesis key, newest key, or one between; of several, one is enough, and the report
+        names the first of them. Never raises for what is in the bundle.
         """
+        reading = _Reading()
         findings: list[Finding] = []
-        frontier, head = Frontier(), EMPTY
-        genesis: Genesis | None = None
-        leaves: list[bytes] = []
         try:
-            for record in follow(EMPTY, self.frames(key)):
-                if record.index == 1:
-                    genesis = decode_genesis(record)
-                head = Head(record.index, record.link)
-                leaves.append(leaf_hash(record.link))
-                if len(leaves) == SEGMENT_RECORDS:
-                    frontier.extend(leaves)
-                    leaves = []
-            frontier.extend(leaves)
-            self._check_checkpoint(key, genesis, frontier)
+            for record in follow(EMPTY, self._sealed_frames(reading)):
+                reading.take(record)
+            reading.finish()
+            self._check_signatures(reading, trusted)
             for digest in sorted(self.blobs()):
                 self.blob(digest)
         except LogError as error:
@@ -262,17 +291,39 @@ class Bundle:
             found = error.what if error.found is None else f"{error.what}: {error.found}"
             code = FORMAT_UNKNOWN if isinstance(error, UnknownFormatError) else type(error).__name__
             findings.append(Finding(code, error.where or self._path, expected, found))
-        return BundleReport(frontier.size, frontier.root(), head, genesis, tuple(findings))
+        frontier, keys = reading.frontier, reading.keys
+        place = next((place for key in trusted for place, tenure in enumerate(keys) if tenure.key == key), len(keys))
+        return BundleReport(
+            frontier.size, frontier.root(), reading.head, reading.genesis, tuple(findings), keys,
+            keys[place] if place < len(keys) else None, keys[place + 1] if place + 1 < len(keys) else None,
+        )  # fmt: skip
 
-    def _check_checkpoint(self, key: PublicKey, genesis: Genesis | None, frontier: Frontier) -> None:
-        note = self._read("checkpoint")
-        if genesis is None:
+    def _sealed_frames(self, reading: _Reading) -> Iterator[tuple[int, bytes]]:
+        """All frames; behind those of a sealed segment, whose links are checked and whose rotations are known by then,
+        its seal is verified."""
+        for segment in self.segments():
+            yield from segment.frames()
+            if segment.seal:
+                name = f"segments/{segment.first:016d}-{segment.digest[:8].hex()}.seg"
+                try:
+                    reading.keys.open_seal(segment, name)
+                except SignatureError:
+                    reading.later.append(name)
+
+    def _check_signatures(self, reading: _Reading, trusted: Sequence[PublicKey]) -> None:
+        """Whether a trusted key is one of the log's, and whether checkpoint and seals are signed by those in force."""
+        note, keys = self._read("checkpoint"), reading.keys
+        if reading.genesis is None:
             raise CorruptFileError("bundle holds no records", where=self._path)
-        checkpoint = open_checkpoint(note, [key], genesis.origin).checkpoint
-        if genesis.key != key:
+        if not any(keys.knows(key) for key in trusted):
             raise SignatureError(
-                "the log names another key", where="index 1", expected=key.vkey(), found=genesis.key.vkey()
-            )
+                "the log names another key", where="index 1", expected=[key.vkey() for key in trusted],
+                found=[tenure.key.vkey() for tenure in keys],
+            )  # fmt: skip
+        origin, frontier = reading.genesis.origin, reading.frontier
+        for name in reading.later:
+            keys.open_seal(self.segment(name), name)
+        checkpoint = keys.open_checkpoint(note, origin).checkpoint
         if checkpoint.size != frontier.size:
             raise RangeError("bundle and checkpoint differ in size", expected=checkpoint.size, found=frontier.size)
         if checkpoint.root != frontier.root():

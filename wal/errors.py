@@ -81,11 +81,36 @@ class ForeignLogError(LogError):
     default_remedy = "put back the key and files that belong to this log"
 
 
+class WrongKeyError(ForeignLogError):
+    """The signer's key is not the one in force. ``expected`` is the vkey of that one, ``found`` the signer's."""
+
+    default_remedy = (
+        "open the log with the key file whose public key is the expected one; keep both key files of a rotation until "
+        "the log has been opened with one of them"
+    )
+
+
+class SupersededKeyError(WrongKeyError):
+    """The signer's key was in force once; a rotation has ended that."""
+
+
 class SignatureError(LogError):
     """A signed note does not verify under the key that was asked for."""
 
     exit_code = 3
     default_remedy = "check that you were given the right public key; if so, the signed text was changed"
+
+
+class KeyNotInForceError(SignatureError):
+    """A key of this log signed for a size at which another one was in force."""
+
+    default_remedy = "do not rely on it; keep it as evidence, and ask who could still sign with that key"
+
+
+class ForgedSignatureError(KeyNotInForceError):
+    """Signed, for a size behind the rotation, by a key that was declared compromised there."""
+
+    default_remedy = "this is a forgery by whoever holds the compromised key: keep it as evidence, and rely on nothing in it"
 
 
 class UnknownFormatError(LogError):

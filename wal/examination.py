@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from wal.chain import follow
-from wal.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint
+from wal.checkpoint import Checkpoint, parse_checkpoint
 from wal.errors import (
     CorruptFileError,
     CorruptRecordError,
@@ -19,13 +19,14 @@ from wal.errors import (
 )
 from wal.genesis import Genesis, decode_genesis
 from wal.head import HeadReading, Slot, read_slots
+from wal.key_history import KeyHistory, gather_keys, trace_keys
 from wal.limits import SEGMENT_RECORDS
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import Manifest, decode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import text_of
 from wal.reader import CHECKPOINT_FILE
-from wal.record import EMPTY, Head, Record, decode
+from wal.record import EMPTY, KIND_ROTATED, Head, Record, decode
 from wal.recovery import Case, Evidence, decide
 from wal.storage import Storage
 from wal.tree import SEGMENT_LEVEL, LogTree
@@ -47,6 +48,10 @@ class Examination(NamedTuple):
     """The tree's right edge over all ``last`` records, when every one of them verified."""
     promised: int = 0
     """How many records have been promised to someone: by HEAD, the newest checkpoint, or a sealed segment."""
+    keys: KeyHistory | None = None
+    """Every key of the log so far, through rotations that opening keeps; None when they cannot be read."""
+    wrong_key: str = ""
+    """The vkey that the opener holds, when it is not the newest of ``keys``."""
 
     @property
     def committed(self) -> int:
@@ -79,6 +84,9 @@ class _Examiner:
         self.broken_at: int | None = None
         self.manifest_damaged = False
         self.frontier: Frontier | None = None
+        self.genesis: Genesis | None = None
+        self.keys: KeyHistory | None = None
+        self.wrong_key = ""
         self.facts = dict.fromkeys(Evidence._fields, True)
 
     def run(self) -> Examination:
@@ -103,6 +111,8 @@ class _Examiner:
             self.manifest_damaged,
             self.frontier,
             self.promised,
+            self.keys,
+            self.wrong_key,
         )
 
     def _gather(self) -> None:
@@ -135,6 +145,9 @@ class _Examiner:
             self.findings.append(f"store ends at index {self.last}, but {self.promised} records were promised")
         if slot is not None and facts["same_log"]:
             self._walk(manifest, committed, slot)
+        # After the walk: a rotation above the commit point counts too, unless it is cut with a damaged tail.
+        self._judge_checkpoint(note)
+        self._judge_key()
 
     def _identity(self, note: bytes | None, manifest_raw: bytes | None) -> Manifest:
         """Read genesis, checkpoint and manifest; fill same_log and known_format."""
@@ -154,9 +167,8 @@ class _Examiner:
         if slot is not None and slot.log_id != first.link:
             facts["same_log"] = False
             self.findings.append("HEAD belongs to another log")
-        if self.key_text is not None and self.key_text != genesis.key.vkey():
-            facts["same_log"] = False
-            self.findings.append(f"the node's key is {self.key_text}, the log's key is {genesis.key.vkey()}")
+        self.genesis = genesis
+        self._trace_keys(genesis)
         self._read_checkpoint(note, genesis)
         if manifest_raw is None:
             return Manifest()
@@ -167,8 +179,20 @@ class _Examiner:
             self.manifest_damaged = True  # it only costs time: records are checked from index 1, and sealed again
             return Manifest()
 
+    def _trace_keys(self, genesis: Genesis) -> None:
+        """The keys as far as HEAD leads to them; without HEAD, by every record."""
+        slot = self.slots.newest
+        try:
+            if slot is None:
+                self.keys = gather_keys(self.storage.scan(1, self.last + 1), genesis)
+            elif slot.rotated <= self.last:  # else the store is too short, which `reaches` tells
+                self.keys = trace_keys(self.storage.get, genesis, slot.rotated)
+        except CorruptRecordError as error:
+            self.facts["sound_below"] = False
+            self.findings.append(str(error))
+
     def _read_checkpoint(self, note: bytes | None, genesis: Genesis) -> None:
-        """Take the newest checkpoint for a promise, and for a witness when the log's key signed it."""
+        """Take the newest checkpoint for a promise."""
         if note is None:
             self.facts["vouched"] = False
             self.findings.append("there is no signed checkpoint")
@@ -180,10 +204,31 @@ class _Examiner:
                 self.findings.append(f"checkpoint belongs to {claimed.origin}, the log is {genesis.origin}")
                 return
             self.checkpoint = claimed
-            open_checkpoint(note, [genesis.key], genesis.origin)
         except LogError as error:
-            self.facts["vouched"] = False
-            self.findings.append(f"newest checkpoint is not to be trusted: {error}")
+            self._not_vouched(error)
+
+    def _judge_checkpoint(self, note: bytes | None) -> None:
+        """Take the newest checkpoint for a witness when the key in force at its size signed it."""
+        if self.checkpoint is None or self.keys is None or note is None or self.genesis is None:
+            return
+        try:
+            self.keys.open_checkpoint(note, self.genesis.origin)
+        except LogError as error:
+            self._not_vouched(error)
+
+    def _not_vouched(self, error: LogError) -> None:
+        self.facts["vouched"] = False
+        self.findings.append(f"newest checkpoint is not to be trusted: {error}")
+
+    def _judge_key(self) -> None:
+        """The opener must hold the key in force: not one from before a rotation, nor one whose rotation is cut."""
+        if self.key_text is None or self.keys is None or not self.facts["same_log"]:
+            return
+        if self.key_text == self.keys.newest.key.vkey():
+            return
+        self.facts["same_log"] = False
+        self.wrong_key = self.key_text
+        self.findings.append(f"the node's key is {self.key_text}, the key in force is {self.keys.newest.key.vkey()}")
 
     def _walk(self, manifest: Manifest, committed: int, slot: Slot) -> None:
         """Verify from the last sealed segment at or below the commit point to the end of the store.
@@ -216,6 +261,8 @@ class _Examiner:
         leaves: list[bytes] = []
         try:
             for record in follow(start, self.storage.scan(start.index + 1, self.last + 1)):
+                if record.kind == KIND_ROTATED:
+                    self._rotate(record, committed)
                 reached = Head(record.index, record.link)
                 leaves.append(leaf_hash(record.link))
                 if record.index == committed:
@@ -238,6 +285,19 @@ class _Examiner:
                 f"record {committed} links to {link_there.hex()}, HEAD promised {slot.point.link.hex()}"
             )
         return root
+
+    def _rotate(self, record: Record, committed: int) -> None:
+        """Take in a rotation above the commit point; below it, HEAD must have led to it.
+
+        It is a whole append, so whatever a cut removes, it removes nothing below. Raises CorruptRecordError.
+        """
+        if self.keys is None or self.genesis is None:
+            return
+        if record.index > committed:
+            self.keys = self.keys.extended(record, self.genesis.origin)
+        elif all(tenure.first != record.index for tenure in self.keys):
+            self.facts["matches"] = False
+            self.findings.append(f"the rotation at {record.index} is not among those that HEAD leads to")
 
     def _other_root(self, checkpoint: Checkpoint) -> None:
         self.facts["matches"] = False

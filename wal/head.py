@@ -49,13 +49,15 @@ class Slot(NamedTuple):
     point: CommitPoint
     log_id: bytes
     time_ns: int
+    rotated: int = 0
+    """Index of the newest rotation's record, 0 without one: where the way back through the keys begins."""
 
 
 def encode_slot(slot: Slot) -> bytes:
     """The slot's ``SLOT_BYTES`` bytes."""
     point = slot.point
     body = _BODY.pack(
-        MAGIC, slot.sequence, slot.flags, 0, point.epoch, point.size, point.link, slot.log_id, slot.time_ns
+        MAGIC, slot.sequence, slot.flags, slot.rotated, point.epoch, point.size, point.link, slot.log_id, slot.time_ns
     )
     return body + blake3(body).digest()
 
@@ -69,12 +71,12 @@ def decode_slot(raw: bytes) -> Slot | None:
         raise CorruptFileError("HEAD slot is cut short", where="HEAD", expected=SLOT_BYTES, found=len(raw))
     body, checksum = raw[:-32], raw[-32:]
     computed = blake3(body).digest()
-    magic, sequence, flags, _, epoch, size, link, log_id, time_ns = _BODY.unpack(body)
+    magic, sequence, flags, rotated, epoch, size, link, log_id, time_ns = _BODY.unpack(body)
     if computed != checksum or magic != MAGIC:
         raise CorruptFileError(
             "HEAD slot checksum is wrong", where="HEAD", expected=checksum.hex(), found=computed.hex()
         )
-    return Slot(sequence, flags, CommitPoint(epoch, size, link), log_id, time_ns)
+    return Slot(sequence, flags, CommitPoint(epoch, size, link), log_id, time_ns, rotated)
 
 
 class HeadReading(NamedTuple):

@@ -17,7 +17,6 @@ from wal.errors import LogError, StoreUnreadableError, UnknownFormatError
 from wal.examination import examine
 from wal.limits import PAYLOAD_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.lmdb_storage import LmdbStorage
-from wal.reader import LogReader
 from wal.record import FRAME_OVERHEAD_BYTES, HEADER, MAGIC, decode
 from wal.verification import (
     FORMAT_UNKNOWN,
@@ -26,6 +25,7 @@ from wal.verification import (
     Promises,
     RangeReport,
     check_blobs,
+    check_keys,
     check_listing,
     check_promises,
     check_range,
@@ -118,15 +118,15 @@ def _verify(path: str, deep: str = "") -> dict[str, Any]:
     try:
         findings.extend(_pages(path, bool(deep), skipped))
         storage = LmdbStorage(path, writable=False)
-        reader = LogReader(storage)
         promises = read_promises(storage)
         chain, sealed = _check_chain(storage, path, promises)
         findings.extend(chain.findings)
         for index in storage.unfindable():
             findings.append(Finding("RECORD_UNFINDABLE", f"index {index}", "found by its index", "met only in passing"))
+        findings.extend(check_keys(storage, chain, promises))
         findings.extend(check_promises(storage, chain, promises))
         findings.extend(sealed)
-        findings.extend(check_listing(storage, reader.key, chain.segment_roots))
+        findings.extend(check_listing(storage, chain.segment_roots))
         findings.extend(check_blobs(storage))
     except StoreUnreadableError as error:
         findings.append(Finding("STORE_UNREADABLE", path, "a readable store", f"{error.what}: {error.found}"))
@@ -212,7 +212,7 @@ def _check_part(
     storage: LmdbStorage, first: int, stop: int, segments: range | None, promises: Promises | None = None
 ) -> Part:
     report = check_range(storage.scan(first, stop), first, stop)
-    return report, list(check_segments(storage, LogReader(storage).key, report.roots, segments, promises))
+    return report, list(check_segments(storage, report.roots, segments, promises))
 
 
 def _check_halves(storage: LmdbStorage, path: str, middle: int, stop: int, promises: Promises) -> list[Part]:
@@ -242,7 +242,7 @@ def _part_from_json(answer: dict[str, Any]) -> Part:
     report = RangeReport(
         answer["first"], answer["last"], bytes.fromhex(answer["prev"]), bytes.fromhex(answer["link"]),
         tuple(map(bytes.fromhex, answer["roots"])), tuple(map(bytes.fromhex, answer["tail"])),
-        tuple(Finding(*finding) for finding in answer["findings"]),
+        tuple(Finding(*finding) for finding in answer["findings"]), tuple(answer["rotations"]),
     )  # fmt: skip
     return report, [Finding(*finding) for finding in answer["sealed"]]
 

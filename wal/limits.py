@@ -47,6 +47,9 @@ FINISH_RESERVE_BYTES = 8 * 1024 * 1024
 READ_CHUNK_RECORDS = 1024
 """Records read in one LMDB transaction: long readers would pin old pages (pitfall 10)."""
 
+ROTATIONS_MAX = 256
+"""Rotations of the signing key in one log: each opening verifies all of them."""
+
 ORIGIN_BYTES_MAX = 128
 """Length of a log's origin line."""
 
@@ -59,3 +62,4 @@ def file_bytes_max(name: str) -> int:
 
 assert SEGMENT_RECORDS & (SEGMENT_RECORDS - 1) == 0
 assert BATCH_RECORDS_MAX <= GROUP_RECORDS_MAX
+assert (SEGMENTS_MAX + 1) * SEGMENT_RECORDS < 1 << 32, "a HEAD slot holds a rotation's index in 4 bytes"

@@ -12,11 +12,12 @@ from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.errors import BoundError, CorruptRecordError, LogError
 from wal.genesis import Genesis
 from wal.head import CommitPoint, Slot, encode_slot
-from wal.limits import BLOB_BYTES_MAX, SEGMENT_RECORDS
+from wal.key_history import KeyHistory
+from wal.limits import BLOB_BYTES_MAX, ROTATIONS_MAX, SEGMENT_RECORDS
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import encode_manifest
 from wal.merkle import Frontier, leaf_hash
-from wal.note import Signer
+from wal.note import PublicKey, Signer
 from wal.reader import CHECKPOINT_FILE, LogReader
 from wal.record import (
     FLAG_BATCH_END,
@@ -25,10 +26,13 @@ from wal.record import (
     KIND_GENESIS,
     KIND_MAX,
     KIND_RECOVERED,
+    KIND_ROTATED,
     NO_LINK,
     Head,
+    Record,
     encode,
 )
+from wal.rotation import REASONS, sign_rotation
 from wal.segment import encode_segment
 from wal.storage import Storage
 from wal.tree import LogTree
@@ -54,13 +58,17 @@ class Log(LogReader):
         clock: Clock,
         threaded: bool = True,
         frontier: Frontier | None = None,
+        keys: KeyHistory | None = None,
     ) -> None:
-        """``frontier`` is the tree's right edge at ``head``, when whoever opened the log has it already."""
+        """``frontier`` is the tree's right edge at ``head``, and ``keys`` are the keys up to there, when whoever opened the
+        log has them already; ``signer`` holds the newest of these."""
         super().__init__(storage)
-        self._signer = signer
+        self._keys = keys if keys is not None else super().keys()
+        self._signers: tuple[tuple[int, Signer], ...] = ((1, signer),)
+        self._rotating = threading.Lock()
         self._threaded = threaded
         self._manifest = self.manifest()
-        # Taken in this order: checkpointing, sealing, filing.
+        # Taken in this order: rotating, checkpointing, sealing, filing.
         self._checkpointing = threading.Lock()
         self._sealing = threading.Lock()
         self._filing = threading.Lock()
@@ -80,6 +88,7 @@ class Log(LogReader):
             clock=clock,
             on_commit=self._committed,
             threaded=threaded,
+            rotated=self._keys.rotated,
         )
 
     @property
@@ -91,6 +100,15 @@ class Log(LogReader):
     def epoch(self) -> int:
         """The fencing number stamped into records."""
         return self._writer.epoch
+
+    @property
+    def key(self) -> PublicKey:
+        """The key in force, from memory."""
+        return self._keys.newest.key
+
+    def keys(self) -> KeyHistory:
+        """Every key so far, from memory."""
+        return self._keys
 
     @property
     def failure(self) -> LogError | None:
@@ -108,6 +126,48 @@ class Log(LogReader):
     def append_recovered(self, payloads: Sequence[bytes]) -> Receipt:
         """Append what recovery did, under the log's own kind; raises as ``append`` does."""
         return self._writer.append(payloads, KIND_RECOVERED)
+
+    def rotate(self, new_signer: Signer, reason: str) -> Receipt:
+        """Pass the log on to another key: a record that both keys sign, then a checkpoint by the new one.
+
+        When this returns, whatever is signed is signed by ``new_signer``, whose key file must have been durable before:
+        from the record on, a log opens with no other key. When it raises LogFailedError, the next opening decides which
+        key is in force. ``reason`` is ``scheduled`` or ``compromised``. Raises BoundError (a key that was in force
+        before, another reason, too many rotations) or LogFullError: nothing was written; else as ``append`` does.
+        """
+        if reason not in REASONS:
+            raise BoundError("reason of a rotation", expected=" or ".join(REASONS), found=reason)
+        with self._rotating:
+            keys, signers = self._keys, self._signers
+            if any(tenure.key.raw == new_signer.public.raw for tenure in keys):
+                raise BoundError("this key was in force before", expected="a new key", found=new_signer.public.vkey())
+            if len(keys) > ROTATIONS_MAX:
+                raise BoundError("too many rotations", expected=f"<= {ROTATIONS_MAX}", found=len(keys))
+
+            def payload_behind(head: Head) -> bytes:
+                nonlocal keys
+                old = signers[-1][1]
+                payload = sign_rotation(self.origin, head, keys.rotated, old=old, new=new_signer, reason=reason)
+                # Read back as every later opening will read it: a record that did not verify would end the log.
+                record = Record(head.index + 1, self.epoch, 0, KIND_ROTATED, payload, head.link, NO_LINK)
+                keys = keys.extended(record, self.origin)
+                # Before it is written: the sealer, in its own thread, may reach beyond it the moment it is.
+                self._signers = (*signers, (record.index, new_signer))
+                return payload
+
+            try:
+                receipt = self._writer.rotate(payload_behind)
+            except BaseException:
+                self._signers = signers
+                raise
+            self._keys = keys
+            self.checkpoint()
+            self._signers = ((1, new_signer),)  # nothing is left for the old key to sign
+            return receipt
+
+    def _signer_at(self, size: int) -> Signer:
+        """Who signs for ``size`` records: never a key for what lies behind its end."""
+        return next(signer for first, signer in reversed(self._signers) if first <= size)
 
     def submit(self, payloads: Sequence[bytes], kind: int = KIND_EVENT) -> Ticket:
         """Append without waiting; log order is the order of the calls."""
@@ -196,7 +256,7 @@ class Log(LogReader):
         run = verify_run(start, self.storage.scan(start.index + 1, stop))
         if len(run.records) != SEGMENT_RECORDS:
             raise CorruptRecordError("a promised record is missing", where=f"index {run.head.index + 1}")
-        seal, raw = encode_segment(self.origin, run, self._signer)
+        seal, raw = encode_segment(self.origin, run, self._signer_at(run.head.index))
         manifest = self._manifest.extended(seal)
         self._durable(f"segments/{seal.file_name}", raw)
         self._durable(MANIFEST_FILE, encode_manifest(manifest))
@@ -227,7 +287,8 @@ class Log(LogReader):
                 note = self.checkpoint_note()
                 assert note is not None
                 return note
-            note = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), [self._signer])
+            signer = self._signer_at(frontier.size)
+            note = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), [signer])
             self._durable(CHECKPOINT_FILE, note)
             self._checkpointed = frontier.size
             return note

@@ -22,6 +22,7 @@ else:
 
 NOTE_BYTES_MAX = 1024 * 1024
 SIGNATURES_MAX = 100
+SIGNATURE_BYTES = 64
 _ALGORITHM = b"\x01"
 _DASH = "\u2014 "
 
@@ -119,7 +120,7 @@ class Ed25519Signer:
         if secret[32:] != self._public.raw:
             raise SignatureError("secret key does not belong to the public key", expected=self._public.vkey())
         signed: bytes = crypto_sign(message, secret)
-        return signed[:64]
+        return signed[:SIGNATURE_BYTES]
 
 
 class Note(NamedTuple):
@@ -199,7 +200,7 @@ def open_note(raw: bytes, known: Sequence[PublicKey]) -> Note:
         if key is None:
             unknown.append(name)
             continue
-        _verify(text, signature[4:], key)
+        verify_signature(text.encode(), signature[4:], key)
         if key not in verified:
             verified.append(key)
     if not verified:
@@ -221,14 +222,15 @@ def _parse_line(line: str) -> tuple[str, bytes]:
     return name, signature
 
 
-def _verify(text: str, signature: bytes, key: PublicKey) -> None:
+def verify_signature(message: bytes, signature: bytes, key: PublicKey) -> None:
+    """Check one Ed25519 signature. Raises SignatureError."""
     from nacl.bindings import crypto_sign_open
     from nacl.exceptions import BadSignatureError
 
     try:
-        if len(signature) != 64:
+        if len(signature) != SIGNATURE_BYTES:
             raise BadSignatureError("length")
-        crypto_sign_open(signature + text.encode(), key.raw)
+        crypto_sign_open(signature + message, key.raw)
     except BadSignatureError as error:
         raise SignatureError(
             "signature of a known key does not verify", expected=key.vkey(), found="a bad signature"

@@ -35,6 +35,8 @@ def refuse(examination: Examination, where: str) -> LogError:
         return LogMissingError("there is no log here", where=where)
     if verdict is Verdict.REFUSE_FORMAT:
         return UnknownFormatError(f"cannot open the log: {what}", where=where, found=found)
+    if verdict is Verdict.HALT_FOREIGN and examination.wrong_key and examination.keys is not None:
+        return examination.keys.wrong_key(examination.wrong_key, where)
     if verdict is Verdict.HALT_FOREIGN:
         return ForeignLogError(f"cannot open the log: {what}", where=where, found=found)
     if verdict in (Verdict.HALT_ROLLED_BACK, Verdict.HALT_FORKED, Verdict.HALT_UNVOUCHED):
@@ -55,7 +57,11 @@ def refuse(examination: Examination, where: str) -> LogError:
 def open_log(
     storage: Storage, *, signer: Signer, clock: Clock, probe: Probe | None = None, threaded: bool = True
 ) -> tuple[Log, Examination]:
-    """Examine, then open for writing, or cut an unpromised damaged tail first, or raise the halting error."""
+    """Examine, then open for writing, or cut an unpromised damaged tail first, or raise the halting error.
+
+    With a key that is not the one in force that is WrongKeyError, whose ``expected`` is the vkey that is; with one that a
+    rotation has ended, SupersededKeyError. Nothing was changed then.
+    """
     examination = examine(storage, key_text=signer.public.vkey(), probe=probe)
     verdict = examination.case.verdict
     if verdict not in (Verdict.OPEN, Verdict.CUT_TAIL):
@@ -80,6 +86,7 @@ def open_log(
         clock=clock,
         threaded=threaded,
         frontier=examination.frontier if last == examination.last else None,
+        keys=examination.keys,
     )
     # Also behind a clean slot: a crash may have come between the first commit after it and the next slot. When HEAD
     # says all of it already, nothing is written: opening again must change nothing.
@@ -88,6 +95,8 @@ def open_log(
     cuts = _unrecorded_cuts(storage, last)
     if cuts:
         log.append_recovered(cuts)  # in one append: a crash between two would leave the second cut untold
+    if examination.checkpoint is not None and examination.checkpoint.size < log.keys().rotated:
+        log.checkpoint()  # a crash cut a rotation behind its record: from here on the new key vouches
     return log, examination
 
 

@@ -13,6 +13,7 @@ from wal.record import EMPTY, Head, Record, decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from wal.key_history import KeyHistory
     from wal.manifest import Manifest
     from wal.segment import Seal, Segment
     from wal.storage import Storage
@@ -42,8 +43,22 @@ class LogReader:
 
     @property
     def key(self) -> PublicKey:
-        """The key that checkpoints and seals are verified with."""
-        return self.genesis.key
+        """The key in force now. What was signed before is verified by ``keys``."""
+        return self.keys().newest.key
+
+    def keys(self) -> KeyHistory:
+        """(first index, key, reason) of every key so far, oldest first, each rotation verified by its signatures.
+
+        Found by the newest HEAD slot; where none is whole, by looking at every record. Raises CorruptRecordError.
+        """
+        from wal.key_history import KeyHistory, gather_keys, trace_keys
+
+        slot = read_slots(self.storage.read_slots()).newest
+        if slot is None:
+            return gather_keys(self.storage.scan(1, self.storage.last_index() + 1), self.genesis)
+        if not slot.rotated:
+            return KeyHistory.begin(self.genesis)
+        return trace_keys(self.storage.get, self.genesis, slot.rotated)
 
     @property
     def head(self) -> Head:

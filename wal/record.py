@@ -34,6 +34,7 @@ NO_LINK = bytes(LINK_BYTES)
 KIND_GENESIS = 1
 KIND_RECOVERED = 2
 KIND_EPOCH = 3
+KIND_ROTATED = 4
 KIND_EVENT = 16
 KIND_FIRST = 16
 """The first kind for a layer above."""

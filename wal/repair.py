@@ -2,8 +2,8 @@
 
 Frames come from the damaged store (through LMDB in a child process, or by scanning its raw bytes), from its sealed
 segments, and from archives. They are put in order by their links alone: a frame belongs at an index only if its own
-checksum holds and it names the link before it. Where it begins is known: the genesis record names the node's key, and is
-the one that HEAD names. The damaged directory is kept as evidence.
+checksum holds and it names the link before it. Where it begins is known: the genesis record names the node's key, or one that
+led to it, and is the one that HEAD names. The damaged directory is kept as evidence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from wal.errors import BoundError, CorruptFileError, LogError, LogUnavailableErr
 from wal.genesis import Genesis, Predecessor, decode_genesis
 from wal.head import SLOT_BYTES, SLOT_STRIDE, CommitPoint, HeadReading, Slot, encode_slot, read_slots
 from wal.inspection import inspect
+from wal.key_history import KeyHistory
 from wal.limits import MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
+from wal.lineage import lineage
 from wal.lmdb_storage import LmdbStorage, create_directory
 from wal.log import EPOCH_FIRST, Clock
 from wal.manifest import decode_manifest
@@ -42,7 +44,7 @@ from wal.record import (
 from wal.recovered import Rebuilt as Act
 from wal.recovered import encode_recovered
 from wal.replacement import Promises, Replacement
-from wal.salvage_sources import Archives, Spool
+from wal.salvage_sources import Archives, Spool, frames_about_keys
 
 _COPIED = ("blobs", "evidence", "snapshots", "checkpoints")
 
@@ -57,6 +59,8 @@ class Promise(NamedTuple):
     checkpoint: Checkpoint | None
     sealed: Head
     notes: tuple[str, ...] = ()
+    signer: PublicKey | None = None
+    """Who signed the checkpoint."""
 
     @property
     def point(self) -> CommitPoint | None:
@@ -111,6 +115,8 @@ class Rebuilt(NamedTuple):
     notes: tuple[str, ...]
     seen: int
     """The highest index of which any trace was found, usable or not."""
+    keys: KeyHistory = KeyHistory()
+    """The keys of the rebuilt chain."""
 
     @property
     def complete(self) -> bool:
@@ -118,24 +124,25 @@ class Rebuilt(NamedTuple):
         return not self.missing
 
 
-def promise_of(raw: Promises, key: PublicKey) -> Promise:
-    """What the files of a log promise, as far as it is ``key``'s. Never raises for what is in them."""
+def promise_of(raw: Promises, keys: tuple[PublicKey, ...]) -> Promise:
+    """What the files of a log promise, as far as one of ``keys`` says so. Never raises for what is in them."""
     head, notes = raw.head or b"", []
     slots = read_slots((head[:SLOT_BYTES], head[SLOT_STRIDE : SLOT_STRIDE + SLOT_BYTES]))
     if slots.damaged:
         notes.append(f"{slots.damaged} of 2 HEAD slots damaged")
-    checkpoint, sealed = None, EMPTY
+    checkpoint, sealed, signer = None, EMPTY, None
     try:
         if raw.checkpoint is not None:
-            checkpoint = parse_checkpoint(open_note(raw.checkpoint, [key]).text)
+            note = open_note(raw.checkpoint, keys)
+            checkpoint, signer = parse_checkpoint(note.text), note.verified[0]
     except LogError as error:
         notes.append(f"the newest checkpoint does not count: {error.what}")
     try:
         if raw.manifest is not None:
-            sealed = decode_manifest(raw.manifest, key.name).head
+            sealed = decode_manifest(raw.manifest, keys[0].name).head
     except LogError as error:
         notes.append(f"the list of segments does not count: {error.what}")
-    return Promise(slots, checkpoint, sealed, tuple(notes))
+    return Promise(slots, checkpoint, sealed, tuple(notes), signer)
 
 
 def rebuild(
@@ -143,38 +150,59 @@ def rebuild(
 ) -> Rebuilt:
     """Build a new store in the attempt's folder from the damaged log and from archives (folders of segments, bundles).
 
-    ``key`` is the node's: what it has not signed counts only when it lies in the damaged store itself. Raises
-    ForeignLogError when the log is not that key's, CorruptFileError, LogUnavailableError or BoundError for an archive
-    that is none, LogFullError. Nothing of the damaged log is changed.
+    ``key`` is the node's: what neither it nor a key that led to it has signed counts only when it lies in the damaged store
+    itself. Raises WrongKeyError when all is there and the chain ends under another key, ForeignLogError when the log never
+    was that key's, CorruptFileError, LogUnavailableError or BoundError for an archive that is none, LogFullError. Nothing of
+    the damaged log is changed.
     """
     path, store = attempt.path, os.path.join(attempt.folder, "store")
-    sources = Archives(key)
-    for place in (os.path.join(path, "segments"), *archives):
-        if os.path.isdir(place) or place in archives:
-            sources.add(place)
-    promise = promise_of(attempt.promises, key)
+    places = [place for place in (os.path.join(path, "segments"), *archives) if os.path.isdir(place) or place in archives]
     spools, seen = _spools(path, attempt.folder)
-    create_directory(store, map_bytes=map_bytes)
-    storage = LmdbStorage(store, writable=True, map_bytes=map_bytes)
     try:
-        _assemble(storage, Assembly(storage, spools, sources, key), promise)
-        first = storage.get(1)
-        genesis = decode_genesis(decode(first)) if first is not None else None
-        if genesis is not None and promise.checkpoint is not None and promise.checkpoint.origin != genesis.origin:
-            note = f"the newest checkpoint does not count: it belongs to {promise.checkpoint.origin}"
-            promise = promise._replace(checkpoint=None, notes=(*promise.notes, note))
-        head, last = _cut_partial_batch(storage, promise.size)
-        missing = _missing(storage, head, last, promise, seen)
+        frames = (raw for spool in spools for raw in spool.about_keys())
+        known = lineage(key, itertools.chain(frames, *map(frames_about_keys, places)))
+        sources = Archives(*known)
+        for place in places:
+            sources.add(place)
+        promise = promise_of(attempt.promises, known)
+        slot = promise.slots.newest
+        create_directory(store, map_bytes=map_bytes)
+        storage = LmdbStorage(store, writable=True, map_bytes=map_bytes)
+        try:
+            assembly = Assembly(storage, spools, sources, known, rotated=slot is not None and slot.rotated > 0)
+            _assemble(storage, assembly, promise)
+            first = storage.get(1)
+            genesis = decode_genesis(decode(first)) if first is not None else None
+            promise = _of_this_log(promise, genesis, assembly.keys)
+            head, last = _cut_partial_batch(storage, promise.size)
+            missing = _missing(storage, head, last, promise, seen)
+        finally:
+            storage.close()
     finally:
-        storage.close()
         for spool in spools:
             spool.close()
-    slot = promise.slots.newest
+    if not missing and assembly.keys.newest.key != key:
+        raise assembly.keys.wrong_key(key.vkey(), path)
     return Rebuilt(
         store, head, last.time_ns if last is not None else 0, last.epoch if last is not None else EPOCH_FIRST, genesis,
         first[-LINK_BYTES:] if first is not None else slot.log_id if slot is not None else NO_LINK,
-        promise, missing, (*promise.notes, *sources.notes), max(seen, head.index),
+        promise, missing, (*promise.notes, *sources.notes), max(seen, head.index), assembly.keys,
     )  # fmt: skip
+
+
+def _of_this_log(promise: Promise, genesis: Genesis | None, keys: KeyHistory) -> Promise:
+    """The promise without a checkpoint of another log, or by a key that the rebuilt chain shows to have been superseded."""
+    checkpoint, signer = promise.checkpoint, promise.signer
+    if genesis is None or checkpoint is None or signer is None:
+        return promise
+    why = ""
+    if checkpoint.origin != genesis.origin:
+        why = f"it belongs to {checkpoint.origin}"
+    elif keys.knows(signer) and signer not in keys.sealing(checkpoint.size):
+        why = f"at {checkpoint.size} the key that signed it had been superseded"
+    if not why:
+        return promise
+    return promise._replace(checkpoint=None, notes=(*promise.notes, f"the newest checkpoint does not count: {why}"))
 
 
 def _spools(path: str, folder: str) -> tuple[list[Spool], int]:
@@ -265,8 +293,8 @@ def install(
     """Put a complete rebuilt store in the place of the damaged one, with a record and a checkpoint that say so.
 
     Returns where the damaged one is kept, and which of its files beside the records could not be taken over. Raises
-    RollbackError or CorruptFileError when the rebuilt chain does not fulfil the promise, and as
-    ``Replacement.replace``: then nothing was changed.
+    RollbackError or CorruptFileError when the rebuilt chain does not fulfil the promise, WrongKeyError when ``signer`` is not
+    the one in force at its end, and as ``Replacement.replace``: then nothing was changed.
     """
     if rebuilt.genesis is None:
         raise CorruptFileError(rebuilt.missing, where=attempt.path, remedy=RollbackError.default_remedy)
@@ -275,6 +303,8 @@ def install(
             rebuilt.missing, where=attempt.path, expected=rebuilt.promise.text(), found=f"{rebuilt.head.index} records",
             remedy="give an archive that holds the missing records, or accept the loss with --accept-gap",
         )  # fmt: skip
+    if rebuilt.keys.newest.key != signer.public:
+        raise rebuilt.keys.wrong_key(signer.public.vkey(), attempt.path)
     left_out = tuple(_copy_files(attempt.path, rebuilt))
     index, slot = rebuilt.head.index + 1, rebuilt.promise.slots.newest
     epoch = max(rebuilt.epoch, slot.point.epoch if slot is not None else EPOCH_FIRST)
@@ -287,7 +317,7 @@ def install(
     try:
         storage.append([(index, frame)])
         sequence = slot.sequence + 1 if slot is not None else 1
-        new = Slot(sequence, 0, CommitPoint(epoch, index, link), rebuilt.log_id, now)
+        new = Slot(sequence, 0, CommitPoint(epoch, index, link), rebuilt.log_id, now, rebuilt.keys.rotated)
         storage.write_slot(sequence & 1, encode_slot(new))
         checkpoint = Checkpoint(rebuilt.genesis.origin, index, _root(storage, index))
         storage.put_file(CHECKPOINT_FILE, sign_checkpoint(checkpoint, [signer]))

@@ -12,16 +12,21 @@ from typing import NamedTuple
 
 from wal.blob import blob_name
 from wal.chain import follow
-from wal.checkpoint import open_checkpoint
-from wal.errors import CorruptFileError, LogError, UnknownFormatError
+from wal.errors import (
+    CorruptFileError,
+    ForgedSignatureError,
+    KeyNotInForceError,
+    LogError,
+    UnknownFormatError,
+)
 from wal.head import HeadReading, read_slots
+from wal.key_history import KeyHistory, Tenure, gather_keys
 from wal.limits import SEGMENT_RECORDS
 from wal.manifest import Manifest
 from wal.merkle import Frontier, leaf_hash
-from wal.note import PublicKey
 from wal.reader import CHECKPOINT_FILE, LogReader
-from wal.record import EMPTY, KIND_GENESIS, Head, Record, decode
-from wal.segment import decode_segment, open_seal
+from wal.record import EMPTY, KIND_GENESIS, KIND_ROTATED, Head, Record, decode
+from wal.segment import decode_segment
 from wal.storage import Storage
 
 FORMAT_UNKNOWN = "FORMAT_UNKNOWN"
@@ -45,7 +50,7 @@ class Finding(NamedTuple):
 
 class RangeReport(NamedTuple):
     """Records first..last of a log: the link before and after, roots of its full segment-sized runs, leaf hashes of the
-    run after them, what is wrong."""
+    run after them, what is wrong, and where the signing key was rotated."""
 
     first: int
     last: int
@@ -54,6 +59,7 @@ class RangeReport(NamedTuple):
     roots: tuple[bytes, ...]
     tail: tuple[bytes, ...]
     findings: tuple[Finding, ...]
+    rotations: tuple[int, ...] = ()
 
 
 def check_range(frames: Iterable[tuple[int, bytes]], first: int, stop: int) -> RangeReport:
@@ -76,6 +82,7 @@ class _RangeChecker:
         self.findings: list[Finding] = []
         self.roots: list[bytes] = []
         self.leaves: list[bytes] = []
+        self.rotations: list[int] = []
         self.prev: bytes | None = None
         self.link = b""
         self.time_ns = self.epoch = 0
@@ -95,6 +102,7 @@ class _RangeChecker:
             return False
         self.prev = begin.prev if self.prev is None else self.prev
         self.link, self.time_ns, self.epoch, self.expected = end.link, end.time_ns, end.epoch, end.index + 1
+        self.rotations += [record.index for record in records if record.kind == KIND_ROTATED]
         self._grow([leaf_hash(record.link) for record in records])
         return True
 
@@ -133,6 +141,8 @@ class _RangeChecker:
             self._find("ORDER_BACKWARDS", where, f"{self.epoch}/{self.time_ns}", found)
         if (record.kind == KIND_GENESIS) != (key == 1):
             self._find("GENESIS_MISPLACED", where, "only index 1", f"kind {record.kind}")
+        if record.kind == KIND_ROTATED:
+            self.rotations.append(key)
         self.link, self.time_ns, self.epoch = record.link, record.time_ns, record.epoch
         self._grow([leaf_hash(record.link)])
 
@@ -152,6 +162,7 @@ class _RangeChecker:
             tuple(self.roots),
             tuple(self.leaves),
             tuple(self.findings[:FINDINGS_MAX]),
+            tuple(self.rotations),
         )
 
 
@@ -162,12 +173,13 @@ def _root(leaves: list[bytes]) -> bytes:
 
 
 class ChainReport(NamedTuple):
-    """The whole chain: head, tree root, roots of each full segment-sized run, findings."""
+    """The whole chain: head, tree root, roots of each full segment-sized run, findings, indexes of rotations."""
 
     head: Head
     root: bytes
     segment_roots: tuple[bytes, ...]
     findings: tuple[Finding, ...]
+    rotations: tuple[int, ...] = ()
 
     def frontier(self, size: int, tail: Sequence[bytes]) -> Frontier:
         """The tree's frontier at ``size``, given the leaf hashes behind the last full run."""
@@ -190,17 +202,20 @@ def join_ranges(ranges: Sequence[RangeReport]) -> ChainReport:
         if part.last >= part.first:
             head = Head(part.last, part.link)
         roots.extend(part.roots)
-    chain = ChainReport(head, b"", tuple(roots), tuple(findings))
+    rotations = tuple(index for part in ranges for index in part.rotations)
+    chain = ChainReport(head, b"", tuple(roots), tuple(findings), rotations)
     tail = ranges[-1].tail if ranges else ()
     return chain._replace(root=chain.frontier(len(roots) * SEGMENT_RECORDS, tail).root())
 
 
 class Promises(NamedTuple):
-    """What a log had promised at one moment: HEAD slots, newest checkpoint, list of segments (None: it is damaged)."""
+    """What a log had promised at one moment: HEAD slots, newest checkpoint, list of segments (None: it is damaged), and
+    the keys that signed until then."""
 
     slots: HeadReading
     note: bytes | None
     manifest: Manifest | None
+    keys: KeyHistory
 
 
 def read_promises(storage: Storage) -> Promises:
@@ -214,7 +229,39 @@ def read_promises(storage: Storage) -> Promises:
         manifest: Manifest | None = reader.manifest()
     except CorruptFileError:
         manifest = None
-    return Promises(_read_head(storage), note, manifest)
+    return Promises(_read_head(storage), note, manifest, known_keys(storage))
+
+
+def known_keys(storage: Storage) -> KeyHistory:
+    """Every key by HEAD and by the records above it; by all records where a rotation that HEAD leads to is damaged.
+
+    Raises as ``LogReader`` does.
+    """
+    reader = LogReader(storage)
+    slot = _read_head(storage).newest
+    behind = slot.point.size + 1 if slot is not None else 1
+    try:
+        keys: Sequence[Tenure] = reader.keys()
+    except LogError:
+        keys, behind = (), 1
+    return gather_keys(storage.scan(behind, storage.last_index() + 1), reader.genesis, keys)
+
+
+def check_keys(storage: Storage, chain: ChainReport, promises: Promises) -> Iterator[Finding]:
+    """Every rotation among the checked records leads on from the one before, and HEAD leads to all that it promises."""
+    reader = LogReader(storage)
+    keys = KeyHistory.begin(reader.genesis)
+    for index in chain.rotations:
+        where = f"index {index}"
+        try:
+            keys = keys.extended(reader.read(index), reader.origin)
+        except LogError as error:
+            yield Finding("ROTATION_INVALID", where, str(error.expected), str(error))
+    slot = promises.slots.newest
+    newest = keys.at(slot.point.size) if slot is not None else keys[0]
+    promised = newest.first if newest != keys[0] else 0
+    if slot is not None and slot.rotated != promised:
+        yield Finding("HEAD_ROTATION", "HEAD", f"newest rotation {promised}", f"newest rotation {slot.rotated}")
 
 
 def _read_head(storage: Storage) -> HeadReading:
@@ -256,9 +303,9 @@ def check_promises(storage: Storage, chain: ChainReport, promises: Promises | No
         yield Finding("CHECKPOINT_MISSING", CHECKPOINT_FILE, "a signed checkpoint", "nothing")
         return
     try:
-        checkpoint = open_checkpoint(note, [reader.key], reader.origin).checkpoint
+        checkpoint = promises.keys.open_checkpoint(note, reader.origin).checkpoint
     except LogError as error:
-        yield Finding("CHECKPOINT_INVALID", CHECKPOINT_FILE, str(error.expected), str(error))
+        yield Finding(_code("CHECKPOINT", "INVALID", error), CHECKPOINT_FILE, str(error.expected), str(error))
         return
     if checkpoint.size > chain.head.index:
         yield Finding("ROLLED_BACK", CHECKPOINT_FILE, f">= {checkpoint.size} records", str(chain.head.index))
@@ -270,16 +317,23 @@ def check_promises(storage: Storage, chain: ChainReport, promises: Promises | No
         yield Finding("ROOT_MISMATCH", CHECKPOINT_FILE, checkpoint.root.hex(), root.hex())
 
 
+def _code(what: str, other: str, error: LogError) -> str:
+    """A signature by a key that had been declared compromised, by one not in force, or anything else."""
+    if isinstance(error, ForgedSignatureError):
+        return f"{what}_FORGED"
+    return f"{what}_KEY" if isinstance(error, KeyNotInForceError) else f"{what}_{other}"
+
+
 def check_segments(
     storage: Storage,
-    key: PublicKey,
     roots: Sequence[bytes],
     numbers: range | None = None,
     promises: Promises | None = None,
 ) -> Iterator[Finding]:
     """The listed segments whose numbers (from 0) are in ``numbers``, or all: present, digest, signature, and the same
     root as the records have. ``roots`` are those of the records, from the first of ``numbers`` on."""
-    manifest = (promises if promises is not None else read_promises(storage)).manifest
+    promises = promises if promises is not None else read_promises(storage)
+    manifest = promises.manifest
     if manifest is None:
         return  # `check_listing` tells it, once
     first = numbers.start if numbers is not None else 0
@@ -293,9 +347,9 @@ def check_segments(
             continue
         try:
             segment = decode_segment(raw, where)
-            signed = open_seal(segment, [key], where)
+            signed = promises.keys.open_seal(segment, where)
         except LogError as error:
-            yield Finding("SEGMENT_DAMAGED", where, str(error.expected), str(error))
+            yield Finding(_code("SEGMENT", "DAMAGED", error), where, str(error.expected), str(error))
             continue
         if signed != seal:
             yield Finding("SEGMENT_FOREIGN", where, seal.text(), signed.text())
@@ -303,7 +357,7 @@ def check_segments(
             yield Finding("SEGMENT_MISMATCH", where, seal.root.hex(), "other records in the store")
 
 
-def check_listing(storage: Storage, key: PublicKey, segment_roots: Sequence[bytes]) -> Iterator[Finding]:
+def check_listing(storage: Storage, segment_roots: Sequence[bytes]) -> Iterator[Finding]:
     """The list of segments is whole, and lists every segment that is there."""
     names = storage.list_files("segments")  # before the list: what is sealed meanwhile is then in the list only
     try:
@@ -315,7 +369,7 @@ def check_listing(storage: Storage, key: PublicKey, segment_roots: Sequence[byte
     unlisted = [name for name in names if name not in listed]
     root = _root_behind(storage, manifest, segment_roots) if unlisted else None
     for name in unlisted:
-        if not _not_listed_yet(storage, key, name, root):
+        if not _not_listed_yet(storage, name, root):
             yield Finding("SEGMENT_UNLISTED", f"segments/{name}", "only files in the manifest", name)
 
 
@@ -329,13 +383,13 @@ def _root_behind(storage: Storage, manifest: Manifest, roots: Sequence[bytes]) -
     return _root(leaves) if len(leaves) == SEGMENT_RECORDS else None
 
 
-def _not_listed_yet(storage: Storage, key: PublicKey, name: str, root: bytes | None) -> bool:
+def _not_listed_yet(storage: Storage, name: str, root: bytes | None) -> bool:
     """True for the next segment, whole and of these very records: it is written before its line in the manifest, and
     a crash, or this look at a writer at work, came between the two."""
     where = f"segments/{name}"
     raw = storage.get_file(where)
     try:
-        seal = open_seal(decode_segment(raw or b"", where), [key], where)
+        seal = known_keys(storage).open_seal(decode_segment(raw or b"", where), where)
     except LogError:
         return False
     return seal.file_name == name and seal.root == root

@@ -24,7 +24,7 @@ from wal.limits import (
     QUEUE_TICKETS_MAX,
     TIME_NS_MAX,
 )
-from wal.record import FLAG_BATCH_END, FLAG_CLOCK_CLAMPED, Head, encode
+from wal.record import FLAG_BATCH_END, FLAG_CLOCK_CLAMPED, KIND_ROTATED, Head, encode
 from wal.storage import Storage
 
 
@@ -144,6 +144,7 @@ class GroupWriter:
         clock: Callable[[], int],
         on_commit: Callable[[list[bytes]], None],
         threaded: bool = True,
+        rotated: int = 0,
     ) -> None:
         self.head = head
         self.epoch = epoch
@@ -151,6 +152,7 @@ class GroupWriter:
         self._time_ns = time_ns
         self._sequence = sequence
         self._log_id = log_id
+        self._rotated = rotated
         self._clock = clock
         self._on_commit = on_commit
         self._threaded = threaded
@@ -170,6 +172,33 @@ class GroupWriter:
     def append(self, payloads: Sequence[bytes], kind: int) -> Receipt:
         """Append a batch and wait until it is durable; raises as ``Ticket.wait`` does."""
         return self.settle(self.enqueue(payloads, kind))
+
+    def rotate(self, payload_behind: Callable[[Head], bytes]) -> Receipt:
+        """Append a rotation's record as a commit of its own, whose HEAD slot and all later ones name it.
+
+        ``payload_behind`` gets the head that the record will follow: nothing comes between. What it raises is raised
+        here, with nothing written; else raises as ``Ticket.wait`` does.
+        """
+        self._turn.acquire()
+        try:
+            while self._queue:
+                self._commit_group()
+            if self._failure is not None:
+                raise self._failure
+            if self._closed:
+                raise LogClosedError("the log is closed", where=self._storage.name)
+            ticket = Ticket([payload_behind(self.head)], KIND_ROTATED)
+            try:
+                return self._write([ticket])[0]
+            except LogFullError:
+                raise
+            except Exception as cause:
+                raise self.fail(cause) from cause
+            except BaseException as interrupt:
+                self.fail(interrupt)
+                raise
+        finally:
+            self._end_turn()
 
     def settle(self, ticket: Ticket) -> Receipt:
         """Wait for a queued ticket, writing on this thread when no one else is writing."""
@@ -391,6 +420,8 @@ class GroupWriter:
                 links.append(link)
             receipts.append(Receipt(first, index, link, epoch, now))
         self._storage.append(frames)
+        if group[0].kind == KIND_ROTATED:  # alone in its group
+            self._rotated = index
         self.head = Head(index, link)
         self._time_ns = now
         self._write_slot(0)
@@ -401,5 +432,5 @@ class GroupWriter:
     def _write_slot(self, flags: int) -> None:
         self._sequence += 1
         point = CommitPoint(self.epoch, self.head.index, self.head.link)
-        slot = Slot(self._sequence, flags, point, self._log_id, self._time_ns)
+        slot = Slot(self._sequence, flags, point, self._log_id, self._time_ns, self._rotated)
         self._storage.write_slot(self._sequence & 1, encode_slot(slot))

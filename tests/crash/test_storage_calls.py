@@ -20,7 +20,16 @@ from wal.memory_storage import MemoryStorage
 from wal.merkle import leaf_hash, root_of
 from wal.opening import open_log
 from wal.storage import Storage
-from wal.verification import check_blobs, check_listing, check_promises, check_range, check_segments, join_ranges
+from wal.verification import (
+    check_blobs,
+    check_keys,
+    check_listing,
+    check_promises,
+    check_range,
+    check_segments,
+    join_ranges,
+    read_promises,
+)
 
 SNAPSHOTS = (b"", b"state at the border", b"newer state")
 
@@ -99,8 +108,9 @@ def findings(storage: Storage, log: Log) -> list[str]:
     stop = storage.last_index() + 1
     chain = join_ranges([check_range(storage.scan(1, stop), 1, stop)])
     found = [*chain.findings, *check_promises(storage, chain), *check_blobs(storage)]
-    found += check_segments(storage, log.key, chain.segment_roots)
-    found += check_listing(storage, log.key, chain.segment_roots)
+    found += check_keys(storage, chain, read_promises(storage))
+    found += check_segments(storage, chain.segment_roots)
+    found += check_listing(storage, chain.segment_roots)
     return [each.code for each in found]
 
 

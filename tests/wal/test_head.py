@@ -11,10 +11,10 @@ from wal.errors import CorruptFileError
 from wal.head import CLEAN, SLOT_BYTES, SLOT_STRIDE, CommitPoint, Slot, decode_slot, encode_slot, read_slots
 from wal.record import Head
 
-u64 = st.integers(0, 2**64 - 1)
+u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 links = st.binary(min_size=32, max_size=32)
 slots = st.builds(
-    Slot, u64, st.integers(0, 2**32 - 1), st.builds(CommitPoint, u64, u64, links), links, u64
+    Slot, u64, u32, st.builds(CommitPoint, u64, u64, links), links, u64, u32
 )  # fmt: skip
 
 

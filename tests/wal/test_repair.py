@@ -405,7 +405,8 @@ def test_a_scan_holds_a_window_and_archives_hold_an_index(tmp_path: Path) -> Non
     archives = Archives(SIGNER.public)
     assert peak(lambda: archives.add(folder)) < 8 << 20
     for index in (1, 100, 101, 1500, 2000):
-        (segment,) = archives.covering(index)
+        ((segment, signer),) = archives.covering(index)
+        assert signer == SIGNER.public
         assert segment.first <= index < segment.first + len(segment.rows)
     assert list(archives.covering(2001)) == []
 

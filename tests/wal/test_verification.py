@@ -30,6 +30,7 @@ from wal.record import Head
 from wal.storage import Storage
 from wal.verification import (
     check_blobs,
+    check_keys,
     check_listing,
     check_promises,
     check_range,
@@ -63,8 +64,9 @@ def codes(storage: Storage) -> set[str]:
     stop = storage.last_index() + 1
     chain = join_ranges([check_range(storage.scan(1, stop), 1, stop)])
     found = [*chain.findings, *check_promises(storage, chain), *check_blobs(storage)]
-    found += check_segments(storage, SIGNER.public, chain.segment_roots)
-    found += check_listing(storage, SIGNER.public, chain.segment_roots)
+    found += check_keys(storage, chain, read_promises(storage))
+    found += check_segments(storage, chain.segment_roots)
+    found += check_listing(storage, chain.segment_roots)
     return {finding.code for finding in found}
 
 
@@ -301,14 +303,14 @@ def test_what_a_writer_adds_while_it_is_checked_is_no_finding() -> None:
     fill(log)
     log.checkpoint()
     found = [*chain.findings, *check_promises(storage, chain, promises)]
-    found += check_segments(storage, SIGNER.public, chain.segment_roots, promises=promises)
-    found += check_listing(storage, SIGNER.public, chain.segment_roots)
+    found += check_segments(storage, chain.segment_roots, promises=promises)
+    found += check_listing(storage, chain.segment_roots)
     assert found == []
     assert {finding.code for finding in check_promises(storage, chain)} == {"ROLLED_BACK"}
     storage.files[MANIFEST_FILE] = encode_manifest(())  # as it is between the segment's file and its line in the list
-    assert list(check_listing(storage, SIGNER.public, chain.segment_roots)) == []
+    assert list(check_listing(storage, chain.segment_roots)) == []
     storage.files["segments/other.seg"] = b"x"
-    assert [each.code for each in check_listing(storage, SIGNER.public, chain.segment_roots)] == ["SEGMENT_UNLISTED"]
+    assert [each.code for each in check_listing(storage, chain.segment_roots)] == ["SEGMENT_UNLISTED"]
 
 
 def test_a_slot_met_in_the_middle_of_its_writing_is_read_again() -> None:
