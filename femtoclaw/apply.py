@@ -6,16 +6,19 @@ and either way nothing may go on from there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from femtoclaw import events
+from femtoclaw.apply_control import CONTROL_EVENTS, apply_control
 from femtoclaw.errors import StateMachineError
 from femtoclaw.events import Event
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState, advance
 from femtoclaw.memory import remember
 from femtoclaw.state import (
     RECENT_EXECUTIONS_MAX,
+    Approval,
     Claw,
     Configuration,
     Execution,
@@ -24,9 +27,15 @@ from femtoclaw.state import (
     Policy,
     Run,
     State,
+    Usage,
 )
+from femtoclaw.trail import admitted, called, ended, evicted, spent, tainted
 
 _S = RuntimeState
+NO_USAGE = Usage()
+
+RUNTIME = "runtime"
+"""Source of what the runtime itself tells a brain: rejections and denials."""
 
 
 def apply(state: State, event: Event) -> State:
@@ -49,14 +58,16 @@ class Folding:
     After an error it must not be used any more.
     """
 
-    __slots__ = ("executions", "node", "recent", "runs", "totals")
+    __slots__ = ("approvals", "executions", "node", "recent", "runs", "totals", "usage")
 
     def __init__(self, state: State) -> None:
         self.node = state.node
-        executions, runs, self.recent, totals = state.live
+        executions, runs, self.recent, totals, approvals, usage = state.live
         self.executions = executions.mutate()
         self.runs = runs.mutate()
         self.totals = totals.mutate()
+        self.approvals = approvals.mutate()
+        self.usage = usage.mutate()
 
     def take(self, event: Event) -> None:
         """Fold in one event. Raises StateMachineError when it cannot happen now."""
@@ -64,7 +75,17 @@ class Folding:
 
     def state(self) -> State:
         """The state after everything taken. The last call: nothing more can be taken."""
-        return State(self.node, Live(self.executions.finish(), self.runs.finish(), self.recent, self.totals.finish()))
+        return State(
+            self.node,
+            Live(
+                self.executions.finish(),
+                self.runs.finish(),
+                self.recent,
+                self.totals.finish(),
+                self.approvals.finish(),
+                self.usage.finish(),
+            ),
+        )
 
 
 def _forbidden(event: Event, found: object) -> StateMachineError:
@@ -101,8 +122,16 @@ def _policy(folding: Folding, event: events.PolicyAdopted) -> None:
 
 
 def _registered(folding: Folding, event: events.ClawRegistered) -> None:
-    claw = Claw(event.name, event.manifest, event.digest, False)
+    claw = Claw(event.name, event.manifest, event.digest, False, "", _trusted(event.manifest))
     folding.node = folding.node._replace(registry=folding.node.registry.set(event.name, claw))
+
+
+def _trusted(manifest: bytes) -> bool:
+    """What a manifest says of its claw's output; False for bytes that are none, which only a forger records."""
+    try:
+        return json.loads(manifest).get("trusted_output") is True
+    except (ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _switched(folding: Folding, event: events.ClawEnabled | events.ClawDisabled) -> None:
@@ -140,15 +169,20 @@ def _run_started(folding: Folding, event: events.RunStarted) -> None:
 
 
 def _input(folding: Folding, event: events.InputReceived) -> None:
-    execution_id, run_id, step, role, content = event
+    execution_id, run_id, step, role, content, source, _ = event
     if execution_id in folding.executions or folding.node.process is not _S.IDLE:
         raise _forbidden(event, folding.node.process.value)
     if run_id:
         run = folding.runs.get(run_id)
         if run is None or step != run.step + 1:
             raise _forbidden(event, f"step {step} of run {run_id}")
-        window = remember(run.window, role, content.decode("utf-8", "replace"))
-        folding.runs[run_id] = Run(run.brain, run.source, run.agent, step, window, run.boot)
+        window = remember(run.window, role, content.decode("utf-8", "replace"), source)
+        trail = evicted(run.trail, run.window, window)
+        claw = folding.node.registry.get(source)
+        if role == "tool" and source != RUNTIME and not (claw is not None and claw.trusted) and source:
+            trail = tainted(trail, source)
+        # The start that goes on with a run is its start from here on.
+        folding.runs[run_id] = Run(run.brain, run.source, run.agent, step, window, folding.node.boots, trail)
     boot = folding.node.boots
     reached = advance(event, _S.IDLE)
     folding.executions[execution_id] = Execution(run_id, step, reached, "", b"", "", "", False, "", boot)
@@ -162,8 +196,9 @@ def _inferred(folding: Folding, event: events.InferenceReceived) -> None:
     run = folding.runs.get(run_id)
     if run is None:
         raise _forbidden(event, f"no run {run_id}")
-    window = remember(run.window, "assistant", event.raw.decode("utf-8", "replace"))
-    folding.runs[run_id] = Run(run.brain, run.source, run.agent, run.step, window, run.boot)
+    window = remember(run.window, "assistant", event.raw.decode("utf-8", "replace"), "brain")
+    trail = evicted(run.trail, run.window, window)
+    folding.runs[run_id] = Run(run.brain, run.source, run.agent, run.step, window, run.boot, trail)
     folding.executions[event.execution_id] = Execution(
         run_id, step, advance(event, state), claw, args, digest, decision, started, summary, boot
     )
@@ -187,18 +222,25 @@ def _decided(folding: Folding, event: events.AuthorizationDecided) -> None:
     run_id, step, state, claw, args, digest, _, started, summary, boot = _executing(folding, event)
     if event.claw != claw or event.call_digest != digest:
         raise _forbidden(event, "a decision about another call")
+    if event.execution_id in folding.approvals:
+        del folding.approvals[event.execution_id]  # whatever it says: a hold ends with its decision, and serves once
     folding.executions[event.execution_id] = Execution(
         run_id, step, advance(event, state), claw, args, digest, event.decision, started, summary, boot
     )
 
 
 def _execution_started(folding: Folding, event: events.ExecutionStarted) -> None:
-    run_id, step, state, claw, args, digest, decision, started, summary, boot = _executing(folding, event)
+    run_id, step, state, claw, args, digest, decision, started, summary, _ = _executing(folding, event)
     if state is not _S.CAPABILITY_EXECUTING or started or claw != event.claw:
         raise _forbidden(event, f"{state.value}, started {started}, claw {claw}")
+    # A held call may be approved in a later start than it came in: the start that runs it answers for it.
     folding.executions[event.execution_id] = Execution(
-        run_id, step, state, claw, args, digest, decision, True, summary, boot
+        run_id, step, state, claw, args, digest, decision, True, summary, folding.node.boots
     )
+    folding.usage[claw] = admitted(folding.usage.get(claw, NO_USAGE), event.at_ns)
+    if run_id:
+        run = folding.runs[run_id]
+        folding.runs[run_id] = run._replace(trail=called(run.trail, claw))
 
 
 def _finished(folding: Folding, event: events.ExecutionFinished) -> None:
@@ -208,12 +250,20 @@ def _finished(folding: Folding, event: events.ExecutionFinished) -> None:
     folding.executions[event.execution_id] = Execution(
         run_id, step, advance(event, state), claw, args, digest, decision, started, event.status, boot
     )
+    if run_id:
+        run = folding.runs[run_id]
+        folding.runs[run_id] = run._replace(trail=spent(run.trail, event.kept_bytes, event.duration_ns))
 
 
 def _closed(folding: Folding, event: events.ExecutionCompleted | events.ExecutionFailed) -> None:
     execution = _executing(folding, event)
     advance(event, execution.state)
     del folding.executions[event.execution_id]
+    if event.execution_id in folding.approvals:
+        del folding.approvals[event.execution_id]
+    run = folding.runs.get(execution.run_id)
+    if run is not None and execution.claw:
+        folding.runs[execution.run_id] = run._replace(trail=ended(run.trail, execution.claw, event.outcome))
     finished = Finished(event.execution_id, execution.claw, event.outcome)
     folding.recent = (*folding.recent[-(RECENT_EXECUTIONS_MAX - 1) :], finished)
     folding.totals[event.outcome] = folding.totals.get(event.outcome, 0) + 1
@@ -227,6 +277,34 @@ def _run_ended(folding: Folding, event: events.RunEnded) -> None:
 
 def _error(folding: Folding, event: events.ErrorRecorded) -> None:
     folding.node = folding.node._replace(errors=folding.node.errors + 1)
+
+
+def _approval_requested(folding: Folding, event: events.ApprovalRequested) -> None:
+    execution = _executing(folding, event)
+    if execution.state is not _S.AUTHORIZATION_EVALUATING or event.execution_id in folding.approvals:
+        raise _forbidden(event, execution.state.value)
+    if (event.claw, event.call_digest) != (execution.claw, execution.call_digest):
+        raise _forbidden(event, "a hold of another call")
+    folding.approvals[event.execution_id] = Approval(*event[1:])
+
+
+def _approval(folding: Folding, event: Any) -> Approval:
+    approval = folding.approvals.get(event.execution_id)
+    if approval is None:
+        raise _forbidden(event, f"{event.execution_id} is not held")
+    return approval
+
+
+def _approval_granted(folding: Folding, event: events.ApprovalGranted) -> None:
+    approval = _approval(folding, event)
+    if event.operator in approval.granted or len(approval.granted) >= approval.needed:
+        raise _forbidden(event, f"approved by {', '.join(approval.granted)}")
+    folding.approvals[event.execution_id] = approval._replace(granted=(*approval.granted, event.operator))
+
+
+def _approval_ended(folding: Folding, event: events.ApprovalRefused | events.ApprovalExpired) -> None:
+    _approval(folding, event)
+    del folding.approvals[event.execution_id]
 
 
 _TAKE: dict[type[Any], Callable[[Folding, Any], None]] = {
@@ -254,4 +332,17 @@ _TAKE: dict[type[Any], Callable[[Folding, Any], None]] = {
     events.ExecutionFailed: _closed,
     events.RunEnded: _run_ended,
     events.ErrorRecorded: _error,
+    events.IntegrityVerified: _nothing,
+    events.ApprovalRequested: _approval_requested,
+    events.ApprovalGranted: _approval_granted,
+    events.ApprovalRefused: _approval_ended,
+    events.ApprovalExpired: _approval_ended,
 }
+
+
+def _take_control(folding: Folding, event: Event) -> None:
+    folding.node = apply_control(folding.node, event)
+
+
+_TAKE |= dict.fromkeys(CONTROL_EVENTS, _take_control)
+

@@ -79,7 +79,7 @@ class Authority:
         recorded), LogFullError (nothing recorded; new work is refused while there is room only to finish what was
         begun, and when there is none at all the authority stops) or LogFailedError (outcome unknown; it stops).
         """
-        if isinstance(command, _NEW_WORK) and self._log.storage.room() <= 0:
+        if _is_new_work(command) and self._log.storage.room() <= 0:
             raise LogFullError("no room for new work: what is left is kept to finish what was begun")
         with self._lock:
             if self._refusal is not None:
@@ -109,6 +109,13 @@ class Authority:
         except BaseException as error:
             self._refusal = f"{type(error).__name__}: {error}"
             raise
+
+
+def _is_new_work(command: Command) -> bool:
+    """Stopping things must work on a full log too; of what operators ask for only an approval leads to an effect."""
+    if isinstance(command, commands.Control):
+        return command.action == "approval.grant"
+    return isinstance(command, _NEW_WORK)
 
 
 def _checked(event: Event) -> bytes:

@@ -49,7 +49,7 @@ class CallContext(NamedTuple):
 
 
 HELD = "HELD"
-"""Reason of a decision that stands only once operators have approved the call: nothing may run on it before."""
+"""Reason of the denial of a call that operators may still approve."""
 
 
 class Verdict(NamedTuple):
@@ -109,7 +109,8 @@ def _decide(
     groups = {**context.groups, RUN: run} if context.groups else {RUN: run}
     answer = engine.evaluate(PolicyRequest(context.agent, tool, args, found.attributes, groups))
     if answer.allowed and answer.approval is not None:
-        return Verdict(Decision.AUTHORIZED, HELD, answer.determining, answer.approval)
+        # A denial until operators approve: whoever overlooks the reason runs nothing.
+        return Verdict(Decision.DENIED_POLICY_VIOLATION, HELD, answer.determining, answer.approval)
     if answer.allowed:
         return Verdict(Decision.AUTHORIZED, "PERMITTED", answer.determining)
     if answer.refusal in TERMS_REFUSALS:

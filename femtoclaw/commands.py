@@ -12,6 +12,8 @@ class Provision(NamedTuple):
     runtime_id: str
     version: str
     operator: str
+    operator_key: str = ""
+    """Verifier key of the first operator, who has every role; empty for a node without a control plane."""
 
 
 class RegisterClaw(NamedTuple):
@@ -63,13 +65,16 @@ class StartRun(NamedTuple):
     source: str
     agent: str
     content: bytes
+    at_ns: int = 0
 
 
 class SubmitIntent(NamedTuple):
-    """Gate one raw protocol message, without a brain."""
+    """Gate one raw protocol message, without a brain. ``at_ns`` is the wall clock that policy sees, nanoseconds since
+    1970."""
 
     execution_id: str
     raw: bytes
+    at_ns: int = 0
 
 
 class RecordInference(NamedTuple):
@@ -79,6 +84,7 @@ class RecordInference(NamedTuple):
     raw: bytes
     context_digest: str
     provenance: tuple[str, ...]
+    at_ns: int
     next_id: str
 
 
@@ -130,6 +136,56 @@ class RecordError(NamedTuple):
     detail: str
 
 
+class AdoptControlPolicy(NamedTuple):
+    """Put the first control policy of a new node in force."""
+
+    text: str
+    engine: str
+    operator: str
+
+
+class Control(NamedTuple):
+    """An operator's request to change the node (fields as in ``events.ControlRequested``). ``next_id`` names the next
+    execution of the run that it may set going again."""
+
+    request_id: str
+    operator: str
+    action: str
+    resource: str
+    content: bytes
+    at_ns: int
+    received_ns: int
+    signature: bytes
+    cosignatures: tuple[str, ...]
+    next_id: str
+
+
+class ExpireApproval(NamedTuple):
+    """Close a held call whose time is up, or whose policy or claw is not in force any more."""
+
+    execution_id: str
+    at_ns: int
+    next_id: str
+
+
+class RejectModule(NamedTuple):
+    """A module was refused."""
+
+    name: str
+    code: str
+    detail: str
+    digest: str
+
+
+class RecordIntegrity(NamedTuple):
+    """A check of the start and its result."""
+
+    component: str
+    result: str
+    digest: str
+    anchor: str
+
+
 Command: TypeAlias = (
     Provision
     | RegisterClaw
@@ -146,4 +202,9 @@ Command: TypeAlias = (
     | ResolveInterrupted
     | EndRun
     | RecordError
+    | AdoptControlPolicy
+    | Control
+    | ExpireApproval
+    | RejectModule
+    | RecordIntegrity
 )

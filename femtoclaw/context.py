@@ -14,8 +14,8 @@ def context_digest(state: State, run_id: str) -> str:
     configuration, registry. ``state`` is the one right after the batch that left the run waiting for its brain."""
     node, window = state.node, state.live.runs[run_id].window
     components = (
-        json.dumps([list(turn) for turn in window[-1:]]),
-        json.dumps([list(turn) for turn in window[:-1]]),
+        json.dumps([[turn.role, turn.content] for turn in window[-1:]]),
+        json.dumps([[turn.role, turn.content] for turn in window[:-1]]),
         json.dumps([list(item) for item in state.live.recent]),
         node.configuration.digest,
         json.dumps([[name, claw.digest, claw.enabled] for name, claw in sorted(node.registry.items())]),

@@ -5,9 +5,10 @@ CR-1  A started execution without a result is OUTCOME_UNKNOWN: its effect may or
 CR-2  An execution that had not started had no effect: it is closed as interrupted.
 CR-3  A run whose process is gone is closed as interrupted: its brain's context died with it. The operator starts a
       new one, which the validator and the gate judge afresh.
+CR-3a A held call, and its run, are not cut: they wait for operators, however often the process is started again.
 CR-4  Nothing is inferred from the outside world: no file, process or clock is asked whether the effect happened.
 CR-5  Where records at the end of the log may be lost, CR-2 cannot be told from CR-1: what had not started as far as the
-      log goes is OUTCOME_UNKNOWN too.
+      log goes is OUTCOME_UNKNOWN too; a held call as well, for its approval and start may be among what was lost.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ INTERRUPTED_REASON = "the process ended before the execution started; nothing wa
 
 def interrupted(state: State) -> tuple[list[str], list[str]]:
     """Ids of the executions and runs that were in flight, sorted: what a new process must close before it works."""
-    return sorted(state.live.executions), sorted(state.live.runs)
+    live = state.live
+    spared = {} if state.node.tail_in_doubt else live.approvals
+    executions = sorted(name for name in live.executions if name not in spared)
+    waiting = {live.executions[name].run_id for name in spared}
+    return executions, sorted(name for name in live.runs if name not in waiting)
 
 
 def _require_cut(begun: Execution | Run, node: Node, where: str) -> None:
@@ -42,12 +47,14 @@ def close_run(run_id: str, run: Run, node: Node) -> list[Event]:
     return [events.RunEnded(run_id, "interrupted", RUN_REASON)]
 
 
-def close_interrupted(execution_id: str, execution: Execution, node: Node) -> list[Event]:
+def close_interrupted(execution_id: str, execution: Execution, node: Node, *, held: bool = False) -> list[Event]:
     """The events that close one cut execution (CR-1, CR-2).
 
-    Raises StateMachineError for an execution of this very process.
+    Raises StateMachineError for an execution of this very process, and for a held one that nothing puts in doubt.
     """
     _require_cut(execution, node, execution_id)
+    if held and not node.tail_in_doubt:
+        raise StateMachineError("a held call is not cut by a crash", where=execution_id, found="held")
     if execution.started or node.tail_in_doubt:
         reason = UNKNOWN_REASON if execution.started else LOST_REASON
         return [

@@ -144,6 +144,23 @@ class SecurityError(FemtoClawError):
     default_remedy = "stop the node and keep the home directory as evidence"
 
 
+class CommandError(FemtoClawError):
+    """A command that makes no sense in this state; nothing was recorded."""
+
+    category = Category.RUNTIME
+    code = "COMMAND_REFUSED"
+    exit_code = 70
+
+
+class ControlRefusedError(FemtoClawError):
+    """A control request that no operator of this node signed, or that is not from now; nothing was changed."""
+
+    category = Category.AUTHORIZATION
+    code = "CONTROL_REFUSED"
+    exit_code = 1
+    default_remedy = "see `femtoclaw operator list` for who may sign, and with which key"
+
+
 class UnavailableError(FemtoClawError):
     """The authority cannot accept work now (stopping, full, failed)."""
 

@@ -40,14 +40,40 @@ CODES: dict[int, type[Event]] = {
     32: events.ExecutionFailed,
     33: events.RunEnded,
     40: events.ErrorRecorded,
+    41: events.IntegrityVerified,
+    50: events.OperatorAdded,
+    51: events.OperatorRevoked,
+    52: events.ControlPolicyAdopted,
+    53: events.ControlRequested,
+    54: events.ControlDecided,
+    55: events.ApprovalRequested,
+    56: events.ApprovalGranted,
+    57: events.ApprovalRefused,
+    58: events.ApprovalExpired,
+    59: events.PublisherTrusted,
+    60: events.PublisherDistrusted,
+    61: events.ModuleInstalled,
+    62: events.ModuleRejected,
+    63: events.ClawRemoved,
+    64: events.SecretChanged,
+    65: events.SecretGranted,
+    66: events.SecretWithdrawn,
+    67: events.NodeKeyRotated,
+    68: events.SubjectErased,
+    69: events.NodeContained,
+    70: events.NodeReleased,
 }
 """Type code to event type. Codes are never reused."""
 
-VERSIONS: dict[int, int] = dict.fromkeys(CODES, 1)
+VERSIONS: dict[int, int] = dict.fromkeys(CODES, 1) | {21: 2, 22: 2, 27: 2}
 """Newest version of each type."""
 
 Upcaster = Callable[[tuple[Any, ...]], tuple[Any, ...]]
-UPCASTERS: dict[tuple[int, int], Upcaster] = {}
+UPCASTERS: dict[tuple[int, int], Upcaster] = {
+    (21, 1): lambda fields: (*fields, "", 0),
+    (22, 1): lambda fields: (*fields, 0),
+    (27, 1): lambda fields: (*fields, 0),
+}
 """(code, version) to the function that turns that version's fields into the next version's."""
 
 _CODE_OF = {kind: code for code, kind in CODES.items()}

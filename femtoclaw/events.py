@@ -99,22 +99,30 @@ class RunStarted(NamedTuple):
 
 
 class InputReceived(NamedTuple):
-    """An execution began. ``role`` is user, tool (an earlier result) or intent (a raw message without a brain)."""
+    """An execution began. ``role`` is user, tool (an earlier result) or intent (a raw message without a brain).
+
+    ``source`` is where the content comes from: user, operator, runtime, or a claw's name. ``at_ns`` is the wall clock as
+    the decisions of this append saw it, nanoseconds since 1970; 0 where none was needed.
+    """
 
     execution_id: str
     run_id: str
     step: int
     role: str
     content: bytes
+    source: str = ""
+    at_ns: int = 0
 
 
 class InferenceReceived(NamedTuple):
-    """What the brain answered, byte for byte. ``provenance`` is flat: key, value, key, value."""
+    """What the brain answered, byte for byte. ``provenance`` is flat: key, value, key, value. ``at_ns`` is the time that
+    the decisions on it saw."""
 
     execution_id: str
     raw: bytes
     context_digest: str
     provenance: tuple[str, ...]
+    at_ns: int = 0
 
 
 class InferenceFailed(NamedTuple):
@@ -168,6 +176,7 @@ class ExecutionStarted(NamedTuple):
     manifest_digest: str
     call_digest: str
     idempotency_key: str
+    at_ns: int = 0
 
 
 class ExecutionFinished(NamedTuple):
@@ -238,6 +247,210 @@ class ErrorRecorded(NamedTuple):
     detail: str
 
 
+class OperatorAdded(NamedTuple):
+    """A person may sign control requests. ``public_key`` is a verifier key ``name+hash+base64``; ``roles`` are sorted.
+    ``operator`` added them, at ``at_ns``: empty and 0 for the first, whom ``init`` makes."""
+
+    name: str
+    public_key: str
+    roles: tuple[str, ...]
+    operator: str
+    at_ns: int
+
+
+class OperatorRevoked(NamedTuple):
+    """Nothing that this operator signs counts any more, what was granted and not yet used included."""
+
+    name: str
+    reason: str
+    operator: str
+
+
+class ControlPolicyAdopted(NamedTuple):
+    """Which roles may do what to the node itself came into force: Cedar text."""
+
+    version: int
+    digest: str
+    text: str
+    engine: str
+    previous: str
+    operator: str
+
+
+class ControlRequested(NamedTuple):
+    """An operator asked for a change of the node; ``signature`` is theirs over the fields up to ``at_ns`` and the node's
+    id. ``received_ns`` is the node's own clock. ``cosignatures`` are flat: another operator's name, their signature of
+    the same in hex, and so on."""
+
+    request_id: str
+    operator: str
+    action: str
+    resource: str
+    content: bytes
+    at_ns: int
+    received_ns: int
+    signature: bytes
+    cosignatures: tuple[str, ...]
+
+
+class ControlDecided(NamedTuple):
+    """The gate's decision on a control request; ``reason`` is a stable code."""
+
+    request_id: str
+    decision: str
+    reason: str
+    determining: tuple[str, ...]
+    policy_digest: str
+
+
+class ApprovalRequested(NamedTuple):
+    """A call is held until ``needed`` operators approve it. Times in nanoseconds since 1970; ``policies`` are the permits
+    that asked for it; ``roles`` are those whose holders may approve, none being whoever the control policy lets."""
+
+    execution_id: str
+    claw: str
+    needed: int
+    roles: tuple[str, ...]
+    policies: tuple[str, ...]
+    call_digest: str
+    policy_digest: str
+    manifest_digest: str
+    configuration_digest: str
+    requested_ns: int
+    expires_ns: int
+
+
+class ApprovalGranted(NamedTuple):
+    """One operator approved a held call."""
+
+    execution_id: str
+    operator: str
+    request_id: str
+
+
+class ApprovalRefused(NamedTuple):
+    """An operator refused a held call: it will not run."""
+
+    execution_id: str
+    operator: str
+    request_id: str
+    reason: str
+
+
+class ApprovalExpired(NamedTuple):
+    """Nobody decided on a held call in time, or the clock went back behind the request."""
+
+    execution_id: str
+    at_ns: int
+
+
+class PublisherTrusted(NamedTuple):
+    """Modules signed with this key may be installed."""
+
+    name: str
+    public_key: str
+    operator: str
+
+
+class PublisherDistrusted(NamedTuple):
+    """No module signed with this publisher's key is loaded any more."""
+
+    name: str
+    reason: str
+    operator: str
+
+
+class ModuleInstalled(NamedTuple):
+    """Where a claw's code comes from: who signed its manifest. It stands behind the claw's registration."""
+
+    name: str
+    manifest_digest: str
+    publisher: str
+    signature: bytes
+    operator: str
+
+
+class ModuleRejected(NamedTuple):
+    """A module was refused, at installation or at load; ``code`` is stable, ``detail`` holds nothing of its code."""
+
+    name: str
+    code: str
+    detail: str
+    digest: str
+
+
+class ClawRemoved(NamedTuple):
+    """A claw is not registered any more."""
+
+    name: str
+    operator: str
+
+
+class SecretChanged(NamedTuple):
+    """A secret was set (``mark`` tells values apart without telling them) or, with an empty mark, removed."""
+
+    name: str
+    mark: str
+    operator: str
+
+
+class SecretGranted(NamedTuple):
+    """A claw may have a secret."""
+
+    name: str
+    claw: str
+    operator: str
+
+
+class SecretWithdrawn(NamedTuple):
+    """A claw may not have a secret any more."""
+
+    name: str
+    claw: str
+    operator: str
+
+
+class NodeKeyRotated(NamedTuple):
+    """An operator had the log's signing key changed; the log's own rotation record stands beside it. ``reason`` is
+    scheduled or compromised."""
+
+    old: str
+    new: str
+    reason: str
+    operator: str
+
+
+class SubjectErased(NamedTuple):
+    """The key of a subject's payloads was destroyed: what they held cannot be read any more, by anyone."""
+
+    subject: str
+    reason: str
+    operator: str
+
+
+class NodeContained(NamedTuple):
+    """No new work is taken until an operator releases the node."""
+
+    reason: str
+    operator: str
+
+
+class NodeReleased(NamedTuple):
+    """New work is taken again."""
+
+    reason: str
+    operator: str
+
+
+class IntegrityVerified(NamedTuple):
+    """A check of the start: what was verified, with which result, against which digest and trust anchor."""
+
+    component: str
+    result: str
+    digest: str
+    anchor: str
+
+
 Event: TypeAlias = (
     NodeProvisioned
     | ConfigurationAdopted
@@ -263,4 +476,26 @@ Event: TypeAlias = (
     | ExecutionFailed
     | RunEnded
     | ErrorRecorded
+    | OperatorAdded
+    | OperatorRevoked
+    | ControlPolicyAdopted
+    | ControlRequested
+    | ControlDecided
+    | ApprovalRequested
+    | ApprovalGranted
+    | ApprovalRefused
+    | ApprovalExpired
+    | PublisherTrusted
+    | PublisherDistrusted
+    | ModuleInstalled
+    | ModuleRejected
+    | ClawRemoved
+    | SecretChanged
+    | SecretGranted
+    | SecretWithdrawn
+    | NodeKeyRotated
+    | SubjectErased
+    | NodeContained
+    | NodeReleased
+    | IntegrityVerified
 )

@@ -8,7 +8,8 @@ gate computes the call's digest again from the arguments it is about to pass on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from femtoclaw import events
@@ -20,6 +21,8 @@ from femtoclaw.manifest import Manifest
 from femtoclaw.protocol import call_digest
 from femtoclaw.state import State
 
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
+
 GRANTED_MAX = 4096
 """Executions remembered as granted before those that have ended are forgotten: an ended one cannot be granted again."""
 
@@ -28,7 +31,13 @@ class Isolation(Protocol):
     """Runs a claw in a place of its own (``femtoclaw.isolation``)."""
 
     def run(
-        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = ""
+        self,
+        manifest: Manifest,
+        args: dict[str, Any],
+        settings: dict[str, Any],
+        *,
+        idempotency_key: str = "",
+        secrets: Mapping[str, str] = NO_SECRETS,
     ) -> Outcome:
         """Execute and return what happened; never raises for what a claw does."""
 
@@ -68,7 +77,10 @@ class Gate:
         together, or when its execution is not in flight or has its grant already.
         """
         started = _authorized_start(recorded)
-        execution = self._state().live.executions.get(started.execution_id)
+        live = self._state().live
+        execution = live.executions.get(started.execution_id)
+        if started.execution_id in live.approvals:
+            raise SecurityError("the call is held for operators", where=started.execution_id)
         if execution is None or not execution.started or execution.call_digest != started.call_digest:
             raise SecurityError("the start is not one in flight", where=started.execution_id)
         grant = Grant(started.execution_id, started.call_digest, recorded.receipt.last)
@@ -81,8 +93,15 @@ class Gate:
             self._open.add(grant)
         return grant
 
-    def dispatch(self, grant: Grant, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any]) -> Outcome:
-        """Spend the grant and run the call.
+    def dispatch(
+        self,
+        grant: Grant,
+        manifest: Manifest,
+        args: dict[str, Any],
+        settings: dict[str, Any],
+        secrets: Mapping[str, str] = NO_SECRETS,
+    ) -> Outcome:
+        """Spend the grant and run the call, with the secrets that its claw was granted.
 
         Raises SecurityError when the grant was forged or spent before, or when this is not the call it was given for.
         """
@@ -96,7 +115,9 @@ class Gate:
                 "the call is not the one that was authorized", where=grant.execution_id, expected=grant.call_digest,
                 found=digest,
             )  # fmt: skip
-        return self._isolation.run(manifest, args, settings, idempotency_key=grant.execution_id)
+        return self._isolation.run(
+            manifest, args, settings, idempotency_key=grant.execution_id, secrets=secrets
+        )
 
     def layers(self) -> dict[str, str]:
         """The isolation layers in force."""

@@ -24,6 +24,9 @@ FILES_MAX = 1024
 SECRETS_MAX = 64
 """Secrets that one claw may ask for."""
 
+RESERVED = ("brain", "operator", "runtime", "user")
+"""Names that say where text comes from when no claw made it."""
+
 NAME_CHARS_MAX = 64
 """Characters of a claw's name; longer ones could not be called by any message."""
 
@@ -136,6 +139,7 @@ def check_manifest(manifest: Manifest) -> None:
 
     require(isinstance(manifest.name, str) and _NAME.fullmatch(manifest.name) is not None, "a claw's name is not usable",
             f"1 to {NAME_CHARS_MAX} printable ASCII characters without blanks")  # fmt: skip
+    require(manifest.name not in RESERVED, "a claw's name is reserved", "another name than " + ", ".join(RESERVED))
     texts = (manifest.version, manifest.description, manifest.category, manifest.entry)
     require(all(isinstance(text, str) for text in texts), "a manifest's texts are not strings", "strings")
     require(type(manifest.idempotent) is bool, "`idempotent` is neither true nor false", "true or false")

@@ -29,6 +29,7 @@ from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import UNKNOWN
 from femtoclaw.sources import Sources
 from femtoclaw.state import State
+from femtoclaw.vault import EMPTY_VAULT, Vault
 from wal import Log, LogError
 
 RAW_BYTES_MAX = 512 * 1024
@@ -38,6 +39,9 @@ RESULT_INLINE_BYTES_MAX = 64 * 1024
 """A longer result goes to a blob; the record holds its hash."""
 
 INPUT_BYTES_MAX = 256 * 1024
+
+HELD = "HELD"
+"""What a call is that waits for operators: not one of the five decisions, for none has been made."""
 
 Listener = Callable[[Recorded], None]
 
@@ -83,49 +87,78 @@ class Runtime:
         *,
         concurrency_max: int,
         listener: Listener | None = None,
+        vault: Vault = EMPTY_VAULT,
     ) -> None:
+        """``vault`` holds the secrets that operators granted to claws."""
         self._log = log
         self._authority = authority
         self._gate = gate
         self._sources = sources
         self._slots = threading.BoundedSemaphore(concurrency_max)
         self._listener = listener
+        self._vault = vault
 
     def run(self, text: str, brain: brains.Brain, *, source: str, agent: str) -> RunResult:
-        """One agent run to its end; a brain's failure is a result.
+        """One agent run to its end, or to a call that is held for operators; a brain's failure is a result.
 
         Raises UsageError for a text over ``INPUT_BYTES_MAX``, UnavailableError, LogError or SecurityError.
         """
-        content = text.encode()
+        content = self._vault.redact(text.encode())
         if len(content) > INPUT_BYTES_MAX:
             raise UsageError(
                 "input is too long", expected=f"<= {INPUT_BYTES_MAX} bytes", found=len(content), remedy="shorten it"
             )
         with self._slots:
             run_id, execution_id = self._sources.new_id(), self._sources.new_id()
-            recorded = self._perform(commands.StartRun(run_id, execution_id, brain.name, source, agent, content))
-            steps: list[StepResult] = []
-            while run_id in recorded.state.live.runs:
-                execution_id = _waiting(recorded)
-                recorded = self._think(brain, run_id, execution_id, recorded.state)
-                steps.append(step_result(recorded.events))
-                if isinstance(recorded.events[-1], events.ExecutionStarted):
-                    recorded = self._execute(recorded)
-                    steps[-1] = step_result(recorded.events, steps[-1])
-            ended = next(event for event in recorded.events if isinstance(event, events.RunEnded))
-            response = [event.content for event in recorded.events if isinstance(event, events.ResponseRecorded)]
-            return RunResult(run_id, ended.outcome, response[0] if response else None, tuple(steps))
+            at_ns = self._sources.wall_ns()
+            begun = commands.StartRun(run_id, execution_id, brain.name, source, agent, content, at_ns)
+            return self._loop(run_id, brain, self._perform(begun), [])
+
+    def _loop(self, run_id: str, brain: brains.Brain, recorded: Recorded, steps: list[StepResult]) -> RunResult:
+        """Think and act until the run ends or waits for operators."""
+        while run_id in recorded.state.live.runs and not _is_held(recorded):
+            recorded = self._think(brain, run_id, _waiting(recorded), recorded.state)
+            steps.append(step_result(recorded.events))
+            if isinstance(recorded.events[-1], events.ExecutionStarted):
+                recorded = self._execute(recorded)
+                steps[-1] = step_result(recorded.events, steps[-1])
+        ended = [event.outcome for event in recorded.events if isinstance(event, events.RunEnded)]
+        response = [event.content for event in recorded.events if isinstance(event, events.ResponseRecorded)]
+        return RunResult(run_id, ended[0] if ended else HELD, response[0] if response else None, tuple(steps))
 
     def intent(self, raw: bytes) -> StepResult:
         """Gate exactly one raw protocol message."""
         with self._slots:
             execution_id = self._sources.new_id()
-            recorded = self._perform(commands.SubmitIntent(execution_id, raw))
+            told = commands.SubmitIntent(execution_id, self._vault.redact(raw), self._sources.wall_ns())
+            recorded = self._perform(told)
             result = step_result(recorded.events)
             if isinstance(recorded.events[-1], events.ExecutionStarted):
                 recorded = self._execute(recorded)
                 result = step_result(recorded.events, result)
             return result
+
+    def control(self, command: commands.Control, brain: brains.Brain | None = None) -> tuple[Recorded, RunResult | None]:
+        """An operator's request, and what it sets going: the last approval of a held call runs it, and with ``brain``
+        its run goes on. Without one the run ends there.
+
+        Raises ControlRefusedError, ConfigurationError or PolicyError when nothing was recorded; otherwise as ``run``.
+        """
+        with self._slots:
+            held = self._authority.state.live.executions.get(command.resource)
+            run_id = held.run_id if held is not None else ""
+            next_id = self._sources.new_id() if brain is not None else ""
+            asked = recorded = self._perform(command._replace(next_id=next_id))
+            steps: list[StepResult] = []
+            if isinstance(recorded.events[-1], events.ExecutionStarted):
+                recorded = self._execute(recorded, goes_on=brain is not None)
+                steps = [step_result(recorded.events, step_result(asked.events))]
+            if brain is not None and any(isinstance(event, events.InputReceived) for event in recorded.events):
+                return asked, self._loop(run_id, brain, recorded, steps)
+            if steps or isinstance(asked.events[-1], (events.ExecutionFailed, events.RunEnded)):
+                ended = [event.outcome for event in recorded.events if isinstance(event, events.RunEnded)]
+                return asked, RunResult(run_id, ended[0] if ended else "", None, tuple(steps))
+            return asked, None
 
     def _perform(self, command: commands.Command) -> Recorded:
         recorded = self._authority.perform(command)
@@ -149,20 +182,21 @@ class Runtime:
             detail = f"the brain failed with {type(error).__name__}"
             return self._perform(commands.FailInference(execution_id, "BRAIN_DEFECT", detail))
         provenance = tuple(item for pair in sorted(thought.provenance.items()) for item in pair)
-        next_id = self._sources.new_id()
-        return self._perform(commands.RecordInference(execution_id, thought.raw, digest, provenance, next_id))
+        raw, at_ns, next_id = self._vault.redact(thought.raw), self._sources.wall_ns(), self._sources.new_id()
+        return self._perform(commands.RecordInference(execution_id, raw, digest, provenance, at_ns, next_id))
 
-    def _execute(self, recorded: Recorded) -> Recorded:
+    def _execute(self, recorded: Recorded, *, goes_on: bool = True) -> Recorded:
         """Spend the grant for a durable start, and record what the claw did."""
-        validated, _, started = recorded.events[-3:]
-        assert isinstance(validated, events.ProtocolValidated)
+        started = recorded.events[-1]
         assert isinstance(started, events.ExecutionStarted)
+        args = json.loads(recorded.state.live.executions[started.execution_id].args)
         fixed = self._authority.engines.engines(recorded.state.node)
         manifest = fixed.manifests[started.claw]
         settings = dict(fixed.settings.get(started.claw, {}))
         try:
             grant = self._gate.grant(recorded)
-            outcome = self._gate.dispatch(grant, manifest, json.loads(validated.args), settings)
+            secrets = self._vault.granted(recorded.state.node, manifest)
+            outcome = self._gate.dispatch(grant, manifest, args, settings, secrets)
         except SecurityError as error:
             self._contain(error)
             raise
@@ -173,7 +207,7 @@ class Runtime:
         except Exception as error:  # a defect of ours: the claw may or may not have run, and that is what is recorded
             outcome = without_result(UNKNOWN, "EnvironmentError", f"the isolation failed: {type(error).__name__}")
         try:
-            return self._perform(self._outcome_command(started.execution_id, outcome))
+            return self._perform(self._outcome_command(started.execution_id, self._vault.redact_outcome(outcome), goes_on))
         except (LogError, UnavailableError) as error:
             raise ResultLostError(
                 "the claw was reached, but what it did could not be recorded", where=f"execution {started.execution_id}",
@@ -191,7 +225,7 @@ class Runtime:
             pass  # the breach itself is what must be raised
         self._authority.contain(f"security: {error.what}")
 
-    def _outcome_command(self, execution_id: str, outcome: Outcome) -> commands.RecordOutcome:
+    def _outcome_command(self, execution_id: str, outcome: Outcome, goes_on: bool) -> commands.RecordOutcome:
         result, blob = b"", ""
         if outcome.result is not None:
             result = json.dumps(outcome.result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
@@ -212,13 +246,17 @@ class Runtime:
             outcome.original_bytes,
             outcome.kept_bytes,
             outcome.output_digest,
-            self._sources.new_id(),
+            self._sources.new_id() if goes_on else "",
         )
 
 
 def without_result(status: str, kind: str, message: str) -> Outcome:
     """The outcome of a claw that nobody heard from; ``kind`` is the error's class."""
     return Outcome(status, None, {"class": kind, "message": message}, None, 0, 0, 0, 0, "")
+
+
+def _is_held(recorded: Recorded) -> bool:
+    return isinstance(recorded.events[-1], events.ApprovalRequested)
 
 
 def _waiting(recorded: Recorded) -> str:
@@ -254,6 +292,11 @@ def step_result(batch: tuple[events.Event, ...], before: StepResult | None = Non
                 )
             case events.AuthorizationDecided():
                 decision, code = event.decision, event.reason
+            case events.ApprovalRequested():
+                decision, code, outcome = HELD, "APPROVAL_REQUIRED", HELD
+                result = {"approvals": event.needed, "roles": list(event.roles), "expires_ns": event.expires_ns}
+            case events.ApprovalGranted() | events.ApprovalRefused():
+                execution_id = event.execution_id
             case events.ResponseRecorded():
                 result = {"message": event.content}
             case events.ExecutionFinished():

@@ -17,17 +17,30 @@ RECENT_EXECUTIONS_MAX = 64
 """Short-term memory: how many finished executions the state remembers."""
 
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Raised when the same events give another state than before: then older snapshots and hashes are not compared."""
 
 
 class Claw(NamedTuple):
-    """A registered capability."""
+    """A registered capability. ``publisher`` signed the module it comes from; empty for those of the program itself.
+    ``trusted`` is its manifest's ``trusted_output``."""
 
     name: str
     manifest: bytes
     digest: str
     enabled: bool
+    publisher: str = ""
+    trusted: bool = False
+
+
+class Operator(NamedTuple):
+    """Who may sign control requests. ``last_ns`` is the time of the newest one that was theirs: the next is later."""
+
+    public_key: str
+    roles: tuple[str, ...]
+    active: bool
+    added_ns: int = 0
+    last_ns: int = 0
 
 
 class Policy(NamedTuple):
@@ -38,6 +51,23 @@ class Policy(NamedTuple):
     text: str = ""
     schema_digest: str = ""
     engine: str = ""
+
+
+class Control(NamedTuple):
+    """The control policy in force: who may do what to the node itself. Version 0 is none: a node from before there was
+    one, which takes changes from its files."""
+
+    version: int = 0
+    digest: str = ""
+    text: str = ""
+    engine: str = ""
+
+
+class Secret(NamedTuple):
+    """A named secret: a mark that changes with its value, and the claws that may have it."""
+
+    mark: str
+    claws: tuple[str, ...] = ()
 
 
 class Configuration(NamedTuple):
@@ -62,6 +92,15 @@ class Node(NamedTuple):
     errors: int = 0
     tail_in_doubt: bool = False
     """Records at the end of what an earlier start wrote may be lost: nobody can say what it had begun (CR-5)."""
+    control: Control = Control()
+    operators: Map[str, Operator] = Map()
+    publishers: Map[str, str] = Map()
+    """Name to verifier key, of those whose modules may be installed and loaded."""
+    secrets: Map[str, Secret] = Map()
+    erased: Map[str, str] = Map()
+    """Subject to reason, of those whose payloads' key was destroyed."""
+    contained: str = ""
+    """Why no new work is taken; empty when it is."""
 
 
 class Execution(NamedTuple):
@@ -81,10 +120,28 @@ class Execution(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One entry of a run's memory window."""
+    """One entry of a run's memory window. ``source`` is user, brain, runtime, or the claw it comes from."""
 
     role: str
     content: str
+    source: str = ""
+
+
+class Trail(NamedTuple):
+    """What a run has done, for rules about order, budgets and origin. Names are sorted; times in nanoseconds."""
+
+    done: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    denied: int = 0
+    last: str = ""
+    calls: tuple[tuple[str, int], ...] = ()
+    """Admitted calls by claw."""
+    output_bytes: int = 0
+    busy_ns: int = 0
+    tainted: tuple[str, ...] = ()
+    """Claws whose untrusted output entered this run's memory. It stays when the turn has left the window."""
+    forgotten: bool = False
+    """Some of that output has left the window: nobody can say any more what does not come from it."""
 
 
 class Run(NamedTuple):
@@ -96,6 +153,31 @@ class Run(NamedTuple):
     step: int
     window: tuple[Turn, ...]
     boot: int = 0
+    trail: Trail = Trail()
+
+
+class Approval(NamedTuple):
+    """A held call: fields as in ``events.ApprovalRequested``, and who has approved so far."""
+
+    claw: str
+    needed: int
+    roles: tuple[str, ...]
+    policies: tuple[str, ...]
+    call_digest: str
+    policy_digest: str
+    manifest_digest: str
+    configuration_digest: str
+    requested_ns: int
+    expires_ns: int
+    granted: tuple[str, ...] = ()
+
+
+class Usage(NamedTuple):
+    """Admitted calls of one claw by UTC minute (of the last 60) and hour (of the last 24), oldest first; each entry is
+    (number since 1970, calls). What a clock that went back wrote stays until newer entries push it out."""
+
+    minutes: tuple[tuple[int, int], ...] = ()
+    hours: tuple[tuple[int, int], ...] = ()
 
 
 class Finished(NamedTuple):
@@ -113,6 +195,10 @@ class Live(NamedTuple):
     runs: Map[str, Run] = Map()
     recent: tuple[Finished, ...] = ()
     totals: Map[str, int] = Map()
+    approvals: Map[str, Approval] = Map()
+    """Held calls by execution id."""
+    usage: Map[str, Usage] = Map()
+    """Admitted calls by claw."""
 
 
 class State(NamedTuple):
@@ -155,30 +241,40 @@ def hash_of_encoded(raw: bytes) -> str:
 def decode_state(raw: bytes) -> State:
     """The inverse of ``encode_state``. Raises ValueError or TypeError when the bytes are no state."""
     node, live = msgpack.unpackb(raw, strict_map_key=True)
-    runtime_id, version, configuration, policy, registry, process, boot_id, boots, errors, in_doubt = node
-    executions, runs, recent, totals = live
-    return State(
-        Node(
-            runtime_id,
-            version,
-            Configuration(*configuration),
-            Policy(*policy),
-            Map({name: Claw(*claw) for name, claw in registry}),
-            RuntimeState(process),
-            boot_id,
-            boots,
-            errors,
-            in_doubt,
-        ),
-        Live(
-            Map({key: Execution(run, step, RuntimeState(s), *rest) for key, (run, step, s, *rest) in executions}),
-            Map(
-                {
-                    key: Run(brain, source, agent, step, tuple(Turn(*turn) for turn in window), boot)
-                    for key, (brain, source, agent, step, window, boot) in runs
-                }
-            ),
-            tuple(Finished(*item) for item in recent),
-            Map(dict(totals)),
-        ),
+    return State(_node(*node), _live(*live))
+
+
+def _node(
+    runtime_id: str, version: str, configuration: Any, policy: Any, registry: Any, process: str, boot_id: str,
+    boots: int, errors: int, in_doubt: bool, control: Any, operators: Any, publishers: Any, secrets: Any, erased: Any,
+    contained: str,
+) -> Node:  # fmt: skip
+    return Node(
+        runtime_id, version, Configuration(*configuration), Policy(*policy),
+        Map({name: Claw(*claw) for name, claw in registry}), RuntimeState(process), boot_id, boots, errors, in_doubt,
+        Control(*control),
+        Map({name: Operator(key, tuple(roles), *rest) for name, (key, roles, *rest) in operators}),
+        Map(dict(publishers)), Map({name: Secret(mark, tuple(claws)) for name, (mark, claws) in secrets}),
+        Map(dict(erased)), contained,
+    )  # fmt: skip
+
+
+def _live(executions: Any, runs: Any, recent: Any, totals: Any, approvals: Any, usage: Any) -> Live:
+    return Live(
+        Map({key: Execution(run, step, RuntimeState(s), *rest) for key, (run, step, s, *rest) in executions}),
+        Map({key: _run(*run) for key, run in runs}),
+        tuple(Finished(*item) for item in recent),
+        Map(dict(totals)),
+        Map({key: Approval(*map(_hashable, approval)) for key, approval in approvals}),
+        Map({key: Usage(*map(_hashable, each)) for key, each in usage}),
     )
+
+
+def _run(brain: str, source: str, agent: str, step: int, window: Any, boot: int, trail: Any) -> Run:
+    turns = tuple(Turn(*turn) for turn in window)
+    return Run(brain, source, agent, step, turns, boot, Trail(*map(_hashable, trail)))
+
+
+def _hashable(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -6,9 +6,12 @@ No clock, disk, network or child process takes part, so histories are byte-equal
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import femtoclaw
 from femtoclaw import commands, config
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
@@ -21,8 +24,12 @@ from femtoclaw.restore import fold_records
 from femtoclaw.runtime import Runtime
 from femtoclaw.sources import Sources, scripted
 from femtoclaw.state import EMPTY, State
+from femtoclaw.statement import sign_statement, statement
 from wal import Genesis, Log, MemoryStorage, create_log
 from wal.note import Ed25519Signer
+
+CONTROL = (Path(femtoclaw.__file__).parent / "policies" / "control.cedar").read_text()
+OPERATOR = Ed25519Signer("tester", bytes(range(1, 33)))
 
 ORIGIN = "femtoclaw.log/simulated"
 SIGNER = Ed25519Signer(ORIGIN, bytes(range(32)))
@@ -53,8 +60,9 @@ class CountingIsolation:
         self.answer = answer if answer is not None else lambda tool, args: {"echo": args}
 
     def run(
-        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = ""
-    ) -> Outcome:
+        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = "",
+        secrets: Mapping[str, str] = MappingProxyType({}),
+    ) -> Outcome:  # fmt: skip
         self.calls.append((manifest.name, args, idempotency_key))
         result = self.answer(manifest.name, args)
         size = len(json.dumps(result))
@@ -72,8 +80,10 @@ class Simulated:
 
     def __init__(
         self, storage: MemoryStorage | None = None, *, seed: int = 1, policy: str = POLICY,
-        settings: dict[str, Any] = SETTINGS, isolation: CountingIsolation | None = None,
+        settings: dict[str, Any] = SETTINGS, isolation: CountingIsolation | None = None, controlled: bool = True,
     ) -> None:  # fmt: skip
+        """``controlled``: with a first operator and a control policy, as ``init`` makes a node."""
+        self.controlled = controlled
         self.sources: Sources = scripted(seed)
         self.storage = storage if storage is not None else MemoryStorage()
         self.isolation = isolation if isolation is not None else CountingIsolation()
@@ -87,7 +97,10 @@ class Simulated:
 
     def provision(self, policy: str, settings: dict[str, Any]) -> None:
         perform = self.authority.perform
-        perform(commands.Provision(self.sources.new_id(), "test", "tester"))
+        key = OPERATOR.public.vkey() if self.controlled else ""
+        perform(commands.Provision(self.sources.new_id(), "test", OPERATOR.public.name, key))
+        if self.controlled:
+            perform(commands.AdoptControlPolicy(CONTROL, engine_version(), OPERATOR.public.name))
         for claw in SHIPPED:
             perform(commands.RegisterClaw(claw.canonical()))
         effective = config.resolve(settings, "test", claw_names(SHIPPED))
@@ -102,6 +115,24 @@ class Simulated:
     def log_state(self) -> State:
         """What the log alone says."""
         return fold_records(EMPTY, self.log.scan())
+
+    def ask(
+        self, action: str, resource: str = "node", content: Any = b"", *, signer: Ed25519Signer = OPERATOR,
+        request_id: str = "", at_ns: int = 0, skew_ns: int = 0, cosigners: tuple[Ed25519Signer, ...] = (),
+    ) -> commands.Control:  # fmt: skip
+        """A signed control request; ``content`` other than bytes is written as JSON."""
+        raw = content if isinstance(content, bytes) else json.dumps(content, sort_keys=True).encode()
+        now = self.sources.wall_ns()
+        request_id, at_ns = request_id or self.sources.new_id(), at_ns or now + skew_ns
+        name = signer.public.name
+        told = statement(self.state.node.runtime_id, request_id, name, action, resource, raw, at_ns)
+        others = tuple(text for each in cosigners for text in (each.public.name, sign_statement(each, told).hex()))
+        signature = sign_statement(signer, told)
+        return commands.Control(request_id, name, action, resource, raw, at_ns, now, signature, others, "")
+
+    def control(self, action: str, resource: str = "node", content: Any = b"", **more: Any) -> Recorded:
+        """Have it done, or refused."""
+        return self.authority.perform(self.ask(action, resource, content, **more))
 
     def intent(self, tool: str, **args: Any) -> Any:
         return self.runtime.intent(json.dumps({"tool_call": {"tool": tool, "args": args}}).encode())

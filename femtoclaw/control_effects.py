@@ -1,0 +1,381 @@
+"""What a permitted control request does: its content becomes events. Pure.
+
+Each effect takes a ``Request`` and returns events, or, for a request that the rules refuse though the operator may make
+it, a stable code. It raises ConfigurationError or PolicyError for content that cannot come into force.
+"""
+
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import json
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from femtoclaw import approvals, commands, config, events
+from femtoclaw.control_policy import ROLES, load_control
+from femtoclaw.engines import EngineCache, load_policy, registrable
+from femtoclaw.errors import ConfigurationError, PolicyError
+from femtoclaw.events import Event
+from femtoclaw.state import Node, State
+
+OPERATORS_MAX = 256
+PUBLISHERS_MAX = 256
+SECRETS_MAX = 1024
+SUBJECTS_MAX = 100_000
+REASON_CHARACTERS_MAX = 1000
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+_SECRET = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+Effects = list[Event] | str
+
+
+class Request(NamedTuple):
+    """A permitted request, in the state in which it is decided."""
+
+    state: State
+    command: commands.Control
+    engines: EngineCache
+
+
+def adopt_configuration(node: Node, content: bytes, operator: str) -> list[Event]:
+    """Put a configuration in force, and switch claws as it says. One whose publisher is not trusted stays disabled.
+
+    Raises ConfigurationError for bytes that are no canonical configuration, and for claws that are not registered.
+    """
+    current = node.configuration
+    wanted = config.enabled(content)
+    unknown = wanted - set(node.registry)
+    if unknown:
+        raise ConfigurationError("configuration enables claws that are not registered", found=sorted(unknown))
+    adopted = events.ConfigurationAdopted(
+        current.version + 1, config.digest(content), content, current.digest, operator
+    )
+    batch: list[Event] = [adopted]
+    for name, claw in sorted(node.registry.items()):
+        on = may_be_enabled(node, name) and name in wanted
+        if claw.enabled != on:
+            batch.append(events.ClawEnabled(name, operator) if on else events.ClawDisabled(name, operator))
+    return batch
+
+
+def may_be_enabled(node: Node, name: str) -> bool:
+    """Whether this claw's code comes from somebody who is still trusted: the program itself, or a publisher."""
+    publisher = node.registry[name].publisher
+    return not publisher or publisher in node.publishers
+
+
+def adopt_policy(node: Node, text: str, engine: str, operator: str) -> list[Event]:
+    """Put a policy in force. Raises PolicyError for a text that does not load for the registered claws."""
+    loaded = load_policy(text, node)
+    current = node.policy
+    return [
+        events.PolicyAdopted(
+            current.version + 1, loaded.digest, text, loaded.schema_digest, engine, current.digest, operator
+        )
+    ]
+
+
+def _policy_set(request: Request) -> Effects:
+    body = _content(request, {"text": str, "engine": str, "report": str, "flips": list})
+    return adopt_policy(request.state.node, body["text"], body["engine"], request.command.operator)
+
+
+def _control_set(request: Request) -> Effects:
+    body = _content(request, {"text": str, "engine": str})
+    node, text = request.state.node, body["text"]
+    digest = load_control(text).digest
+    if not repairable(node, text):
+        raise PolicyError(
+            "nobody could change this control policy again", expected="an active operator with control.set",
+            found="none", remedy="permit `control.set` and `operator.add` to a role that somebody holds",
+        )  # fmt: skip
+    current = node.control
+    adopted = events.ControlPolicyAdopted(
+        current.version + 1, digest, text, body["engine"], current.digest, request.command.operator
+    )
+    return [adopted]
+
+
+def repairable(node: Node, text: str, without: str = "") -> bool:
+    """Whether some active operator other than ``without`` may change the control policy, and some may add operators."""
+    engine = load_control(text)
+    active = [(name, each) for name, each in node.operators.items() if each.active and name != without]
+    return all(
+        any(engine.evaluate(name, each, action, "node").allowed for name, each in active)
+        for action in ("control.set", "operator.add")
+    )
+
+
+def _configuration_set(request: Request) -> Effects:
+    content, node = request.command.content, request.state.node
+    before, after = _configuration(node, node.configuration.content), _configuration(node, content)
+    if after["runtime"]["mode"] != before["runtime"]["mode"] and before["runtime"]["mode"] == "secure":
+        return "MODE_IS_FIXED"
+    if _switches(before) != _switches(after):
+        return "SWITCHES_CLAWS"
+    return adopt_configuration(node, content, request.command.operator)
+
+
+def _claw_switched(request: Request) -> Effects:
+    """``claw.enable`` and ``claw.disable``: a configuration that differs from the one in force in that switch alone."""
+    node, name = request.state.node, request.command.resource
+    if name not in node.registry:
+        return "NOT_REGISTERED"
+    wanted = request.command.action == "claw.enable"
+    if wanted and not may_be_enabled(node, name):
+        return "PUBLISHER_NOT_TRUSTED"
+    before, after = _configuration(node, node.configuration.content), _configuration(node, request.command.content)
+    entry = before["capabilities"].setdefault(name, {"enabled": False, "settings": {}})
+    entry["enabled"] = wanted
+    if before != after:
+        return "CHANGES_MORE_THAN_THE_SWITCH"
+    return adopt_configuration(node, request.command.content, request.command.operator)
+
+
+def _configuration(node: Node, content: bytes) -> dict[str, Any]:
+    """Raises ConfigurationError for bytes that are no whole configuration in its canonical form."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise ConfigurationError("these bytes are no configuration", expected="a JSON object", found="other bytes")
+    effective = config.resolve(body, "the request", frozenset(node.registry))
+    if config.canonical(effective) != content:
+        raise ConfigurationError(
+            "these bytes are no configuration", expected="the canonical form of a whole one", found="another spelling"
+        )
+    return effective
+
+
+def _switches(body: dict[str, Any]) -> dict[str, bool]:
+    return {name: True for name, entry in body["capabilities"].items() if entry["enabled"]}
+
+
+def _claw_install(request: Request) -> Effects:
+    body = _content(request, {"manifest": str, "publisher": str, "signature": str})
+    node, raw = request.state.node, body["manifest"].encode()
+    manifest = registrable(raw)
+    if manifest.name != request.command.resource or not manifest.files:
+        return "ANOTHER_MODULE"
+    known = node.registry.get(manifest.name)
+    if known is not None and not known.publisher:
+        return "NAME_TAKEN"
+    if known is not None and known.publisher != body["publisher"]:
+        return "ANOTHER_PUBLISHER"
+    key = node.publishers.get(body["publisher"])
+    if key is None:
+        return "UNTRUSTED_KEY"
+    signature = _bytes(body["signature"])
+    if not signed_by(key, manifest.name, manifest.version, manifest.digest(), signature):
+        return "BAD_SIGNATURE"
+    installed = events.ModuleInstalled(
+        manifest.name, manifest.digest(), body["publisher"], signature, request.command.operator
+    )
+    return [events.ClawRegistered(manifest.name, raw, manifest.digest()), installed]
+
+
+def signed_by(key: str, name: str, version: str, digest: str, note: bytes) -> bool:
+    """Whether a publisher's key signed this very manifest."""
+    from femtoclaw.modules.signature import verify_signature
+
+    return verify_signature(key, name, version, digest, note)
+
+
+def _claw_remove(request: Request) -> Effects:
+    node, name = request.state.node, request.command.resource
+    claw = node.registry.get(name)
+    if claw is None:
+        return "NOT_REGISTERED"
+    if not claw.publisher:
+        return "PART_OF_THE_PROGRAM"
+    if name in config.enabled(node.configuration.content):
+        return "STILL_ENABLED"
+    return [events.ClawRemoved(name, request.command.operator)]
+
+
+def _publisher_trust(request: Request) -> Effects:
+    body, node = _content(request, {"public_key": str}), request.state.node
+    name = _named(request.command.resource, _NAME)
+    if name in node.publishers or body["public_key"] in node.publishers.values():
+        return "KNOWN_BEFORE"
+    if len(node.publishers) >= PUBLISHERS_MAX:
+        return "TOO_MANY"
+    return [events.PublisherTrusted(name, _key(body["public_key"]), request.command.operator)]
+
+
+def _publisher_distrust(request: Request) -> Effects:
+    node, name = request.state.node, request.command.resource
+    if name not in node.publishers:
+        return "UNKNOWN"
+    return [events.PublisherDistrusted(name, _reason(request), request.command.operator)]
+
+
+def _operator_add(request: Request) -> Effects:
+    body, node = _content(request, {"public_key": str, "roles": list}), request.state.node
+    name, key = _named(request.command.resource, _NAME), _key(body["public_key"])
+    roles = tuple(sorted({str(role) for role in body["roles"]}))
+    if not roles or not set(roles) <= set(ROLES):
+        raise ConfigurationError("no such role", expected=", ".join(ROLES), found="another")
+    if name in node.operators:
+        return "KNOWN_BEFORE"
+    if any(key.rpartition("+")[2] == each.public_key.rpartition("+")[2] for each in node.operators.values()):
+        return "KEY_IN_USE"  # whoever holds one key is one person, under whatever names
+    if len(node.operators) >= OPERATORS_MAX:
+        return "TOO_MANY"
+    return [events.OperatorAdded(name, key, roles, request.command.operator, request.command.received_ns)]
+
+
+def _operator_revoke(request: Request) -> Effects:
+    node, name = request.state.node, request.command.resource
+    known = node.operators.get(name)
+    if known is None or not known.active:
+        return "UNKNOWN"
+    if not repairable(node, node.control.text, without=name):
+        return "LAST_OF_THEIR_KIND"
+    return [events.OperatorRevoked(name, _reason(request), request.command.operator)]
+
+
+def _key_rotate(request: Request) -> Effects:
+    body = _content(request, {"old": str, "new": str, "reason": str})
+    if body["reason"] not in ("scheduled", "compromised"):
+        raise ConfigurationError("no such reason", expected="scheduled or compromised", found="another")
+    return [events.NodeKeyRotated(_key(body["old"]), _key(body["new"]), body["reason"], request.command.operator)]
+
+
+def _secret_set(request: Request) -> Effects:
+    body, node = _content(request, {"mark": str}), request.state.node
+    name = _named(request.command.resource, _SECRET)
+    if not _DIGEST.fullmatch(body["mark"]):
+        raise ConfigurationError("a secret's mark is none", expected="64 hex digits", found="another text")
+    if name not in node.secrets and len(node.secrets) >= SECRETS_MAX:
+        return "TOO_MANY"
+    return [events.SecretChanged(name, body["mark"], request.command.operator)]
+
+
+def _secret_remove(request: Request) -> Effects:
+    name = request.command.resource
+    if name not in request.state.node.secrets:
+        return "UNKNOWN"
+    return [events.SecretChanged(name, "", request.command.operator)]
+
+
+def _secret_granted(request: Request) -> Effects:
+    body, node, name = _content(request, {"claw": str}), request.state.node, request.command.resource
+    secret, claw = node.secrets.get(name), body["claw"]
+    grants = request.command.action == "secret.grant"
+    if secret is None or (grants and claw not in node.registry):
+        return "UNKNOWN"
+    if (claw in secret.claws) == grants:
+        return "NOTHING_TO_CHANGE"
+    kind = events.SecretGranted if grants else events.SecretWithdrawn
+    return [kind(name, claw, request.command.operator)]
+
+
+def _approve(request: Request) -> Effects:
+    state, command = request.state, request.command
+    code = approvals.refusal(state, command.resource, command.content, command.operator, command.received_ns)
+    if code:
+        return code
+    case = approvals.case_of(state, command.resource, command.received_ns, command.next_id, request.engines)
+    return approvals.grant(case, command.operator, command.request_id)
+
+
+def _refuse(request: Request) -> Effects:
+    state, command = request.state, request.command
+    if command.resource not in state.live.approvals:
+        return "NOT_HELD"
+    case = approvals.case_of(state, command.resource, command.received_ns, command.next_id, request.engines)
+    return approvals.refuse(case, command.operator, command.request_id, _reason(request))
+
+
+def _erase(request: Request) -> Effects:
+    node, subject = request.state.node, _named(request.command.resource, _NAME)
+    if subject in node.erased:
+        return "ERASED_BEFORE"
+    if len(node.erased) >= SUBJECTS_MAX:
+        return "TOO_MANY"
+    return [events.SubjectErased(subject, _reason(request), request.command.operator)]
+
+
+def _contain(request: Request) -> Effects:
+    if request.state.node.contained:
+        return "CONTAINED_BEFORE"
+    return [events.NodeContained(_reason(request) or "no reason given", request.command.operator)]
+
+
+def _release(request: Request) -> Effects:
+    if not request.state.node.contained:
+        return "NOT_CONTAINED"
+    return [events.NodeReleased(_reason(request), request.command.operator)]
+
+
+def _accept_distribution(request: Request) -> Effects:
+    body = _content(request, {"digest": str, "anchor": str})
+    return [events.IntegrityVerified("distribution", "accepted", body["digest"], body["anchor"])]
+
+
+def _content(request: Request, fields: dict[str, type]) -> dict[str, Any]:
+    """The request's content: a JSON object of exactly these fields. Raises ConfigurationError."""
+    try:
+        body = json.loads(request.command.content)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict) or {name: type(value) for name, value in body.items()} != fields:
+        raise ConfigurationError(
+            "the content of a request is not of its form", where=request.command.action, expected=", ".join(sorted(fields))
+        )
+    return body
+
+
+def _reason(request: Request) -> str:
+    reason: str = _content(request, {"reason": str})["reason"]
+    if len(reason) > REASON_CHARACTERS_MAX or not reason.isprintable():
+        raise ConfigurationError(
+            "a reason cannot be shown", expected=f"<= {REASON_CHARACTERS_MAX} printable characters", found=len(reason)
+        )
+    return reason
+
+
+def _named(name: str, form: re.Pattern[str]) -> str:
+    if not form.fullmatch(name):
+        raise ConfigurationError("a name is not usable", expected=f"the form {form.pattern}", found=f"{len(name)} characters")
+    return name
+
+
+def _key(text: str) -> str:
+    """A verifier key in its one spelling. Raises ConfigurationError."""
+    from femtoclaw.keys import parse_public_key
+
+    return parse_public_key(text, "the request").vkey()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+EFFECTS: dict[str, Callable[[Request], Effects]] = {
+    "approval.grant": _approve,
+    "approval.refuse": _refuse,
+    "claw.disable": _claw_switched,
+    "claw.enable": _claw_switched,
+    "claw.install": _claw_install,
+    "claw.remove": _claw_remove,
+    "configuration.set": _configuration_set,
+    "control.set": _control_set,
+    "data.erase": _erase,
+    "distribution.accept": _accept_distribution,
+    "key.rotate": _key_rotate,
+    "node.contain": _contain,
+    "node.release": _release,
+    "operator.add": _operator_add,
+    "operator.revoke": _operator_revoke,
+    "policy.set": _policy_set,
+    "publisher.distrust": _publisher_distrust,
+    "publisher.trust": _publisher_trust,
+    "secret.grant": _secret_granted,
+    "secret.remove": _secret_remove,
+    "secret.set": _secret_set,
+    "secret.withdraw": _secret_granted,
+}

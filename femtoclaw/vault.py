@@ -1,0 +1,96 @@
+"""Secrets on their way: to the claws that operators granted them to, and out of whatever is recorded.
+
+The log knows names, marks and grants; the values are in the node's secret store. What a claw returns, and what users and
+brains say, goes through ``redact`` before it becomes a command: no later step could take it out of the log again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from femtoclaw.errors import CapabilityError
+from femtoclaw.isolation import Outcome
+from femtoclaw.manifest import Manifest
+from femtoclaw.state import Node
+
+if TYPE_CHECKING:
+    from femtoclaw.redaction import Redactor
+
+
+class Vault(Protocol):
+    """Where values of secrets come from."""
+
+    def granted(self, node: Node, manifest: Manifest) -> dict[str, str]:
+        """Name to value of the secrets that this claw asks for and was granted. Raises CapabilityError when the store has
+        another value than the log knows of, or none."""
+
+    def redact(self, raw: bytes) -> bytes:
+        """The bytes without any value of a secret."""
+
+    def redact_outcome(self, outcome: Outcome) -> Outcome:
+        """The outcome without any value of a secret."""
+
+
+class _Empty:
+    """No secrets: everything passes as it is."""
+
+    def granted(self, node: Node, manifest: Manifest) -> dict[str, str]:
+        return {}
+
+    def redact(self, raw: bytes) -> bytes:
+        return raw
+
+    def redact_outcome(self, outcome: Outcome) -> Outcome:
+        return outcome
+
+
+EMPTY_VAULT: Vault = _Empty()
+
+
+class StoredVault:
+    """Values read from the secret store when the node starts; marks are compared with the log's at every use."""
+
+    def __init__(self, values: Mapping[str, str], marks: Mapping[str, str], redactor: Redactor) -> None:
+        self._values = values
+        self._marks = marks
+        self._redactor = redactor
+
+    def granted(self, node: Node, manifest: Manifest) -> dict[str, str]:
+        """As ``Vault.granted``. A secret that the claw asks for and was not granted is not there."""
+        found: dict[str, str] = {}
+        for name in manifest.secrets:
+            known = node.secrets.get(name)
+            if known is None or manifest.name not in known.claws:
+                continue
+            if name not in self._values or self._marks.get(name) != known.mark:
+                raise CapabilityError(
+                    "a secret's value is not the one that an operator set; nothing was executed", where=f"secret {name}",
+                    expected="the value behind the recorded mark", found="another" if name in self._values else "none",
+                    remedy=f"set it again: `femtoclaw secret set {name}`",
+                )  # fmt: skip
+            found[name] = self._values[name]
+        return found
+
+    def redact(self, raw: bytes) -> bytes:
+        """As ``Vault.redact``."""
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            return self._redactor.bytes(raw)
+        return self._redactor.text(text).encode()
+
+    def redact_outcome(self, outcome: Outcome) -> Outcome:
+        """As ``Vault.redact_outcome``; size and digest are of what is kept, so that nothing tells of what was not."""
+        result, error = self._redactor.json(outcome.result), self._redactor.json(outcome.error)
+        if result == outcome.result and error == outcome.error:
+            return outcome
+        from blake3 import blake3
+
+        kept = b""
+        if result is not None:
+            kept = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        return outcome._replace(
+            result=result, error=error, kept_bytes=len(kept), output_digest=blake3(kept).hexdigest() if kept else ""
+        )
