@@ -196,7 +196,8 @@ class PolicyEngine:
         import cedarpy
 
         try:
-            same = self._ask is cedarpy.is_authorized and str(self._policies) == self.text
+            made = cedarpy.PolicySet.from_str(self.text)
+            same = self._ask is cedarpy.is_authorized and str(self._policies) == str(made)
             return same and self.digest == _digest(self.text) and self._seal == self._sealed()
         except Exception:  # whatever was put in the place of a part: it is not the part
             return False
