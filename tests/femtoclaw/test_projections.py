@@ -45,7 +45,7 @@ def projected(node: Simulated, file: str = MEMORY) -> Content:
 def adopt_retention(node: Simulated, rows: int) -> None:
     settings = SETTINGS | {"observability": {"telemetry_retention_events": rows}}
     effective = config.resolve(settings, "test", claw_names(SHIPPED))
-    node.authority.perform(commands.AdoptConfiguration(config.canonical(effective), "tester"))
+    node.control("configuration.set", content=config.canonical(effective))
 
 
 class ChangedReader:
@@ -88,7 +88,7 @@ def test_the_pieces_in_which_the_log_is_taken_do_not_matter(
     """Catching up after every intent, in small transactions, under changing bounds on telemetry: the same rows."""
     monkeypatch.setattr(database, "CHUNK_RECORDS", chunk)
     monkeypatch.setattr(database, "BATCH_RECORDS", 3)
-    node = Simulated(controlled=False)
+    node = Simulated()
     with closing(Projections(file)) as pieces:
         for number, kept in enumerate((50, 7, 3, 900)):
             adopt_retention(node, kept)
@@ -327,7 +327,7 @@ def test_every_ended_execution_has_its_six_fields() -> None:
 
 def test_an_open_execution_has_no_end() -> None:
     """Until it ends there is neither a status nor an end time; afterwards the same row has both."""
-    node = Simulated(controlled=False)
+    node = Simulated()
     node.authority.perform(commands.StartRun("r", "waiting", "echo", "run", "agent", b"hello"))
     with closing(Projections(MEMORY)) as projections:
         projections.catch_up(node.log)
