@@ -1,5 +1,5 @@
 # Sourced by scripts/femtoclaw, scripts/test and scripts/bench: finds Python, makes .venv on first use, keeps it current.
-# Sets ROOT and PYTHON. Everything it does is said on standard error.
+# Sets ROOT and PYTHON; seals what it made. Everything it does is said on standard error.
 
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 VENV="$ROOT/.venv"
@@ -59,4 +59,20 @@ make_environment() {
   "$PYTHON" -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/femtoclaw-checkout.pth", "w").write(sys.argv[1] + "\n")' "$ROOT"
   PYTHONDONTWRITEBYTECODE= "$PYTHON" -m compileall -q "$ROOT/wal" "$ROOT/cluster" "$ROOT/femtoclaw" >&2 || true
   printf '%s' "$want" >"$VENV/.$name"
+}
+
+# seal: writes the manifest that the launcher compares every file with (docs/boot.md). Does nothing when all are as sealed.
+seal() {
+  "$PYTHON" -I -S -c "import sys; sys.path += sys.argv[1:]; from femtoclaw.seal import main; main(sys.argv[1])" \
+    "$ROOT" "$("$PYTHON" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >&2 ||
+    fail "the distribution could not be sealed" "see the message above, then run scripts/seal again"
+}
+
+# ensure_sealed: on first use only. What changes afterwards is an operator's to seal (scripts/seal).
+ensure_sealed() {
+  [ -e "$ROOT/femtoclaw.sealed/manifest" ] && return
+  exec 9>"$ROOT/.venv.lock"
+  flock 9 2>/dev/null || true
+  [ -e "$ROOT/femtoclaw.sealed/manifest" ] || seal
+  exec 9>&-
 }

@@ -1,0 +1,194 @@
+"""Sealing a distribution, accepting one, and telling whether the running one is still what was verified.
+
+Start-up itself is the launcher's (``femtoclaw/launcher``). This is the side that may use libraries: it writes what the
+launcher reads.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from femtoclaw.errors import ConfigurationError, SecurityError
+from femtoclaw.home import Home
+from femtoclaw.launcher import sealed, start
+from femtoclaw.launcher.refusal import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wal.note import PublicKey, Signer
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+EFIVARS = "/sys/firmware/efi/efivars"
+SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+DIGEST_TYPED_MIN = 16
+"""Characters of a manifest's digest that an operator must give to accept it: 64 bits nobody hits by chance."""
+
+
+class Integrity:
+    """What a process knows of the distribution it runs from.
+
+    ``result`` is ``verified`` or ``unverified``; ``digest`` of the manifest, ``anchor`` the key that vouches for it and
+    ``trust`` why that key counts (pin, release, first use); empty where nothing was verified.
+    """
+
+    def __init__(self, result: str, digest: str = "", anchor: str = "", trust: str = "", counter: int = 0) -> None:
+        self.result = result
+        self.digest = digest
+        self.anchor = anchor
+        self.trust = trust
+        self.counter = counter
+
+
+def integrity() -> Integrity:
+    """Of this process. Waits for the large files that the launcher is still hashing. Raises launcher's Refused."""
+    found = start.verified
+    if found is None:
+        return Integrity("unverified")
+    found.sweep.settle()
+    return Integrity("verified", found.manifest.digest, found.anchor, found.trust, found.manifest.counter)
+
+
+def require(home: Home, node_key: PublicKey | None = None) -> Integrity:
+    """To be called before the log is opened for work: this process is what ``home`` trusts.
+
+    ``node_key`` is the key in force of the node's log: the pin's signature is checked with it when it is given. Raises
+    SecurityError for a home that trusts a sealed distribution when this process was not verified or runs another one,
+    or when the pin was not signed by the node; Refused (exit 3) when a large file turns out to be changed.
+    """
+    found = integrity()
+    try:
+        pin = sealed.read_pin(home.path)
+    except Refused as refused:
+        raise _security(refused) from None
+    if pin is None:
+        return found
+    if node_key is not None:
+        _check_signer(home, node_key)
+    if pin.state == "sealed" and found.digest != pin.digest:
+        raise SecurityError(
+            "this home trusts another distribution than the one that runs", where=pin_path(home), expected=pin.digest,
+            found=found.digest or "a process that the launcher did not verify",
+            remedy="start the sealed distribution (`scripts/femtoclaw` or the installed command); an operator accepts "
+            "another one with `femtoclaw distribution accept`",
+        )  # fmt: skip
+    return found
+
+
+def _security(refused: Refused) -> SecurityError:
+    return SecurityError(
+        refused.what, where=refused.where, expected=refused.expected, found=refused.found, remedy=refused.remedy
+    )
+
+
+def pin_path(home: Home) -> str:
+    """Where a home keeps what it trusts."""
+    return os.path.join(home.path, sealed.PIN_FILE)
+
+
+def _check_signer(home: Home, key: PublicKey) -> None:
+    from wal.errors import LogError
+    from wal.note import open_note
+
+    try:
+        held = bool(open_note(sealed.read(pin_path(home), sealed.PIN_BYTES_MAX), [key]).verified)
+    except (LogError, OSError):
+        held = False
+    if not held:
+        raise SecurityError(
+            "the home's pin was not signed by this node", where=pin_path(home), expected=key.vkey(), found="another",
+            remedy="find out who changed it; then `femtoclaw distribution accept` makes a new one",
+        )  # fmt: skip
+
+
+def pin(home: Home, signer: Signer) -> Integrity:
+    """Write what a new home trusts from now on: the verified distribution of this process, or that it was unverified.
+
+    For ``init``. The file is signed by the node's key.
+    """
+    found = integrity()
+    made = sealed.Pin("unverified")
+    if found.result == "verified":
+        made = sealed.Pin("sealed", found.digest, found.anchor, found.counter)
+    _write_pin(home, made, signer)
+    return found
+
+
+def accept(home: Home, digest: str, signer: Signer) -> Integrity:
+    """Let ``home`` trust the distribution of this process, which the operator names by its digest (at least 16
+    characters of it). Raises ConfigurationError for another digest, SecurityError for a revoked key or a version
+    counter below the home's floor, which never falls."""
+    found = integrity()
+    if found.result != "verified":
+        raise SecurityError(
+            "nothing verified this process", where=ROOT, expected="a sealed distribution", found="none",
+            remedy="start it by `scripts/femtoclaw` or the installed command",
+        )  # fmt: skip
+    if len(digest) < DIGEST_TYPED_MIN or not found.digest.startswith(digest):
+        raise ConfigurationError(
+            "that is not the distribution that runs", where="DIGEST", expected=found.digest, found=digest,
+            remedy="give the digest that you expect, from whoever made the distribution",
+        )  # fmt: skip
+    before = sealed.read_pin(home.path) or sealed.Pin("unverified")
+    if found.anchor in before.revoked:
+        raise SecurityError("the key of this distribution was revoked", where=found.anchor, found="REVOKED_KEY")
+    if found.counter < before.floor:
+        raise SecurityError(
+            "an older distribution than this home has had", where=ROOT, expected=f"version counter {before.floor} or more",
+            found=found.counter, remedy="install one that is not older; the floor never falls",
+        )  # fmt: skip
+    _write_pin(home, sealed.Pin("sealed", found.digest, found.anchor, found.counter, before.revoked), signer)
+    return found
+
+
+def revoke(home: Home, key: str, signer: Signer) -> None:
+    """From now on ``key`` (name+hash+base64) vouches for nothing in this home. Raises ConfigurationError."""
+    try:
+        sealed.parse_key(key)
+    except ValueError:
+        raise ConfigurationError(
+            "not a public key", where="KEY", expected="name+hash+base64", found="another"
+        ) from None
+    before = sealed.read_pin(home.path) or sealed.Pin("unverified")
+    if key not in before.revoked:
+        before.revoked += (key,)
+    _write_pin(home, before, signer)
+
+
+def _write_pin(home: Home, made: sealed.Pin, signer: Signer) -> None:
+    from wal.durable_file import write_file
+    from wal.note import sign_note
+
+    write_file(pin_path(home), sign_note(made.text(), [signer]))
+
+
+def secure_boot() -> str:
+    """The host's own verification of what it booted: ``present``, ``absent`` or ``unknown``."""
+    try:
+        with open(os.path.join(EFIVARS, SECURE_BOOT), "rb") as file:
+            raw = file.read(16)
+    except OSError:
+        return "unknown"
+    return {1: "present", 0: "absent"}.get(raw[-1], "unknown") if len(raw) == 5 else "unknown"
+
+
+def stages() -> tuple[dict[str, str], ...]:
+    """The first two lines of a start in the boot journal: host and launcher, distribution."""
+    found = integrity()
+    anchor = {"anchor": found.anchor, "trust": found.trust, "digest": found.digest} if found.digest else {}
+    return (
+        {"stage": "launcher", "verifier": "host", "result": "ok" if found.digest else "not used",
+         "secure_boot": secure_boot()},
+        {"stage": "distribution", "verifier": "launcher", "result": found.result, **anchor},
+    )  # fmt: skip
+
+
+def interpreter_files() -> list[str]:
+    """Files that are the interpreter: its program, and its library where it has one."""
+    files = [os.path.realpath(sys.executable)]
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            path = line[73:].rstrip("\n") if len(line) > 73 else ""
+            if "/libpython" in path and path not in files:
+                files.append(path)
+    return files

@@ -1,0 +1,103 @@
+"""The one way a start that was not verified ends: said on stderr, written in the boot journal, exit code 3."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+EXIT_CODE = 3
+JOURNAL_BYTES_MAX = 1024 * 1024
+"""The runtime's own bound on the boot journal: at twice this size the launcher adds nothing more to it."""
+
+
+class Refused(BaseException):
+    """Something of the distribution is not what was sealed, or not what this home trusts.
+
+    No ``Exception``: a library that tries another import when one fails must not go on with this one. ``code`` is
+    stable: UNSIGNED, BAD_SIGNATURE, UNTRUSTED_KEY, REVOKED_KEY, NOT_ACCEPTED, ROLLBACK, BAD_MANIFEST,
+    ALGORITHM_NOT_APPROVED, ALGORITHM_NOT_SUPPORTED, WRONG_INTERPRETER, HASH_MISMATCH, FILE_MISSING, UNLISTED_FILE,
+    NOT_SEALED, BAD_PIN.
+    """
+
+    def __init__(self, code: str, what: str, where: str, expected: str, found: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.code = code
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy or "put back what was sealed, or install a trusted replacement; nothing overrides this"
+
+    def __str__(self) -> str:
+        return f"{self.what}; at {self.where}; expected {self.expected}, found {self.found}"
+
+
+def tell(refused: Refused, as_json: bool) -> int:
+    """Print what, where, expected, found and next as every error of the program does; return the exit code."""
+    fields = (("where", refused.where), ("expected", refused.expected), ("found", refused.found),
+              ("next", refused.remedy))  # fmt: skip
+    lines = [f"femtoclaw: {_plain(refused.what)} ({refused.code})"]
+    lines += [f"  {name:<9} {_plain(text)}" for name, text in fields]
+    if as_json:
+        import json
+
+        body = {"type": "SecurityError", "category": "SECURITY", "code": refused.code, "what": refused.what}
+        body |= {"where": refused.where, "expected": refused.expected, "found": refused.found}
+        told = {"error": body | {"remedy": refused.remedy, "exit_code": EXIT_CODE}}
+        _write(1, json.dumps(told) + "\n")
+    _write(2, "\n".join([*lines, f"  exit code {EXIT_CODE}", ""]))
+    return EXIT_CODE
+
+
+def record(refused: Refused, home: str | None, anchor: str) -> None:
+    """Two lines in the home's boot journal, if there is a home: the launcher ran, and what the distribution was.
+
+    A journal that cannot be written changes nothing: the start is refused in any case.
+    """
+    if home is None or not os.path.isdir(home):
+        return
+    import json
+
+    moment = time.time_ns()
+    stages = (
+        {"stage": "launcher", "verifier": "host", "result": "ok"},
+        {"stage": "distribution", "verifier": "launcher", "result": "refused", "code": refused.code,
+         "component": refused.where, "expected": refused.expected, "found": refused.found, "text": refused.what},
+    )  # fmt: skip
+    lines = "".join(
+        json.dumps({"time_ns": moment, "event": "stage", "anchor": anchor, **stage}, sort_keys=True) + "\n"
+        for stage in stages
+    )
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+        fd = os.open(os.path.join(home, "boot.journal"), flags, 0o600)
+        try:
+            if os.fstat(fd).st_size <= 2 * JOURNAL_BYTES_MAX:
+                os.write(fd, lines.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        _write(2, f"femtoclaw: boot journal cannot be written: {error.strerror}\n")
+
+
+def note(text: str) -> None:
+    """A remark on stderr."""
+    _write(2, f"femtoclaw: {_plain(text)}\n")
+
+
+def _plain(text: str) -> str:
+    """One line that is safe on a terminal: names of files may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:1000])
+
+
+def _write(descriptor: int, text: str) -> None:
+    """Past the buffers: a stream that nobody reads must not stand in the way of the exit code."""
+    raw = text.encode("utf-8", "backslashreplace")
+    stream = sys.stdout if descriptor == 1 else sys.stderr
+    try:
+        if stream is not None:
+            stream.flush()
+        os.write(descriptor, raw)
+    except (OSError, ValueError):
+        return
