@@ -1,8 +1,8 @@
 """What a call is about: paths, programs and other arguments in one canonical form for policy to judge. Pure.
 
 A claw's manifest says which argument names what (``Manifest.targets``). A target that cannot be brought into canonical
-form inside its bounds is refused here, before policy sees it; file systems are not consulted (a symlink is the
-isolation's matter).
+form inside its bounds is refused here, before policy sees it; file systems and name servers are not consulted (a
+symlink is the isolation's matter, where a name leads is the claw's).
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
@@ -16,6 +16,8 @@ from femtoclaw.manifest import Manifest
 
 PATH_BYTES_MAX = 4096
 COMMAND_CHARACTERS_MAX = 64 * 1024
+PID_MAX = 2**22
+"""The kernel gives no higher process ids. 0 and below mean groups, and never one process."""
 
 _NOT_IN_PATHS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -70,6 +72,8 @@ def _path(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -
 
 
 def _command(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | ArgumentInvalid:
+    from femtoclaw.shell_hazards import hazards
+
     name, argv = args[argument], args.get("argv", [])
     if type(name) is not str or type(argv) is not list or not all(type(each) is str for each in argv):
         return ArgumentInvalid("TARGET_TYPE", f"{argument} is not a string, or argv no list of strings")
@@ -79,12 +83,34 @@ def _command(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]
     text = shlex.join([binary, *argv])
     if len(text) > COMMAND_CHARACTERS_MAX:
         return ArgumentInvalid("COMMAND_TOO_LONG", f"command is over {COMMAND_CHARACTERS_MAX} characters")
-    return {"binary": binary, "command": text}
+    program = settings.get("programs", {}).get(binary) or posixpath.basename(binary)
+    return {"binary": binary, "command": text, "hazards": hazards(program, argv)}
 
 
-def _none(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """No canonical form is known: policy sees such a target as the argument it is, in ``context.args``."""
-    return {}
+def _address(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | ArgumentInvalid:
+    """Where the settings list hosts, an address beyond them is refused before policy: none could permit it."""
+    from femtoclaw.web_address import AddressInvalid, read_address, refusal
+
+    value = args[argument]
+    if type(value) is not str:
+        return ArgumentInvalid("TARGET_TYPE", f"{argument} is not a string")
+    try:
+        address = read_address(value)
+    except AddressInvalid as error:
+        return ArgumentInvalid(error.code, f"{argument}: {error}")
+    code = refusal(address, settings) if "hosts" in settings else ""
+    if code:
+        return ArgumentInvalid(code, f"{argument} is not among what the node's settings list")
+    return {"scheme": address.scheme, "host": address.host, "port": address.port, "url_path": address.path}
+
+
+def _process(argument: str, args: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any] | ArgumentInvalid:
+    value = args[argument]
+    if type(value) is not int:
+        return ArgumentInvalid("TARGET_TYPE", f"{argument} is not an integer")
+    if not 0 < value <= PID_MAX:
+        return ArgumentInvalid("PID_OUT_OF_RANGE", f"{argument} is no process id: 1 to {PID_MAX}")
+    return {"pid": value}
 
 
 def resolve_binary(name: str, listed: Any) -> str | None:
@@ -99,6 +125,6 @@ def resolve_binary(name: str, listed: Any) -> str | None:
 _TARGETS: dict[str, Callable[[str, Mapping[str, Any], Mapping[str, Any]], dict[str, Any] | ArgumentInvalid]] = {
     "path": _path,
     "command": _command,
-    "address": _none,
-    "process_id": _none,
+    "address": _address,
+    "process_id": _process,
 }

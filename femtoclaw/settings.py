@@ -18,6 +18,15 @@ DEPTH_MAX = 16
 INTEGER_BITS = 64
 PATH_BYTES_MAX = 4096
 BINARIES_MAX = 1024
+LIST_ENTRIES_MAX = 1024
+
+WEB_BYTES_MAX = 2 * 1024 * 1024
+"""Body bytes of one answer to ``web.get``, at most: as JSON they may take three times as many."""
+
+WEB_SECONDS_MAX = 25
+"""Below the wall time of ``web.get``, so that it can say itself what took so long."""
+
+WEB_REDIRECTS_MAX = 5
 
 BRAINS = ("echo", "openai", "script")
 
@@ -84,7 +93,96 @@ def check_binaries(value: Any, at: str) -> None:
         check_path(path, f"{at}[{number}]")
 
 
-CLAWS: dict[str, dict[str, Check]] = {"shell": {"binaries": check_binaries}}
+def check_programs(value: Any, at: str) -> None:
+    """Refuse all but a table of absolute paths, each with a program that ``femtoclaw.shell_hazards`` knows."""
+    from femtoclaw.shell_hazards import known
+
+    if not isinstance(value, Mapping):
+        raise ConfigurationError("wrong type", where=at, expected="a table", found=type(value).__name__)
+    if len(value) > BINARIES_MAX:
+        raise ConfigurationError("table is too long", where=at, expected=f"<= {BINARIES_MAX} paths", found=len(value))
+    for path, program in value.items():
+        check_path(path, f"{at}: a key")
+        if not isinstance(program, str) or not known(program):
+            raise ConfigurationError(
+                "unknown program", where=at, expected="a program that docs/claws.md names, or `plain`", found="another"
+            )
+
+
+def check_flag(value: Any, at: str) -> None:
+    """Refuse all but true and false."""
+    if not isinstance(value, bool):
+        raise ConfigurationError("wrong type", where=at, expected="true or false", found=type(value).__name__)
+
+
+def integer_within(low: int, high: int) -> Check:
+    """A check that refuses all but integers from ``low`` to ``high``."""
+
+    def check(value: Any, at: str) -> None:
+        if type(value) is not int:
+            raise ConfigurationError("wrong type", where=at, expected="an integer", found=type(value).__name__)
+        if not low <= value <= high:
+            raise ConfigurationError("out of bounds", where=at, expected=f"{low} to {high}", found=value)
+
+    return check
+
+
+def list_of(check: Check, what: str) -> Check:
+    """A check that refuses all but lists of at most LIST_ENTRIES_MAX values that ``check`` takes."""
+
+    def check_list(value: Any, at: str) -> None:
+        if not isinstance(value, list):
+            raise ConfigurationError("wrong type", where=at, expected=f"a list of {what}", found=type(value).__name__)
+        if len(value) > LIST_ENTRIES_MAX:
+            raise ConfigurationError("list is too long", where=at, expected=f"<= {LIST_ENTRIES_MAX}", found=len(value))
+        for number, item in enumerate(value):
+            check(item, f"{at}[{number}]")
+
+    return check_list
+
+
+def check_host(value: Any, at: str) -> None:
+    """Refuse all but a host, or `*.NAME`, in the spelling that addresses are compared in."""
+    from femtoclaw.web_address import AddressInvalid, read_pattern
+
+    try:
+        fits = isinstance(value, str) and read_pattern(value) == value
+    except AddressInvalid:
+        fits = False
+    if not fits:
+        raise ConfigurationError(
+            "no host", where=at, expected="a name in lower case ASCII (xn--...), `*.` and a name, or an IP address",
+            found="something else",
+        )  # fmt: skip
+
+
+def check_network(value: Any, at: str) -> None:
+    """Refuse all but a network as address and prefix length, such as 10.1.0.0/16."""
+    import ipaddress
+
+    try:
+        if not isinstance(value, str) or "/" not in value:
+            raise ValueError
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ConfigurationError("no network", where=at, expected="ADDRESS/LENGTH", found="something else") from None
+
+
+CLAWS: dict[str, dict[str, Check]] = {
+    "process.list": {"arguments": check_flag},
+    "shell": {"binaries": check_binaries, "programs": check_programs, "readable": check_binaries},
+    "system.info": {"host_name": check_flag},
+    "web.get": {
+        "bytes_max": integer_within(1, WEB_BYTES_MAX),
+        "ca_file": check_path,
+        "hosts": list_of(check_host, "hosts"),
+        "plain_http": check_flag,
+        "ports": list_of(integer_within(1, 65535), "ports"),
+        "private_networks": list_of(check_network, "networks"),
+        "redirects_max": integer_within(0, WEB_REDIRECTS_MAX),
+        "seconds_max": integer_within(1, WEB_SECONDS_MAX),
+    },
+}
 """Settings by claw. A claw that is not here has none."""
 
 

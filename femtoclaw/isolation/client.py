@@ -18,7 +18,8 @@ from femtoclaw.isolation.confine import STEPS
 from femtoclaw.isolation.outcome import Outcome
 from femtoclaw.manifest import Manifest
 
-SHIPPED = tuple(f"femtoclaw.claws.{name}" for name in ("fs_read", "fs_list", "fs_write", "shell"))
+_CLAWS = ("fs_read", "fs_list", "fs_write", "process_list", "shell", "system_info", "web_exchange")
+SHIPPED = tuple(f"femtoclaw.claws.{name}" for name in _CLAWS)
 
 HAND_OVER_SECONDS_MAX = 5.0
 """How long the fork server may take to accept one socket before the call is given up (nothing was executed)."""

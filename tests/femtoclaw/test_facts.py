@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from femtoclaw.claws import FS_READ, SHELL
 from femtoclaw.facts import ArgumentInvalid, Facts, facts
 from femtoclaw.manifest import Manifest
+from femtoclaw.shell_hazards import hazards
 
 BINARIES = {"binaries": ["/bin/echo", "/usr/bin/git", "/opt/a/tool", "/opt/b/tool"]}
 
@@ -50,7 +51,9 @@ def test_a_listed_program_is_named_by_path_or_unambiguous_base_name(name: str, b
     """The absolute path and the whole quoted command line are what policy judges."""
     found = facts(SHELL, {"bin": name, "argv": ["a b", "'"]}, BINARIES)
     assert isinstance(found, Facts)
-    assert found.attributes == {"binary": binary, "command": f"{binary} 'a b' ''\"'\"''"}
+    assert found.attributes == {
+        "binary": binary, "command": f"{binary} 'a b' ''\"'\"''", "hazards": hazards(name.rpartition("/")[2], ["a b", "'"]),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["tool", "/bin/../bin/echo", "sh", "bin/echo", "", "Echo", "echo\n", "/bin/echo/"])
@@ -89,9 +92,12 @@ def test_what_has_no_canonical_form_is_refused_without_its_value(
 
 def test_no_claw_names_a_fact() -> None:
     """Targets called like reserved parts of the context, or like another fact, leave those parts alone."""
-    targets = {"run": "address", "args": "process_id", "path": "address", "file": "path"}
-    args = {"run": "forged", "args": 1, "path": "other", "file": "a/./b"}
-    assert facts(FS_READ._replace(targets=targets), args, {}) == Facts({"path": "a/b"})
+    targets = {"run": "address", "args": "process_id", "file": "path"}
+    args = {"run": "https://forged.example/x", "args": 1, "file": "a/./b"}
+    found = facts(FS_READ._replace(targets=targets), args, {})
+    assert found == Facts(
+        {"pid": 1, "path": "a/b", "scheme": "https", "host": "forged.example", "port": 443, "url_path": "/x"}
+    )
 
 
 def test_policy_is_not_shown_one_of_two_targets() -> None:
