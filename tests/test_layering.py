@@ -16,7 +16,7 @@ PURE = {
     "femtoclaw": "events event_codec state apply apply_control trail circumstances judging approvals control_plane control_policy control_effects "
     "statement commands decide lifecycle protocol strict_json argument_schemas policy_schema "
     "facts crash_rules memory context policy_text policy_check policy_groups policy_annotations policy_cases "
-    "policy_explain policy_warnings schema_bounds "
+    "policy_explain policy_warnings counterfactual schema_bounds "
     "replay restore snapshot authorization engines feedback manifest errors config statement",
 }
 IMPURE = {"time", "random", "uuid", "os", "asyncio", "grpc", "lmdb", "threading", "socket", "subprocess", "secrets"}
