@@ -37,7 +37,7 @@ class Isolation(Protocol):
         settings: dict[str, Any],
         *,
         idempotency_key: str = "",
-        secrets: Mapping[str, str] = NO_SECRETS,
+        secrets: Mapping[str, str] | None = None,
     ) -> Outcome:
         """Execute and return what happened; never raises for what a claw does."""
 

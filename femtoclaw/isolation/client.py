@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from femtoclaw.errors import CapabilityError
@@ -59,8 +59,9 @@ class Isolation:
             self._ensure()
 
     def run(
-        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = ""
-    ) -> Outcome:
+        self, manifest: Manifest, args: dict[str, Any], settings: dict[str, Any], *, idempotency_key: str = "",
+        secrets: Mapping[str, str] | None = None,
+    ) -> Outcome:  # fmt: skip
         """Execute one call and return what happened; what a claw does never raises.
 
         Raises CapabilityError when nothing was executed and nothing will be: no process or descriptor could be had,
