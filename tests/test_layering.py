@@ -17,7 +17,7 @@ PURE = {
     "statement commands decide lifecycle protocol strict_json argument_schemas policy_schema "
     "facts crash_rules memory context policy_text policy_check policy_groups policy_annotations policy_cases "
     "policy_explain policy_warnings counterfactual schema_bounds "
-    "replay restore snapshot authorization engines feedback manifest errors config statement",
+    "replay restore snapshot authorization engines feedback manifest errors config redaction",
 }
 IMPURE = {"time", "random", "uuid", "os", "asyncio", "grpc", "lmdb", "threading", "socket", "subprocess", "secrets"}
 LMDB_IMPORTERS = {"wal/lmdb_storage.py", "wal/inspection.py"}
