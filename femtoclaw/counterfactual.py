@@ -207,8 +207,8 @@ def flips_to_allow(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def verify(report: Mapping[str, Any], records: Iterable[Record]) -> list[str]:
-    """Compute a report again from the first ``report["log"]["size"]`` of ``records``, which are verified; the names of
-    the parts that are not equal, none when all are.
+    """Compute a report again from ``records``, verified and as many as ``report["log"]["size"]``; the names of the parts
+    that are not equal, none when all are.
 
     Raises ConfigurationError for a report that is none, and as ``compare`` does.
     """
@@ -234,12 +234,25 @@ def check_report(report: Mapping[str, Any]) -> None:
             for side in sides
         )
         and isinstance(report.get("flips"), list)
+        and isinstance(report.get("digest"), str)
     )
     if not shaped:
         raise ConfigurationError(
             "this is no report of `policy diff`", where=f"a report in the form {FORMAT!r}",
             expected="what `femtoclaw policy diff OLD NEW --json` wrote", found="something else",
         )  # fmt: skip
+
+
+def read_report(raw: bytes, where: str) -> dict[str, Any]:
+    """The report in a file. Raises ConfigurationError for what is none."""
+    try:
+        report = json.loads(raw)
+        if not isinstance(report, dict):
+            raise ValueError("no object")
+    except (ValueError, RecursionError):
+        raise ConfigurationError("this is no JSON object", where=where, expected="a report of `policy diff`") from None
+    check_report(report)
+    return report
 
 
 def report_digest(report: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from femtoclaw.errors import ConfigurationError
 from femtoclaw.manifest import Manifest
 from femtoclaw.policy import PolicyEngine
 from femtoclaw.policy_groups import GROUPS, HISTORY, ORIGIN, RUN, TIME, USAGE, group, time_group
+from femtoclaw.settings import check_claw
 from femtoclaw.state import Claw
 
 CASES_MAX = 10_000
@@ -61,9 +62,10 @@ class Result(NamedTuple):
 
 def read_cases(raw: bytes, where: str) -> list[Case]:
     """The cases of a file: TOML with ``[[case]]`` tables and an optional ``[defaults]``, or JSON lines (of which the
-    first may be ``{"defaults": {...}}``) when its first character is a brace.
+    first may be ``{"defaults": {...}}``) when its first character is a brace. ``settings`` of a case are its claw's;
+    those of the defaults are by claw.
 
-    Raises ConfigurationError naming the case for an unknown key, another type, or no expectation.
+    Raises ConfigurationError naming the case for an unknown key or setting, another type, or no expectation.
     """
     defaults, bodies = _from_json(raw, where) if raw.lstrip()[:1] == b"{" else _from_toml(raw, where)
     if not 0 < len(bodies) <= CASES_MAX:
@@ -137,9 +139,9 @@ def _from_json(raw: bytes, where: str) -> tuple[dict[str, Any], list[Any]]:
 def _case(defaults: Mapping[str, Any], own: Any, where: str) -> Case:
     body = {**defaults, **_table(own, where)}
     _known(body, _KEYS, where)
-    for key, default in defaults.items():
-        if isinstance(default, dict) and isinstance(own.get(key), dict) and key != "args":
-            body[key] = default | own[key]
+    for name in GROUPS:
+        if isinstance(defaults.get(name), dict) and isinstance(own.get(name), dict):
+            body[name] = defaults[name] | own[name]
     name = _text(body.get("name", ""), f"{where}: name")[:NAME_CHARS_MAX]
     where = f"{where} ({name})" if name.isprintable() and name else where
     groups = {each: _group(each, body.get(each, {}), f"{where}: {each}") for each in GROUPS}
@@ -149,7 +151,9 @@ def _case(defaults: Mapping[str, Any], own: Any, where: str) -> Case:
     if type(enabled) is not bool:
         raise ConfigurationError("wrong type", where=f"{where}: enabled", expected="true or false")
     claw = _text(body.get("claw"), f"{where}: claw")
-    settings = _table(body.get("settings", {}), f"{where}: settings")
+    of_claws = _table(defaults.get("settings", {}), f"{where}: settings of the defaults")
+    settings = _table(own.get("settings", of_claws.get(claw, {})), f"{where}: settings")
+    check_claw(claw, settings, f"{where}: settings")
     return Case(
         name or claw, claw, _table(body.get("args", {}), f"{where}: args"), CallContext(agent, **run, groups=groups),
         enabled, settings, _expect(body.get("expect"), f"{where}: expect"),

@@ -10,8 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from femtoclaw.authorization import CallContext
+from femtoclaw.engines import Engines
+from femtoclaw.facts import ArgumentInvalid, facts
 from femtoclaw.policy import PolicyEngine, PolicyRequest
 from femtoclaw.policy_check import names, told
+from femtoclaw.policy_groups import GROUPS, RUN
+from femtoclaw.protocol import ToolCall
 
 VALUE_CHARS_MAX = 120
 """Characters of one value that an explanation shows."""
@@ -20,6 +25,7 @@ APPLIES, OUT_OF_SCOPE, CONDITION, FAILED, UNTOLD = "applies", "scope", "conditio
 
 _ANY: Mapping[str, Any] = {"principal": {"op": "All"}, "action": {"op": "All"}, "resource": {"op": "All"}}
 _FAILING = re.compile(r"error while evaluating policy `([^`]*)`: ?(.*)", re.DOTALL)
+_NEEDLESS = re.compile(r"(?<!\w)\((context(?:\.\w+)*)\)")
 _TEXT = re.compile(r"when \{\s*(.*?)\s*\};\s*$", re.DOTALL)
 
 
@@ -68,6 +74,19 @@ def explain(engine: PolicyEngine, request: PolicyRequest) -> list[Explained]:
     named = names(body)
     asker = _Asker(question)
     return [_one(asker, named[internal], policy) for internal, policy in body["staticPolicies"].items()]
+
+
+def request_of(fixed: Engines, call: ToolCall, context: CallContext) -> PolicyRequest | None:
+    """What the policy engine is asked about the call; None when the gate refuses it before: a claw that is not
+    registered or not enabled, or arguments without a canonical form."""
+    claw, manifest = fixed.registry.get(call.tool), fixed.manifests.get(call.tool)
+    if claw is None or manifest is None or not claw.enabled:
+        return None
+    found = facts(manifest, call.args, fixed.settings.get(call.tool, {}))
+    if isinstance(found, ArgumentInvalid):
+        return None
+    run = {name: getattr(context, name) for name in GROUPS[RUN]}
+    return PolicyRequest(context.agent, call.tool, call.args, found.attributes, {**context.groups, RUN: run})
 
 
 class _Asker:
@@ -158,7 +177,10 @@ def _text(body: Any) -> str:
     policy = {"effect": "permit", **_ANY, "conditions": [{"kind": "when", "body": body}], "annotations": {}}
     text = json.dumps({"staticPolicies": {"part": policy}, "templates": {}, "templateLinks": []})
     match = _TEXT.search(cedarpy.format_policies(cedarpy.policies_from_json_str(text), line_width=10_000))
-    return " ".join(match[1].split()) if match else ""
+    shown = " ".join(match[1].split()) if match else ""
+    while (fewer := _NEEDLESS.sub(r"\1", shown)) != shown:  # Cedar puts brackets around every operand
+        shown = fewer
+    return shown
 
 
 def _values(context: Mapping[str, Any], body: Any) -> tuple[Value, ...]:

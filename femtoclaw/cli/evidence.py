@@ -27,7 +27,7 @@ def verify(arguments: Arguments, output: Output) -> int:
     from wal.verification import FORMAT_UNKNOWN
 
     anchor = read_bounded(arguments.checkpoint) if arguments.checkpoint is not None else None
-    key = _key(arguments.key) if arguments.key is not None else None
+    key = trusted_key(arguments.key) if arguments.key is not None else None
     if arguments.bundle is not None:
         if key is None:
             raise UsageError(
@@ -69,7 +69,7 @@ def verify(arguments: Arguments, output: Output) -> int:
     return INTEGRITY
 
 
-def _key(text: str) -> Any:
+def trusted_key(text: str) -> Any:
     from femtoclaw.keys import load_public_key, parse_public_key
 
     if os.path.exists(text):

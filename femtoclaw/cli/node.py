@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 def init(arguments: Arguments, output: Output) -> int:
     """Provision a node and print its manifest."""
     from femtoclaw.boot import operator_name
-    from femtoclaw.home import read_text
-    from femtoclaw.policy import default_policy
+    from femtoclaw.policy_starters import chosen
     from femtoclaw.provision import initialize
     from femtoclaw.sources import live
 
@@ -27,7 +26,7 @@ def init(arguments: Arguments, output: Output) -> int:
     if arguments.binary and "shell" not in arguments.enable:
         raise UsageError("--binary is for the claw `shell`", where="femtoclaw init", expected="--enable shell with it")
     home = locate(getattr(arguments, "home", None))
-    policy = default_policy() if arguments.policy is None else read_text(arguments.policy)
+    policy = chosen("default" if arguments.policy is None else arguments.policy)
     try:
         manifest = initialize(
             home,

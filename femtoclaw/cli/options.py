@@ -94,6 +94,19 @@ _PROOF: dict[str, dict[str, Any]] = {
     "numbers": {"type": int, "nargs": "+", "metavar": "N"},
 }
 
+_POLICY: dict[str, dict[str, Any]] = {
+    "which": {"choices": ("check", "test", "explain", "diff"), "help": "check FILE, test FILE, explain, diff OLD NEW"},
+    "files": {"nargs": "*", "metavar": "FILE", "help": "a Cedar policy, a shipped one's name, or for diff `recorded`"},
+    "--cases": {"metavar": "CASES", "help": "test: calls and what must become of them, in TOML or JSON lines"},
+    "--execution": {"type": utf8, "metavar": "ID", "help": "explain: a recorded call"},
+    "--message": {"metavar": "JSON|-", "help": "explain: a message as if it came now"},
+    "--agent": {"type": utf8, "metavar": "NAME", "default": "operator", "help": "explain: who sends the message"},
+    "--policy": {"metavar": "FILE", "help": "explain: under this policy instead of the one in force"},
+    "--verify": {"metavar": "REPORT", "help": "diff: compute a report again, and say whether it is equal"},
+    "--bundle": {"metavar": "FILE", "help": "explain, diff: the history in an exported bundle; needs --key"},
+    "--key": {"metavar": "KEY", "help": "the public key you trust: a file, or name+hash+base64"},
+}
+
 _EXPORT: dict[str, dict[str, Any]] = {"--bundle": {"metavar": "FILE", "default": "femtoclaw.bundle"}}
 
 _RECOVER: dict[str, dict[str, Any]] = {
@@ -114,6 +127,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "verify": ("check chain, tree, signatures, segments, blobs and rules", "evidence", _VERIFY),
     "replay": ("derive state and every decision again", "evidence", _REPLAY),
     "proof": ("inclusion INDEX, or consistency OLD NEW", "evidence", _PROOF),
+    "policy": ("check, test, explain and compare policies", "policies", _POLICY),
     "export": ("write an evidence bundle that a third party checks offline", "evidence", _EXPORT),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
 }
