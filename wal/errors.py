@@ -110,7 +110,9 @@ class KeyNotInForceError(SignatureError):
 class ForgedSignatureError(KeyNotInForceError):
     """Signed, for a size behind the rotation, by a key that was declared compromised there."""
 
-    default_remedy = "this is a forgery by whoever holds the compromised key: keep it as evidence, and rely on nothing in it"
+    default_remedy = (
+        "this is a forgery by whoever holds the compromised key: keep it as evidence, and rely on nothing in it"
+    )
 
 
 class UnknownFormatError(LogError):

@@ -54,7 +54,6 @@ ORIGIN_BYTES_MAX = 128
 """Length of a log's origin line."""
 
 
-
 def file_bytes_max(name: str) -> int:
     """Bound of the file ``name`` (or path) beside the records."""
     return SEGMENT_BYTES_MAX if name.endswith(".seg") else FILE_BYTES_MAX

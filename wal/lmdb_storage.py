@@ -245,7 +245,9 @@ class LmdbStorage:
                 return []
             for key, value in cursor.iternext():
                 entry = split_frames(int.from_bytes(key, "big"), bytes(value))
-                frames.extend(entry if entry and entry[0][0] >= first else [frame for frame in entry if frame[0] >= first])
+                frames.extend(
+                    entry if entry and entry[0][0] >= first else [frame for frame in entry if frame[0] >= first]
+                )
                 if len(frames) >= READ_CHUNK_RECORDS:
                     break
         return frames

@@ -151,12 +151,14 @@ def rebuild(
     """Build a new store in the attempt's folder from the damaged log and from archives (folders of segments, bundles).
 
     ``key`` is the node's: what neither it nor a key that led to it has signed counts only when it lies in the damaged store
-    itself. Raises WrongKeyError when all is there and the chain ends under another key, ForeignLogError when the log never
-    was that key's, CorruptFileError, LogUnavailableError or BoundError for an archive that is none, LogFullError. Nothing of
-    the damaged log is changed.
+    itself. Raises WrongKeyError when all is there and the chain ends under another key, or a rotation has ended this one,
+    ForeignLogError when the log never was that key's, CorruptFileError, LogUnavailableError or BoundError for an archive that
+    is none, LogFullError. Nothing of the damaged log is changed.
     """
     path, store = attempt.path, os.path.join(attempt.folder, "store")
-    places = [place for place in (os.path.join(path, "segments"), *archives) if os.path.isdir(place) or place in archives]
+    places = [
+        place for place in (os.path.join(path, "segments"), *archives) if os.path.isdir(place) or place in archives
+    ]
     spools, seen = _spools(path, attempt.folder)
     try:
         frames = (raw for spool in spools for raw in spool.about_keys())
@@ -181,12 +183,13 @@ def rebuild(
     finally:
         for spool in spools:
             spool.close()
-    if not missing and assembly.keys.newest.key != key:
-        raise assembly.keys.wrong_key(key.vkey(), path)
+    keys = assembly.keys
+    if keys and keys.newest.key != key and (not missing or keys.knows(key)):
+        raise keys.wrong_key(key.vkey(), path)
     return Rebuilt(
         store, head, last.time_ns if last is not None else 0, last.epoch if last is not None else EPOCH_FIRST, genesis,
         first[-LINK_BYTES:] if first is not None else slot.log_id if slot is not None else NO_LINK,
-        promise, missing, (*promise.notes, *sources.notes), max(seen, head.index), assembly.keys,
+        promise, missing, (*promise.notes, *sources.notes), max(seen, head.index), keys,
     )  # fmt: skip
 
 

@@ -96,7 +96,9 @@ class Piece(NamedTuple):
     def load(self) -> Segment:
         """Read the segment again. Raises LogError when it is not the one that was checked."""
         where = f"{self.file}:{self.member}" if self.member else self.file
-        segment = _of_bundle(self.file, self.member) if self.member else decode_segment(read_file(self.file) or b"", where)
+        segment = (
+            _of_bundle(self.file, self.member) if self.member else decode_segment(read_file(self.file) or b"", where)
+        )
         if segment.digest != self.digest:
             raise CorruptFileError(
                 "segment changed while it was in use", where=where, expected=self.digest.hex(),

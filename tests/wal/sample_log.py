@@ -16,6 +16,8 @@ from wal.record import EMPTY, FLAG_BATCH_END, KIND_EVENT, KIND_GENESIS, Head, en
 ORIGIN = "example.org/log"
 SIGNER = Ed25519Signer("example.org/log", bytes(range(32)))
 OTHER_SIGNER = Ed25519Signer("example.org/log", bytes(range(1, 33)))
+NEXT_SIGNER = Ed25519Signer("example.org/log", bytes(range(2, 34)))
+THIRD_SIGNER = Ed25519Signer("example.org/third", bytes(range(3, 35)))
 GENESIS = Genesis(ORIGIN, SIGNER.public, bytes(16))
 T0 = 1_700_000_000_000_000_000
 GOLDEN = Path(__file__).parent.parent / "golden" / "wal"
