@@ -26,9 +26,10 @@ FUEL_PER_SECOND = 250_000_000
 is, so that a module that runs too far ends in the same place everywhere."""
 
 MEMORY_SHARE = 2
-"""Linear memory may have this part (1/n) of ``memory_bytes``: growing needs the old and the new one at once."""
+"""Linear memory may have this part (1/n) of ``memory_bytes``; the rest is for the process around it."""
 
 TABLE_ELEMENTS_MAX = 100_000
+TABLES_MAX = 4
 STACK_BYTES_MAX = 512 * 1024
 
 ALLOCATE = "femtoclaw_module_alloc"
@@ -47,7 +48,6 @@ _SIGNATURES = {
     ALLOCATE: (["i32"], ["i32"]),
 }
 _CLOSED = ("wasm_threads", "wasm_memory64", "wasm_multi_memory", "shared_memory", "parallel_compilation")
-_NO_RESERVE = ("memory_reservation", "memory_guard_size", "memory_reservation_for_growth")
 
 
 def prepare() -> None:
@@ -79,7 +79,8 @@ class _Machine:
         if raw is None:
             raise ModuleRefusedError("SYMBOL_MISSING", "its entry is none of its files")
         self._prepared = prepared
-        engine = wasmtime.Engine(_config())
+        memory_bytes = int(prepared.limits["memory_bytes"]) // MEMORY_SHARE
+        engine = wasmtime.Engine(_config(memory_bytes))
         try:
             module = wasmtime.Module(engine, raw)
         except (wasmtime.WasmtimeError, ValueError):
@@ -87,9 +88,8 @@ class _Machine:
         _check_interface(module)
         self._store = wasmtime.Store(engine)
         self._store.set_limits(
-            memory_size=int(prepared.limits["memory_bytes"]) // MEMORY_SHARE,
-            table_elements=TABLE_ELEMENTS_MAX, instances=1, tables=4, memories=1,
-        )  # fmt: skip
+            memory_size=memory_bytes, table_elements=TABLE_ELEMENTS_MAX, instances=1, tables=TABLES_MAX, memories=1
+        )
         self._store.set_fuel(int(prepared.limits["cpu_seconds"]) * FUEL_PER_SECOND)
         with self._contained():
             exports = wasmtime.Instance(self._store, module, []).exports(self._store)
@@ -200,7 +200,8 @@ class _LinearMemory:
             raise ClawError("the module gave an address outside of its memory")
 
 
-def _config() -> Config:
+def _config(memory_bytes: int) -> Config:
+    """Address space is bounded, so that none is taken but what memory may grow to: it then never has to move."""
     import wasmtime
 
     config = wasmtime.Config()
@@ -209,8 +210,9 @@ def _config() -> Config:
     config.max_wasm_stack = STACK_BYTES_MAX
     for name in _CLOSED:
         setattr(config, name, False)
-    for name in _NO_RESERVE:
-        setattr(config, name, 0)  # address space is bounded: none of it is taken in advance
+    config.memory_reservation = memory_bytes
+    config.memory_reservation_for_growth = 0
+    config.memory_guard_size = 0
     return config
 
 

@@ -25,8 +25,11 @@ Runner = Callable[[Manifest, str, str], Outcome]
 """Runs a manifest without arguments: manifest, workspace, module store. Raises CapabilityError."""
 
 
-def probe(manifest: Manifest, files: Mapping[str, bytes], run: Runner | None = None) -> dict[str, Any] | Refusal:
-    """Try the module out, in a folder of its own that is removed again. Returns what it says of itself.
+def probe(
+    manifest: Manifest, files: Mapping[str, bytes], run: Runner | None = None, *, compare: bool = True
+) -> dict[str, Any] | Refusal:
+    """Try the module out, in a folder of its own that is removed again. Returns what it says of itself; with
+    ``compare`` that must be what its manifest says.
 
     Refusals: WRONG_ABI, SYMBOL_MISSING, INIT_FAILED, BAD_MANIFEST, INCOMPATIBLE_RUNTIME. Raises CapabilityError when
     no process could be had, LogFailedError when its files could not be written.
@@ -40,7 +43,9 @@ def probe(manifest: Manifest, files: Mapping[str, bytes], run: Runner | None = N
         os.mkdir(workspace)
         install_files(modules, tried, files)
         try:
-            found = _judge((run or _in_sandbox)(tried, workspace, modules), manifest)
+            found = _judge((run or _in_sandbox)(tried, workspace, modules))
+            if compare and not isinstance(found, Refusal):
+                found = _compare(found, manifest)
         finally:
             with contextlib.suppress(OSError):
                 remove_files(modules, tried.digest())
@@ -59,12 +64,12 @@ def _in_sandbox(manifest: Manifest, workspace: str, modules: str) -> Outcome:
         isolation.close()
 
 
-def _judge(outcome: Outcome, manifest: Manifest) -> dict[str, Any] | Refusal:
+def _judge(outcome: Outcome) -> dict[str, Any] | Refusal:
     match outcome.result:
         case {"refused": {"code": str(code), "detail": str(detail)}} if code in CODES:
             return Refusal(code, detail)
         case {"loaded": {"abi": str(abi), **said}}:
-            return _compare(abi, {str(name): value for name, value in said.items()}, manifest)
+            return {"abi": abi} | {str(name): value for name, value in said.items()}
     error = outcome.error or {}
     message = str(error.get("message", "it answered with something else"))
     word, _, rest = message.removeprefix("module refused: ").partition(": ")
@@ -73,12 +78,12 @@ def _judge(outcome: Outcome, manifest: Manifest) -> dict[str, Any] | Refusal:
     return Refusal("INIT_FAILED", f"loading, initializing or shutting it down ended as {outcome.status}: {message}")
 
 
-def _compare(abi: str, said: dict[str, Any], manifest: Manifest) -> dict[str, Any] | Refusal:
+def _compare(said: dict[str, Any], manifest: Manifest) -> dict[str, Any] | Refusal:
     """The module's own word against its manifest's, which is what was signed."""
-    if abi != manifest.abi:
+    if said["abi"] != manifest.abi:
         return Refusal("WRONG_ABI", "its code and its manifest name different ABI versions")
     if said.get("name", manifest.name) != manifest.name:
         return Refusal("BAD_MANIFEST", "its code and its manifest have different names")
     if said.get("description", manifest.description) != manifest.description:
         return Refusal("BAD_MANIFEST", "its code and its manifest have different descriptions")
-    return {"abi": abi, **said}
+    return said

@@ -36,6 +36,10 @@ class Claw:
         """Arguments by name to the function's parameters. Raises what the function raises."""
         return self._function(**args)
 
+    def place(self) -> str:
+        """The name of the Python module in which the function is written."""
+        return self._function.__module__
+
     def declaration(self) -> dict[str, Any]:
         """The manifest's fields for ``module.json``, without ``entry`` and ``files``, which belong to a folder."""
         body = self._manifest._asdict() | {"limits": self._manifest.limits._asdict()}
