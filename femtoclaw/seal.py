@@ -100,8 +100,7 @@ def _code_is_whole(root: str, manifest: sealed.Manifest) -> bool:
         raw = sealed.read(os.path.join(root, sealed.FOLDER, CODE_FILE), 1 << 28)
     except OSError:
         return False
-    hasher = manifest.hasher()
-    return all(hasher(raw[at : at + size]).hexdigest() == digest for at, size, digest in manifest.code.values())
+    return bool(manifest.hasher()(raw).hexdigest() == manifest.bytecode.digest)
 
 
 def source_files(root: str) -> list[str]:
@@ -155,8 +154,9 @@ def _describe(root: str, place: str, paths: dict[str, str], counter: int) -> tup
             raw = file.read()
         lines.append(f"file {len(raw)} {hasher(raw).hexdigest()} {path}")
         if path.endswith(".py") and (byte_code := _compile(raw, where)) is not None:
-            compiled.append(f"code {len(code)} {len(byte_code)} {hasher(byte_code).hexdigest()} {path}")
+            compiled.append(f"code {len(code)} {len(byte_code)} {path}")
             code += byte_code
+    lines.append(f"bytecode {len(code)} {hasher(code).hexdigest()}")
     return "\n".join([*lines, *compiled, ""]), bytes(code)
 
 

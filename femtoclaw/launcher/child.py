@@ -25,7 +25,7 @@ def command(code: str, search_path: str) -> list[str]:
 
 def adopt(root: str, digest: str) -> None:
     """Load from the manifest with this hash, which the parent has verified, and from nothing else. Ends the process
-    with code 3 when it is another. All sealed code is read now: a confined process may open no file for it."""
+    with code 3 when it is another."""
     from femtoclaw.launcher.loading import Distribution, install
 
     sys.path[:] = [folder for folder in sys.path if folder != root]
@@ -38,7 +38,6 @@ def adopt(root: str, digest: str) -> None:
         manifest = sealed.parse(sealed.split(raw)[0], digest, where)
         start.check_interpreter(manifest)
         distribution = Distribution(root, manifest)
-        distribution.hold_code()
     except OSError as error:
         print(f"femtoclaw: {where}: {error.strerror}", file=sys.stderr)
         os._exit(EXIT_CODE)

@@ -15,9 +15,9 @@ import os
 import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader
 
-from femtoclaw.launcher.refusal import Refused
+from femtoclaw.launcher.held import Held, hold
+from femtoclaw.launcher.refusal import mismatch, missing
 from femtoclaw.launcher.sealed import FOLDER, Manifest
-from femtoclaw.launcher.sweep import mismatch, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,24 +25,25 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    from femtoclaw.launcher.sweep import Sweep
+
 CODE_FILE = "code"
 METADATA = "METADATA"
 """The one file of a package's description that is sealed: it holds the version."""
 
 _NATIVE = ".so"
-_SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008  # no more seals, no shrinking, no growing, no writing
-_ADD_SEALS = 1033
 
 
 class Distribution:
     """The files of a verified manifest, as the finder and its loaders read them."""
 
-    def __init__(self, root: str, manifest: Manifest) -> None:
+    def __init__(self, root: str, manifest: Manifest, sweep: Sweep | None = None) -> None:
+        """``sweep`` is the comparison that is under way, whose work on libraries need not be done twice."""
+        self._sweep = sweep
         self.root = root
         self.manifest = manifest
         self._hasher = manifest.hasher()
-        self._code_path = os.path.join(root, FOLDER, CODE_FILE)
-        self._code: bytes | None = None
+        self._code: memoryview | None = None
 
     def place(self, path: str) -> str:
         """Where a path of the manifest is on this machine."""
@@ -50,34 +51,28 @@ class Distribution:
             return os.path.join(self.root, self.manifest.dependencies, path[2:])
         return os.path.join(self.root, path)
 
-    def hold_code(self) -> None:
-        """Read the code file now: processes that are confined later need no file for what they still import."""
-        with open(self._code_path, "rb") as file:
-            self._code = file.read()
-
     def code(self, path: str) -> bytes | None:
         """The byte code of a source, verified; None when there is none. Raises Refused."""
         if path not in self.manifest.code:
             return None
-        offset, length, expected = self.manifest.code[path]
-        try:
-            raw = self._piece(offset, length)
-        except OSError as error:
-            found = str(error.strerror)
-            raise Refused("FILE_MISSING", "sealed code cannot be read", self._code_path, expected, found) from None
-        found = self._hasher(raw).hexdigest()
-        if found != expected:
-            raise mismatch(f"{self._code_path}: {path}", expected, found)
-        return raw
+        offset, length = self.manifest.code[path]
+        return bytes(self.read_code()[offset : offset + length])
 
-    def _piece(self, offset: int, length: int) -> bytes:
-        if self._code is not None:
-            return self._code[offset : offset + length]
-        fd = os.open(self._code_path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.pread(fd, length, offset)
-        finally:
-            os.close(fd)
+    def read_code(self) -> memoryview:
+        """The code file, read once and whole: a process that is confined later opens no file for what it imports.
+        Raises Refused."""
+        if self._code is None:
+            entry, where = self.manifest.bytecode, os.path.join(self.root, FOLDER, CODE_FILE)
+            try:
+                with open(where, "rb", buffering=0) as file:
+                    raw = file.read(entry.size + 1)
+            except OSError as error:
+                raise missing(where, entry.digest, error) from None
+            found = self._hasher(raw).hexdigest()
+            if found != entry.digest:
+                raise mismatch(where, entry.digest, found)
+            self._code = memoryview(raw)
+        return self._code
 
     def data(self, path: str) -> bytes:
         """A listed file's bytes, verified. Raises Refused, FileNotFoundError for one that is not listed."""
@@ -89,7 +84,7 @@ class Distribution:
             with open(where, "rb") as file:
                 raw = file.read(entry.size + 1)
         except OSError as error:
-            raise missing(where, entry, error) from None
+            raise missing(where, entry.digest, error) from None
         found = self._hasher(raw).hexdigest()
         if found != entry.digest:
             raise mismatch(where, entry.digest, found)
@@ -102,53 +97,10 @@ class Distribution:
             return f"@/{where[len(below) :]}"
         return where.removeprefix(self.root + os.sep)
 
-    def native(self, path: str) -> tuple[int, tuple[int, int] | None]:
-        """A descriptor with a library's verified bytes; with what shows a later change, where they can change."""
-        entry = self.manifest.files[path]
-        where = self.place(path)
-        try:
-            source = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise missing(where, entry, error) from None
-        before = _change(source)
-        held = _sealed_copy(source, path)
-        found = self._digest(source if held is None else held)
-        if found != entry.digest:
-            raise mismatch(where, entry.digest, found)
-        if held is None:
-            return source, before
-        os.close(source)
-        return held, None
-
-    def _digest(self, descriptor: int) -> str:
-        import mmap
-
-        with mmap.mmap(descriptor, os.fstat(descriptor).st_size, prot=mmap.PROT_READ) as content:
-            return str(self._hasher(content).hexdigest())
-
-
-def _change(descriptor: int) -> tuple[int, int]:
-    status = os.fstat(descriptor)
-    return status.st_ctime_ns, status.st_size
-
-
-def _sealed_copy(source: int, name: str) -> int | None:
-    """The file's bytes in memory that nobody can write any more; None where the kernel offers none."""
-    import fcntl
-
-    try:
-        held = os.memfd_create(os.path.basename(name), os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except (OSError, AttributeError):
-        return None
-    try:
-        size, offset = os.fstat(source).st_size, 0
-        while offset < size and (moved := os.sendfile(held, source, offset, size - offset)):
-            offset += moved
-        fcntl.fcntl(held, _ADD_SEALS, _SEALS)
-    except OSError:
-        os.close(held)
-        return None
-    return held
+    def native(self, path: str) -> Held:
+        """A library's verified bytes. Raises Refused."""
+        held = self._sweep.held(path) if self._sweep is not None else None
+        return held if held is not None else hold(self.place(path), self.manifest.files[path], self._hasher)
 
 
 class _Source(SourceFileLoader):
@@ -183,11 +135,10 @@ class _Native(ExtensionFileLoader):
         self._distribution = distribution
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        held, before = self._distribution.native(self._path)
-        # The descriptor stays open: the dynamic linker takes two libraries of one name for the same.
-        through = ModuleSpec(spec.name, self, origin=f"/proc/self/fd/{held}")
+        held = self._distribution.native(self._path)
+        through = ModuleSpec(spec.name, self, origin=f"/proc/self/fd/{held.descriptor}")
         module = super().create_module(through)
-        if before is not None and _change(held) != before:
+        if held.altered():
             raise mismatch(self.path, "a file that stays", "a file that was written while it was loaded")
         module.__file__ = self.path
         return module

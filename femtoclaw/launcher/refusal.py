@@ -33,6 +33,16 @@ class Refused(BaseException):
         return f"{self.what}; at {self.where}; expected {self.expected}, found {self.found}"
 
 
+def mismatch(where: str, expected: str, found: str) -> Refused:
+    """What to raise for a file with other bytes."""
+    return Refused("HASH_MISMATCH", "a file of the distribution was changed", where, expected, found)
+
+
+def missing(where: str, expected: str, error: OSError) -> Refused:
+    """What to raise for a file that cannot be read."""
+    return Refused("FILE_MISSING", "a file of the distribution cannot be read", where, expected, str(error.strerror))
+
+
 def tell(refused: Refused, as_json: bool) -> int:
     """Print what, where, expected, found and next as every error of the program does; return the exit code."""
     fields = (("where", refused.where), ("expected", refused.expected), ("found", refused.found),

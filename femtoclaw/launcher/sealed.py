@@ -11,10 +11,12 @@ Both are signed notes over lines of text, so that reading them takes no parser o
     dependencies .venv/lib/python3.11/site-packages
     host 17584 93…  /usr/bin/python3.11
     file 1234 0a…  femtoclaw/gate.py
-    code 0 5678 77…  femtoclaw/gate.py
+    bytecode 3085320 77…
+    code 0 5678 femtoclaw/gate.py
 
-``file`` is size in bytes, hash in hex, path; a path that begins with ``@/`` is below the dependencies. ``code`` is offset
-and length in the file ``code``, hash, and the source that it was compiled from. ``host`` files are the interpreter's.
+``file`` is size in bytes, hash in hex, path; a path that begins with ``@/`` is below the dependencies. ``bytecode`` is size
+and hash of the file ``code``, ``code`` offset and length in it of what a source was compiled to. ``host`` files are the
+interpreter's.
 """
 
 from __future__ import annotations
@@ -71,7 +73,8 @@ class Manifest:
         self.dependencies = ""
         self.host: dict[str, Entry] = {}
         self.files: dict[str, Entry] = {}
-        self.code: dict[str, tuple[int, int, str]] = {}
+        self.code: dict[str, tuple[int, int]] = {}
+        self.bytecode = Entry(0, "")
 
     def hasher(self) -> Callable[[Any], Any]:
         """Constructor of the hash function that the manifest names."""
@@ -195,11 +198,14 @@ def _take(manifest: Manifest, line: str) -> None:
         size, digest, path = rest.split(" ", 2)
         manifest.files[_path(path)] = Entry(int(size), digest)
     elif kind == "code":
-        offset, length, digest, path = rest.split(" ", 3)
-        manifest.code[path] = (int(offset), int(length), digest)
+        offset, length, path = rest.split(" ", 2)
+        manifest.code[path] = (int(offset), int(length))
     elif kind == "host":
         size, digest, path = rest.split(" ", 2)
         manifest.host[path] = Entry(int(size), digest)
+    elif kind == "bytecode":
+        size, digest = rest.split(" ")
+        manifest.bytecode = Entry(int(size), digest)
     elif kind == "counter":
         manifest.counter = int(rest)
     elif kind in ("program", "hash", "signature", "python", "dependencies"):

@@ -26,6 +26,9 @@ READING = ("log", "status", "show", "verify", "replay", "proof", "export", "demo
 REPIN = ("distribution",)
 """Commands with which an operator accepts another distribution: verified, but not held against the home's pin."""
 
+SHORT = ("run", "intent")
+"""Commands that load few of the large libraries: they verify one when they load it, the others verify all at once."""
+
 KEY_FILE = "key.pub"
 MANIFEST_FILE = "manifest"
 
@@ -55,7 +58,7 @@ def main(root: str) -> None:
         if reads_only(words):
             _plain(root)
         else:
-            verified = verify(root, home, check_pin=_command(words) not in REPIN)
+            verified = verify(root, home, check_pin=_command(words) not in REPIN, defer=_command(words) in SHORT)
             if verified is None:
                 note("nothing was verified: this distribution is not sealed (see docs/boot.md)")
                 _plain(root)
@@ -67,7 +70,7 @@ def main(root: str) -> None:
         os._exit(tell(refused, "--json" in words))
 
 
-def verify(root: str, home: str | None, *, check_pin: bool = True) -> Verified | None:
+def verify(root: str, home: str | None, *, check_pin: bool = True, defer: bool = False) -> Verified | None:
     """Compare the distribution at ``root`` with its manifest and with what ``home`` trusts, and have it loaded from
     verified bytes from now on. None when it was never sealed and the home does not ask for it. Raises Refused."""
     pin = sealed.read_pin(home) if home is not None and check_pin else None
@@ -91,9 +94,11 @@ def verify(root: str, home: str | None, *, check_pin: bool = True) -> Verified |
     from femtoclaw.launcher import loading
     from femtoclaw.launcher.sweep import Sweep
 
-    sweep = Sweep(root, manifest)
+    sweep = Sweep(root, manifest, defer=defer)
     sweep.begin()
-    loading.install(loading.Distribution(root, manifest))
+    distribution = loading.Distribution(root, manifest, sweep)
+    distribution.read_code()
+    loading.install(distribution)
     return Verified(root, manifest, key, trust, sweep)
 
 

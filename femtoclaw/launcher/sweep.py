@@ -10,7 +10,8 @@ from __future__ import annotations
 import _thread
 import os
 
-from femtoclaw.launcher.refusal import Refused
+from femtoclaw.launcher.held import Held, hold
+from femtoclaw.launcher.refusal import Refused, mismatch, missing
 from femtoclaw.launcher.sealed import Entry, Manifest
 
 TYPE_CHECKING = False
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 SMALL_BYTES_MAX = 512 * 1024
 PIECE_BYTES = 1024 * 1024
+NATIVE = ".so"
+HELD_BYTES_MAX = 4 * 1024 * 1024
+"""Libraries up to this size, which most commands load, are put into sealed memory while the start goes on; larger ones
+when they are loaded, which few commands do."""
+
 IGNORED = (".pyc", ".pyi", ".pyx", ".pxd", ".h", ".c", ".typed")
 """Files of these kinds are never read by what is sealed: loading takes only what the manifest lists."""
 
@@ -30,55 +36,79 @@ INFORMATION = ".dist-info"
 class Sweep:
     """The comparison of one manifest with the disk."""
 
-    def __init__(self, root: str, manifest: Manifest) -> None:
+    def __init__(self, root: str, manifest: Manifest, *, defer: bool = False) -> None:
+        """``defer`` leaves libraries over ``HELD_BYTES_MAX`` to the moment they are loaded, which may never come."""
+        self._defer = defer
         self._root = root
         self._manifest = manifest
         self._dependencies = os.path.join(root, manifest.dependencies)
         self._hasher: Callable[[Any], Any] = manifest.hasher()
         self._refused: Refused | None = None
-        self._locks: list[Any] = []
+        self._held: dict[str, Held] = {}
+        self._done: dict[str, Any] = {}
 
     def begin(self) -> None:
-        """Check names and small files now, and begin with the large ones. Raises Refused for the first difference."""
-        large = [(path, entry) for path, entry in self._manifest.files.items() if entry.size > SMALL_BYTES_MAX]
-        self._start(sorted(large, key=lambda item: -item[1].size))
+        """Check names and small files now, and begin with the others. Raises Refused for the first difference."""
+        files = self._manifest.files.items()
+        later = [item for item in files if item[1].size > SMALL_BYTES_MAX or item[0].endswith(NATIVE)]
+        deferred = {path for path, entry in later if self._defer and entry.size > HELD_BYTES_MAX}
+        later = [item for item in later if item[0] not in deferred]
+        self._start(sorted(later, key=lambda item: item[1].size))  # the small ones are needed first
         try:
             self._find_unlisted()
-            for path, entry in self._manifest.files.items():
-                if entry.size <= SMALL_BYTES_MAX:
+            for path, entry in files:
+                if path not in self._done and path not in deferred:
                     self.check(path, entry)
         except Refused:
-            self._large.clear()
+            self._later.clear()
             raise
 
-    def _start(self, large: list[tuple[str, Entry]]) -> None:
-        self._large: list[tuple[str, Entry]] = large
-        for _ in range(min(len(large), max(1, min(4, (os.cpu_count() or 1) - 1)))):
-            lock = _thread.allocate_lock()
-            lock.acquire()
-            self._locks.append(lock)
-            _thread.start_new_thread(self._work, (lock,))
+    def _start(self, later: list[tuple[str, Entry]]) -> None:
+        for path, _ in later:
+            self._done[path] = _thread.allocate_lock()
+            self._done[path].acquire()
+        self._later: list[tuple[str, Entry]] = later
+        for _ in range(min(len(later), max(1, min(4, (os.cpu_count() or 1) - 1)))):
+            _thread.start_new_thread(self._work, ())
 
-    def _work(self, lock: Any) -> None:
-        try:
-            while self._refused is None:
-                try:
-                    path, entry = self._large.pop(0)
-                except IndexError:
-                    return
-                self.check(path, entry)
-        except Refused as refused:
-            self._refused = refused
-        except BaseException as error:  # whatever it was: what has not been checked is not in order
-            self._refused = Refused(
-                "HASH_MISMATCH", "a file could not be checked", "", "its hash", type(error).__name__
-            )
-        finally:
-            lock.release()
+    def _work(self) -> None:
+        while True:
+            try:
+                path, entry = self._later.pop(0)
+            except IndexError:
+                return
+            try:
+                if self._refused is None:
+                    self._look(path, entry)
+            except Refused as refused:
+                self._refused = refused
+            except BaseException as error:  # whatever it was: what has not been checked is not in order
+                where, found = self.place(path), type(error).__name__
+                self._refused = Refused("HASH_MISMATCH", "a file could not be checked", where, entry.digest, found)
+            finally:
+                self._done[path].release()
+
+    def _look(self, path: str, entry: Entry) -> None:
+        if path.endswith(NATIVE) and entry.size <= HELD_BYTES_MAX:
+            self._held[path] = hold(self.place(path), entry, self._hasher)
+        else:
+            self.check(path, entry)
+
+    def held(self, path: str) -> Held | None:
+        """A library that was put into sealed memory here, when that is done; None when it is for the caller to do.
+
+        Raises Refused when it, or another file, turned out to be changed.
+        """
+        if path in self._done:
+            with self._done[path]:
+                pass
+        if self._refused is not None:
+            raise self._refused
+        return self._held.pop(path, None)
 
     def settle(self) -> None:
-        """Wait for the large files. Raises Refused when one of them differs."""
-        for lock in self._locks:
+        """Wait for everything. Raises Refused when one of the files differs."""
+        for lock in self._done.values():
             with lock:
                 pass
         if self._refused is not None:
@@ -90,7 +120,7 @@ class Sweep:
         try:
             size, digest = measure(where, self._hasher, entry.size)
         except OSError as error:
-            raise missing(where, entry, error) from None
+            raise missing(where, entry.digest, error) from None
         if digest != entry.digest or size != entry.size:
             raise mismatch(where, entry.digest, digest)
 
@@ -150,15 +180,3 @@ def measure(path: str, hasher: Callable[[Any], Any], expected: int) -> tuple[int
         return size, digest.hexdigest()
     finally:
         os.close(fd)
-
-
-def mismatch(where: str, expected: str, found: str) -> Refused:
-    """What to raise for a file with other bytes."""
-    return Refused("HASH_MISMATCH", "a file of the distribution was changed", where, expected, found)
-
-
-def missing(where: str, entry: Entry, error: OSError) -> Refused:
-    """What to raise for a file that cannot be read."""
-    return Refused(
-        "FILE_MISSING", "a file of the distribution cannot be read", where, entry.digest, str(error.strerror)
-    )
