@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from wal.note import PublicKey, Signer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-EFIVARS = "/sys/firmware/efi/efivars"
-SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 DIGEST_TYPED_MIN = 16
 """Characters of a manifest's digest that an operator must give to accept it: 64 bits nobody hits by chance."""
 
@@ -57,10 +55,7 @@ def require(home: Home, node_key: PublicKey | None = None) -> Integrity:
     or when the pin was not signed by the node; Refused (exit 3) when a large file turns out to be changed.
     """
     found = integrity()
-    try:
-        pin = sealed.read_pin(home.path)
-    except Refused as refused:
-        raise _security(refused) from None
+    pin = trusted(home)
     if pin is None:
         return found
     if node_key is not None:
@@ -75,10 +70,14 @@ def require(home: Home, node_key: PublicKey | None = None) -> Integrity:
     return found
 
 
-def _security(refused: Refused) -> SecurityError:
-    return SecurityError(
-        refused.what, where=refused.where, expected=refused.expected, found=refused.found, remedy=refused.remedy
-    )
+def trusted(home: Home) -> sealed.Pin | None:
+    """What the home says that it trusts; None when it says nothing. Raises SecurityError for a pin that is none."""
+    try:
+        return sealed.read_pin(home.path)
+    except Refused as refused:
+        raise SecurityError(
+            refused.what, where=refused.where, expected=refused.expected, found=refused.found, remedy=refused.remedy
+        ) from None
 
 
 def pin_path(home: Home) -> str:
@@ -129,7 +128,7 @@ def accept(home: Home, digest: str, signer: Signer) -> Integrity:
             "that is not the distribution that runs", where="DIGEST", expected=found.digest, found=digest,
             remedy="give the digest that you expect, from whoever made the distribution",
         )  # fmt: skip
-    before = sealed.read_pin(home.path) or sealed.Pin("unverified")
+    before = trusted(home) or sealed.Pin("unverified")
     if found.anchor in before.revoked:
         raise SecurityError("the key of this distribution was revoked", where=found.anchor, found="REVOKED_KEY")
     if found.counter < before.floor:
@@ -149,7 +148,7 @@ def revoke(home: Home, key: str, signer: Signer) -> None:
         raise ConfigurationError(
             "not a public key", where="KEY", expected="name+hash+base64", found="another"
         ) from None
-    before = sealed.read_pin(home.path) or sealed.Pin("unverified")
+    before = trusted(home) or sealed.Pin("unverified")
     if key not in before.revoked:
         before.revoked += (key,)
     _write_pin(home, before, signer)
@@ -162,18 +161,10 @@ def _write_pin(home: Home, made: sealed.Pin, signer: Signer) -> None:
     write_file(pin_path(home), sign_note(made.text(), [signer]))
 
 
-def secure_boot() -> str:
-    """The host's own verification of what it booted: ``present``, ``absent`` or ``unknown``."""
-    try:
-        with open(os.path.join(EFIVARS, SECURE_BOOT), "rb") as file:
-            raw = file.read(16)
-    except OSError:
-        return "unknown"
-    return {1: "present", 0: "absent"}.get(raw[-1], "unknown") if len(raw) == 5 else "unknown"
-
-
 def stages() -> tuple[dict[str, str], ...]:
     """The first two lines of a start in the boot journal: host and launcher, distribution."""
+    from femtoclaw.preflight import secure_boot
+
     found = integrity()
     anchor = {"anchor": found.anchor, "trust": found.trust, "digest": found.digest} if found.digest else {}
     return (
@@ -192,3 +183,20 @@ def interpreter_files() -> list[str]:
             if "/libpython" in path and path not in files:
                 files.append(path)
     return files
+
+
+def altered_interpreter() -> list[str]:
+    """Files of the interpreter that are not as they were sealed. They are read whole: some 20 ms."""
+    from femtoclaw.launcher.sweep import measure
+
+    manifest = start.verified.manifest if start.verified is not None else None
+    found = []
+    if manifest is None:
+        return []
+    for path, entry in manifest.host.items():
+        try:
+            if measure(path, manifest.hasher(), entry.size)[1] != entry.digest:
+                found.append(path)
+        except OSError:
+            found.append(path)
+    return found

@@ -11,7 +11,7 @@ from femtoclaw.launcher.refusal import Refused
 from femtoclaw.launcher.sweep import measure
 
 
-class Monitor:
+class Watch:
     """Tells what of the distribution changed since it was made; cheap enough to be asked every few seconds.
 
     The first question reads every file once; later ones only those whose status changed. A verified process compares
@@ -76,13 +76,13 @@ def _own_files() -> list[str]:
     return [os.path.join(ROOT, path) for path in source_files(ROOT)]
 
 
-_monitor = Monitor()
+_watch = Watch()
 
 
 def distribution_changed(home: Home) -> list[str]:
     """Files of the running distribution that changed since it was verified, and the home's pin when it names another
     one. For the integrity monitor of a running node; about 2 ms when nothing did."""
-    changed = _monitor.changed()
+    changed = _watch.changed()
     found = start.verified
     try:
         trusted = sealed.read_pin(home.path)

@@ -116,6 +116,11 @@ _RECOVER: dict[str, dict[str, Any]] = {
     "--accept-gap": {"action": "store_true", "help": "accept a loss and continue in a new log"},
 }
 
+_DISTRIBUTION: dict[str, dict[str, Any]] = {
+    "which": {"choices": ("show", "verify", "accept", "revoke")},
+    "value": {"nargs": "?", "metavar": "DIGEST|KEY"},
+}
+
 COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "demo": ("the main job end to end, in a temporary home", "demo", _DEMO),
     "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
@@ -130,6 +135,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "policy": ("check, test, explain and compare policies", "policies", _POLICY),
     "export": ("write an evidence bundle that a third party checks offline", "evidence", _EXPORT),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
+    "distribution": ("show, verify or accept the program's files; revoke a key", "distribution", _DISTRIBUTION),
 }
 """Name to (help, module in femtoclaw.cli, what it takes: argparse's keywords by option or positional name)."""
 

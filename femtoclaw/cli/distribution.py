@@ -1,0 +1,77 @@
+"""``distribution``: what this node runs from, and an operator's word on it."""
+
+from __future__ import annotations
+
+import os
+
+from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.render import Output
+from femtoclaw.errors import SecurityError, UsageError
+from femtoclaw.home import journal, locate, require
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from femtoclaw.home import Home
+
+
+def distribution(arguments: Arguments, output: Output) -> int:
+    """``show`` and ``verify`` take nothing, ``accept`` a digest, ``revoke`` a key."""
+    which, given = arguments.which, arguments.value
+    if (which in ("accept", "revoke")) != (given is not None):
+        wanted = {"accept": "a DIGEST", "revoke": "a KEY"}.get(which, "nothing more")
+        raise UsageError("wrong number of words", where=f"femtoclaw distribution {which}", expected=wanted)
+    home = locate(getattr(arguments, "home", None))
+    if which == "verify":
+        _verify()
+    if which in ("accept", "revoke"):
+        _decide(home, which, given)
+    body = _describe(home)
+    output.data(body)
+    output.fields(list(body.items()))
+    return 0
+
+
+def _verify() -> None:
+    """Every file again, and the interpreter's with it. Raises SecurityError for the first that differs."""
+    from femtoclaw.distribution import altered_interpreter, integrity
+    from femtoclaw.distribution_watch import Watch
+
+    if integrity().result != "verified":
+        raise SecurityError(
+            "nothing verified this process", where="distribution", expected="a sealed one", found="none"
+        )
+    for path in [*Watch().changed(), *altered_interpreter()]:
+        raise SecurityError("a file was changed", where=path, expected="what was sealed", found="another")
+
+
+def _decide(home: Home, which: str, given: str) -> None:
+    """Sign what this home trusts from now on with the node's key; the boot journal has it as well."""
+    import time
+
+    from femtoclaw.distribution import accept, revoke
+    from femtoclaw.keys import load_signer
+
+    require(home)
+    signer = load_signer(home)
+    if which == "accept":
+        found = accept(home, given, signer)
+        told = {"digest": found.digest, "anchor": found.anchor, "counter": found.counter}
+    else:
+        revoke(home, given, signer)
+        told = {"key": given}
+    journal(home, time.time_ns(), f"distribution_{which}", user=os.getuid(), **told)
+
+
+def _describe(home: Home) -> dict[str, Any]:
+    from femtoclaw.distribution import ROOT, integrity, trusted
+    from femtoclaw.launcher.start import interpreter
+    from femtoclaw.preflight import privilege, secure_boot
+
+    found, pin = integrity(), trusted(home)
+    body: dict[str, Any] = {"place": ROOT, "result": found.result, "digest": found.digest, "counter": found.counter}
+    body |= {"anchor": found.anchor, "trust": found.trust, "interpreter": interpreter()}
+    home_says = {"home": "none" if pin is None else pin.state, "trusted": "" if pin is None else pin.digest}
+    body |= home_says | {"floor": 0 if pin is None else pin.floor, "revoked": [] if pin is None else list(pin.revoked)}
+    return body | {"secure_boot": secure_boot(), "privilege": privilege()}
