@@ -10,21 +10,23 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from femtoclaw import commands, config
+from femtoclaw import approvals, commands, config
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
+from femtoclaw.control_effects import may_be_enabled
 from femtoclaw.crash_rules import interrupted
 from femtoclaw.errors import Category, FemtoClawError, PolicyError, Severity, UnavailableError
 from femtoclaw.home import (
     Home,
     check_permissions,
-    claw_names,
     effective_configuration,
     journal,
     last_failure,
     policy_text,
     require,
 )
+from femtoclaw.integrity import check_recorded, refuse_root, settle_staged, takes_files
+from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
 from femtoclaw.policy import engine_version
@@ -32,6 +34,7 @@ from femtoclaw.restore import load_state
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
 from femtoclaw.snapshot import encode_snapshot
 from femtoclaw.sources import Sources
+from femtoclaw.state import Node
 from femtoclaw.version import VERSION
 from wal import Examination, Log, LogError, open_log_directory
 from wal.errors import LogFullError
@@ -57,30 +60,41 @@ class Started(NamedTuple):
     unknown: tuple[str, ...]
     interrupted: tuple[str, ...]
     adopted: tuple[str, ...]
+    signer: KeySigner
 
 
-def start(home: Home, sources: Sources) -> Started:
-    """Open a node for work. Raises the errors of each step; each is also a line in the boot journal."""
+def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset()) -> Started:
+    """Open a node for work. ``adopting`` names the files that an operator is about to have adopted (``CONFIGURATION``,
+    ``POLICY``): they may differ from what is recorded. Raises the errors of each step; each is also a line in the boot
+    journal."""
     require(home)
     boot_id = sources.new_id()
+    log: Log | None = None
     try:
         check_permissions(home)
-        effective = effective_configuration(home, claw_names(SHIPPED))
+        effective = effective_configuration(home, None)
+        refuse_root(effective)
         policy = policy_text(home, effective)
         signer = load_signer(home)
         log, examination = open_log_directory(
             home.log, signer=signer, clock=sources.wall_ns, map_bytes=effective["memory"]["map_bytes"]
         )
         authority = _authority(log)
+        if settle_staged(home, authority.state.node, effective):
+            effective = effective_configuration(home, None)
+            policy = policy_text(home, effective)
+        checks = check_recorded(home, authority.state.node, effective, policy, adopting)
     except (FemtoClawError, LogError) as error:
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
+        if log is not None:
+            log.abandon()
         raise
     try:
-        authority.perform(
-            commands.StartRuntime(boot_id, VERSION, sys.version.split()[0], _verdict(log, examination))
-        )
+        version, python = VERSION, sys.version.split()[0]
+        authority.perform(commands.StartRuntime(boot_id, version, python, _verdict(log, examination), checks))
         _tell_storage(home, sources, authority, examination)
         unknown, cut = _close_interrupted(authority)
+        _expire_approvals(authority, sources)
         adopted = _adopt(home, authority, effective, policy)
     except FemtoClawError as error:
         # The operator's files are wrong, the log is not: leave it closed in order, with the reason in it.
@@ -90,13 +104,13 @@ def start(home: Home, sources: Sources) -> Started:
         )
         with contextlib.suppress(FemtoClawError, LogError):
             authority.perform(told)
-        stop(Started(home, sources, log, authority, examination, (), (), ()), f"start failed: {error.code}")
+        stop(Started(home, sources, log, authority, examination, (), (), (), signer), f"start failed: {error.code}")
         raise
     except BaseException:
         log.abandon()
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
-    return Started(home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted))
+    return Started(home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted), signer)
 
 
 def _verdict(log: Log, examination: Examination) -> str:
@@ -196,8 +210,20 @@ def _close_interrupted(authority: Authority) -> tuple[list[str], list[str]]:
     return unknown, cut
 
 
+def _expire_approvals(authority: Authority, sources: Sources) -> None:
+    """Close the held calls whose time is up, or that changes of the node have made void. Their runs end: who approves
+    goes on with a run, a start does not."""
+    now = sources.wall_ns()
+    state = authority.state
+    for execution_id, approval in sorted(state.live.approvals.items()):
+        if not approvals.live(approval, now) or not approvals.in_force(state, approval):
+            authority.perform(commands.ExpireApproval(execution_id, now, ""))
+
+
 def _adopt(home: Home, authority: Authority, effective: dict[str, Any], policy: str) -> list[str]:
-    """Put changed claw manifests, configuration and policy in force; each change is an event with the operator."""
+    """Put in force what may come in force without an operator: the claws of this version of the program, with the
+    configuration and the policy that are recorded; in development mode, and on a node without a control plane, those
+    in the files."""
     operator = operator_name()
     adopted: list[str] = []
     node = authority.state.node
@@ -206,21 +232,26 @@ def _adopt(home: Home, authority: Authority, effective: dict[str, Any], policy: 
         if known is None or known.digest != claw.digest():
             authority.perform(commands.RegisterClaw(claw.canonical()))
             adopted.append(f"claw {claw.name}")
-    content = config.canonical(effective)
-    stale = any(
-        claw.enabled != (name in config.enabled(content)) for name, claw in authority.state.node.registry.items()
-    )
-    if config.digest(content) != node.configuration.digest or stale:
+    free = takes_files(node)
+    content = config.canonical(effective) if free else node.configuration.content
+    if config.digest(content) != node.configuration.digest or _switched_otherwise(authority.state.node, content):
         authority.perform(commands.AdoptConfiguration(content, operator))
         adopted.append(f"configuration version {authority.state.node.configuration.version}")
-    if policy != node.policy.text or (adopted and adopted[0].startswith("claw")):
+    text = policy if free else node.policy.text
+    if text != node.policy.text or (adopted and adopted[0].startswith("claw")):
         try:
-            authority.perform(commands.AdoptPolicy(policy, engine_version(), operator))
+            authority.perform(commands.AdoptPolicy(text, engine_version(), operator))
         except PolicyError as error:
             error.where = ", ".join(filter(None, (home.inside(effective["policy"]["file"]), error.where)))
             raise
         adopted.append(f"policy version {authority.state.node.policy.version}")
     return adopted
+
+
+def _switched_otherwise(node: Node, content: bytes) -> bool:
+    """Whether a claw is on or off against what the configuration says; one whose publisher is not trusted is off."""
+    wanted = config.enabled(content)
+    return any(claw.enabled != (name in wanted and may_be_enabled(node, name)) for name, claw in node.registry.items())
 
 
 def operator_name() -> str:

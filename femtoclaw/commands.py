@@ -12,8 +12,8 @@ class Provision(NamedTuple):
     runtime_id: str
     version: str
     operator: str
-    operator_key: str = ""
-    """Verifier key of the first operator, who has every role; empty for a node without a control plane."""
+    operators: tuple[str, ...] = ()
+    """Flat: name, verifier key, roles with commas between, and so on; none for a node without a control plane."""
 
 
 class RegisterClaw(NamedTuple):
@@ -44,6 +44,8 @@ class StartRuntime(NamedTuple):
     version: str
     python: str
     verdict: str
+    checks: tuple[str, ...] = ()
+    """What was verified before, flat: component, result, digest, anchor, and so on."""
 
 
 class StopRuntime(NamedTuple):

@@ -32,7 +32,7 @@ EMBEDDED: dict[str, Any] = {
     "policy": {"file": "policy.cedar"},
     "memory": {"map_bytes": 64 * 1024**3},
     "observability": {"telemetry_retention_events": 1_000_000},
-    "security": {"workspace": "workspace"},
+    "security": {"workspace": "workspace", "allow_root": False},
 }
 """Defaults, and at the same time the list of every key that exists. ``capabilities.NAME`` has ``enabled`` and
 ``settings``; ``runtime.brains.NAME`` holds that brain's settings."""
@@ -43,11 +43,13 @@ _BOUNDS = {
     ("memory", "map_bytes"): 1 << 46,
     ("observability", "telemetry_retention_events"): 1 << 40,
 }
-_CHOICES = {("runtime", "mode"): ("secure",)}
+SECURE, DEVELOPMENT = "secure", "development"
+_CHOICES = {("runtime", "mode"): (SECURE, DEVELOPMENT)}
 
 
-def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str]) -> dict[str, Any]:
-    """The effective configuration: ``overrides`` over the embedded defaults.
+def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str] | None) -> dict[str, Any]:
+    """The effective configuration: ``overrides`` over the embedded defaults. Without ``claws``, before a log says which
+    are registered, ``capabilities`` may name any.
 
     Raises ConfigurationError naming the key for an unknown domain, key, claw or brain, a wrong type or a value out of
     bounds. Its text never holds a value that is text: somebody may have pasted a secret in the wrong place.
@@ -67,7 +69,7 @@ def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str]) -> 
     return dict(effective)
 
 
-def _set(effective: dict[str, Any], domain: str, key: str, value: Any, where: str, claws: frozenset[str]) -> None:
+def _set(effective: dict[str, Any], domain: str, key: str, value: Any, where: str, claws: frozenset[str] | None) -> None:
     at = f"{where}: {domain}.{key}"
     if domain == "capabilities":
         effective[domain][key] = _capability(key, value, at, claws)
@@ -92,8 +94,8 @@ def _set(effective: dict[str, Any], domain: str, key: str, value: Any, where: st
     effective[domain][key] = value
 
 
-def _capability(name: str, value: Any, at: str, claws: frozenset[str]) -> dict[str, Any]:
-    if name not in claws:
+def _capability(name: str, value: Any, at: str, claws: frozenset[str] | None) -> dict[str, Any]:
+    if claws is not None and name not in claws:
         raise ConfigurationError("unknown claw", where=at, expected=", ".join(sorted(claws)))
     if not isinstance(value, Mapping):
         raise ConfigurationError("a claw's configuration is a table", where=at, found=type(value).__name__)

@@ -324,7 +324,9 @@ def _content(request: Request, fields: dict[str, type]) -> dict[str, Any]:
         body = None
     if not isinstance(body, dict) or {name: type(value) for name, value in body.items()} != fields:
         raise ConfigurationError(
-            "the content of a request is not of its form", where=request.command.action, expected=", ".join(sorted(fields))
+            "the content of a request is not of its form",
+            where=request.command.action,
+            expected=", ".join(sorted(fields)),
         )
     return body
 
@@ -340,7 +342,9 @@ def _reason(request: Request) -> str:
 
 def _named(name: str, form: re.Pattern[str]) -> str:
     if not form.fullmatch(name):
-        raise ConfigurationError("a name is not usable", expected=f"the form {form.pattern}", found=f"{len(name)} characters")
+        raise ConfigurationError(
+            "a name is not usable", expected=f"the form {form.pattern}", found=f"{len(name)} characters"
+        )
     return name
 
 

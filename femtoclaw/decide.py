@@ -14,7 +14,7 @@ from femtoclaw import approvals, commands, events, feedback
 from femtoclaw.commands import Command
 from femtoclaw.control_effects import adopt_configuration, adopt_policy
 from femtoclaw.control_plane import decide_control
-from femtoclaw.control_policy import ROLES, load_control
+from femtoclaw.control_policy import load_control
 from femtoclaw.crash_rules import close_interrupted, close_run
 from femtoclaw.engines import EngineCache, registrable
 from femtoclaw.errors import Category, CommandError, ConfigurationError
@@ -34,9 +34,12 @@ def decide(state: State, command: Command, engines: EngineCache) -> list[Event]:
 
 def _provision(state: State, command: commands.Provision, engines: EngineCache) -> list[Event]:
     identity = events.NodeProvisioned(command.runtime_id, command.version, command.operator)
-    if not command.operator_key:
-        return [identity]  # a node from before there was a control plane
-    return [identity, events.OperatorAdded(command.operator, command.operator_key, tuple(sorted(ROLES)), "", 0)]
+    given = command.operators
+    added: list[Event] = [
+        events.OperatorAdded(name, key, tuple(roles.split(",")), "", 0)
+        for name, key, roles in zip(given[::3], given[1::3], given[2::3], strict=True)
+    ]
+    return [identity, *added]
 
 
 def _register(state: State, command: commands.RegisterClaw, engines: EngineCache) -> list[Event]:
@@ -89,7 +92,9 @@ def _adopt_control(state: State, command: commands.AdoptControlPolicy, engines: 
 
 def _start_runtime(state: State, command: commands.StartRuntime, engines: EngineCache) -> list[Event]:
     in_doubt = sum(1 for execution in state.live.executions.values() if execution.started)
-    return [events.RuntimeStarted(*command, in_doubt)]
+    checks = command.checks
+    verified = [events.IntegrityVerified(*checks[at : at + 4]) for at in range(0, len(checks), 4)]
+    return [events.RuntimeStarted(*command[:4], in_doubt), *verified]
 
 
 def _stop_runtime(state: State, command: commands.StopRuntime, engines: EngineCache) -> list[Event]:

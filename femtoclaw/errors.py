@@ -152,6 +152,13 @@ class CommandError(FemtoClawError):
     exit_code = 70
 
 
+class IntegrityError(SecurityError):
+    """Something is not what was verified, recorded or signed: the node does not start with it."""
+
+    code = "INTEGRITY_VIOLATION"
+    default_remedy = "put back what was there, or have an operator accept the change; nothing was started"
+
+
 class ControlRefusedError(FemtoClawError):
     """A control request that no operator of this node signed, or that is not from now; nothing was changed."""
 

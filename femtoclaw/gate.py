@@ -37,7 +37,7 @@ class Isolation(Protocol):
         settings: dict[str, Any],
         *,
         idempotency_key: str = "",
-        secrets: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] = NO_SECRETS,
     ) -> Outcome:
         """Execute and return what happened; never raises for what a claw does."""
 
@@ -115,9 +115,7 @@ class Gate:
                 "the call is not the one that was authorized", where=grant.execution_id, expected=grant.call_digest,
                 found=digest,
             )  # fmt: skip
-        return self._isolation.run(
-            manifest, args, settings, idempotency_key=grant.execution_id, secrets=secrets
-        )
+        return self._isolation.run(manifest, args, settings, idempotency_key=grant.execution_id, secrets=secrets)
 
     def layers(self) -> dict[str, str]:
         """The isolation layers in force."""

@@ -49,6 +49,16 @@ class Home(NamedTuple):
         return os.path.join(self.path, "keys", "node.pub")
 
     @property
+    def modules(self) -> str:
+        """Installed modules, by the digest of their manifest."""
+        return os.path.join(self.path, "modules")
+
+    @property
+    def operators(self) -> str:
+        """Key files of operators who work on this machine."""
+        return os.path.join(self.path, "keys", "operators")
+
+    @property
     def index_file(self) -> str:
         """Derived projections; may be deleted, is rebuilt from the log."""
         return os.path.join(self.path, "index", "projections.db")
@@ -188,11 +198,12 @@ def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def effective_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]:
+def effective_configuration(home: Home, claws: frozenset[str] | None) -> dict[str, Any]:
     """The configuration on disk, resolved. Raises ConfigurationError, also when the workspace that it names is not
     there: no claw could run."""
     effective = resolved_configuration(home, claws)
     workspace = home.inside(effective["security"]["workspace"])
+    _refuse_overlap(home, workspace)
     if not os.path.isdir(workspace):
         raise ConfigurationError(
             "the workspace is not there", where=f"{home.config_file}: security.workspace",
@@ -201,7 +212,22 @@ def effective_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]
     return effective
 
 
-def resolved_configuration(home: Home, claws: frozenset[str]) -> dict[str, Any]:
+def _refuse_overlap(home: Home, workspace: str) -> None:
+    """A claw that may write its workspace must not reach what decides about it: a sandbox can let a folder through, and
+    not keep a part of it back."""
+    place, root = os.path.realpath(workspace), os.path.realpath(home.path)
+    own = [root, *(os.path.join(root, name) for name in ("log", "keys", "secrets", "modules", "index"))]
+    for path in own:
+        inside = path != root and os.path.commonpath([place, path]) == path
+        if os.path.commonpath([place, path]) == place or inside:
+            raise ConfigurationError(
+                "the workspace is not apart from the node's own files", where=f"{home.config_file}: security.workspace",
+                expected="a directory that holds nothing of them, and is in none of theirs", found=path,
+                remedy="name another directory, such as `workspace`",
+            )  # fmt: skip
+
+
+def resolved_configuration(home: Home, claws: frozenset[str] | None) -> dict[str, Any]:
     """The configuration on disk over its defaults, whatever it names. Raises ConfigurationError."""
     from femtoclaw import config
 

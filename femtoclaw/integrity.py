@@ -1,94 +1,128 @@
-"""The integrity monitor's eye on the distribution: what changed on disk while the node runs."""
+"""What a start compares: the files in the home with what the log says is in force, and the rights that it runs with.
+
+In secure mode a configuration or policy file that differs from the recorded one stops the start: a change comes into
+force by an operator's signed request, never by an edit. In development mode edits are adopted at the next start, and
+every start says so; the mode of a node is set when it is made.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+from typing import Any
 
-from femtoclaw.distribution import ROOT, pin_path
+from femtoclaw import config
+from femtoclaw.errors import ConfigurationError, IntegrityError
 from femtoclaw.home import Home
-from femtoclaw.launcher import sealed, start
-from femtoclaw.launcher.refusal import Refused
-from femtoclaw.launcher.sweep import measure
+from femtoclaw.state import Node
+from wal.durable_file import read_file, sync_folder, write_file
+
+CONFIGURATION, POLICY = "configuration", "policy"
+"""Files that an operator may be about to have adopted."""
+
+STAGED = ".next"
+"""Ending of a file that waits for its adoption to be recorded."""
+
+VERIFIED, DIFFERS, ADOPTING = "verified", "differs", "about to be adopted"
 
 
-class Monitor:
-    """Tells what of the distribution changed since it was made; cheap enough to be asked every few seconds.
+def takes_files(node: Node) -> bool:
+    """Whether edited files come into force at a start: in development mode, and where no control policy is."""
+    return node.control.version == 0 or mode_of(node) == config.DEVELOPMENT
 
-    The first question reads every file once; later ones only those whose status changed. A verified process compares
-    with its manifest, another with what the first question found.
+
+def mode_of(node: Node) -> str:
+    """The mode that the recorded configuration says: secure or development."""
+    runtime = json.loads(node.configuration.content).get("runtime", {})
+    return str(runtime.get("mode", config.SECURE))
+
+
+def check_recorded(
+    home: Home, node: Node, effective: dict[str, Any], policy: str, adopting: frozenset[str]
+) -> tuple[str, ...]:
+    """Compare, and return the checks for the record: component, result, digest, anchor, and so on.
+
+    Raises IntegrityError in secure mode for a file that differs and is not in ``adopting``, ConfigurationError for
+    capabilities of claws that are not registered.
     """
+    unknown = sorted(set(effective["capabilities"]) - set(node.registry)) if node.registry else []
+    if unknown:
+        raise ConfigurationError(
+            "unknown claw", where=f"{home.config_file}: capabilities", expected=", ".join(sorted(node.registry)),
+            found=unknown[0],
+        )  # fmt: skip
+    told: list[str] = []
+    file = home.inside(effective["policy"]["file"])
+    for component, same, recorded, path, remedy in (
+        (CONFIGURATION, config.canonical(effective) == node.configuration.content, node.configuration.digest,
+         home.config_file, "put the file back, or have it adopted: `femtoclaw config set`"),
+        (POLICY, policy == node.policy.text, node.policy.digest, file,
+         f"put the file back, or have it adopted: `femtoclaw policy set {file}`"),
+    ):  # fmt: skip
+        result = VERIFIED if same else ADOPTING if component in adopting else DIFFERS
+        if result == DIFFERS and not takes_files(node):
+            raise IntegrityError(
+                f"the {component} is not the one that is recorded", where=path, expected=f"{component} {recorded[:16]}",
+                found="another", remedy=remedy,
+            )  # fmt: skip
+        told += [component, result, recorded, "log"]
+    return (*told, "registry", VERIFIED, _registry_digest(node), "log", "privileges", privileges(), "", "kernel")
 
-    def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, ...]] = {}
-        self._expected: dict[str, str] = {}
-        self._changed: dict[str, str] = {}
-        self._first = True
 
-    def changed(self) -> list[str]:
-        """Paths of files that are altered, gone or new, in order. Never raises for a file that cannot be read: it is
-        one of them."""
-        found = start.verified
-        wanted = self._wanted(found)
-        for where, (size, digest) in wanted.items():
-            self._look(where, size, digest, found)
-        present = set(_present(found)) if found is not None else set(_own_files())
-        new = sorted(present - set(wanted)) if found is not None or not self._first else []
-        self._first = False
-        return sorted({*self._changed, *new})
+def stage(path: str, raw: bytes) -> None:
+    """Put a file's new content beside it, durably, before its adoption is recorded."""
+    write_file(path + STAGED, raw)
 
-    def _wanted(self, found: start.Verified | None) -> dict[str, tuple[int, str]]:
-        if found is not None:
-            place = found.sweep.place
-            return {place(path): (entry.size, entry.digest) for path, entry in found.manifest.files.items()}
-        if self._first:
-            self._expected = dict.fromkeys(_own_files(), "")
-        return {where: (0, digest) for where, digest in self._expected.items()}
 
-    def _look(self, where: str, size: int, digest: str, found: start.Verified | None) -> None:
-        try:
-            status = os.stat(where)
-            seen = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            if self._seen.get(where) == seen:
-                return
-            hasher = sealed.hasher(found.manifest.hash if found is not None else "sha256")
-            real = measure(where, hasher, size or status.st_size)[1]
-        except OSError:
-            self._changed[where] = "gone"
-            self._seen.pop(where, None)
-            return
-        self._seen[where] = seen
-        if found is None and not digest:
-            self._expected[where] = digest = real
-        if real == digest:
-            self._changed.pop(where, None)
+def put_in_place(path: str) -> None:
+    """Let the staged content take the file's place: what it holds is recorded."""
+    os.replace(path + STAGED, path)
+    sync_folder(os.path.dirname(path))
+
+
+def settle_staged(home: Home, node: Node, effective: dict[str, Any]) -> bool:
+    """Finish what a crash cut between the record of an adoption and its file: staged content takes the file's place when
+    it is what the log says is in force, and goes when it is not. True when a file has changed."""
+    changed = False
+    for path, recorded in (
+        (home.config_file, lambda raw: _is_configuration(home, raw, node)),
+        (home.inside(effective["policy"]["file"]), lambda raw: raw == node.policy.text.encode()),
+    ):
+        raw = read_file(path + STAGED)
+        if raw is None:
+            continue
+        if recorded(raw):
+            put_in_place(path)
+            changed = True
         else:
-            self._changed[where] = real
-
-
-def _present(found: start.Verified) -> list[str]:
-    """Files that lie where the distribution's do, of the kinds that a manifest lists."""
-    return [where for _, where in found.sweep.present()]
-
-
-def _own_files() -> list[str]:
-    from femtoclaw.seal import source_files
-
-    return [os.path.join(ROOT, path) for path in source_files(ROOT)]
-
-
-_monitor = Monitor()
-
-
-def distribution_changed(home: Home) -> list[str]:
-    """Files of the running distribution that changed since it was verified, and the home's pin when it names another
-    one. For the integrity monitor of a running node; about 2 ms when nothing did."""
-    changed = _monitor.changed()
-    found = start.verified
-    try:
-        trusted = sealed.read_pin(home.path)
-    except Refused:
-        return [*changed, pin_path(home)]
-    other = found is not None and trusted is not None and trusted.digest not in ("", found.manifest.digest)
-    if other:
-        changed.append(pin_path(home))
+            os.unlink(path + STAGED)
     return changed
+
+
+def _is_configuration(home: Home, raw: bytes, node: Node) -> bool:
+    try:
+        overrides = config.parse_toml(raw, home.config_file)
+        return config.canonical(config.resolve(overrides, home.config_file, None)) == node.configuration.content
+    except ConfigurationError:
+        return False
+
+
+def _registry_digest(node: Node) -> str:
+    from blake3 import blake3
+
+    body = json.dumps([[name, claw.digest, claw.enabled] for name, claw in sorted(node.registry.items())])
+    return blake3(b"femtoclaw registry v1\x00" + body.encode()).hexdigest()
+
+
+def privileges() -> str:
+    """What this process may do to the machine: ``user``, or ``system`` for root."""
+    return "system" if os.geteuid() == 0 else "user"
+
+
+def refuse_root(effective: dict[str, Any]) -> None:
+    """Raise ConfigurationError for root where nobody said that it may be root (DEPLOY-11.1)."""
+    if privileges() == "system" and not effective["security"]["allow_root"]:
+        raise ConfigurationError(
+            "the node was started as root", where="security.allow_root", expected="a user with no more rights than it needs",
+            found="user 0", remedy="start it as the user who owns the home, or set security.allow_root = true",
+        )  # fmt: skip

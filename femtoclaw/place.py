@@ -20,7 +20,7 @@ from wal.durable_file import sync_folder
 MADE = ("femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json")
 """What ``init`` makes in a home, in any stage."""
 
-_KEYS = ("node.key", "node.pub")
+_KEYS = ("index.note", "node.key", "node.pub", "operators")
 _OWN_RECORDS_MAX = 64
 """More than ``init`` records; the first start of a node comes right behind."""
 

@@ -1,17 +1,18 @@
 """``init``: make a node's home, whole or recognisably unfinished (``femtoclaw.place``)."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from femtoclaw import commands, config
 from femtoclaw.authority import Authority
 from femtoclaw.claws import SHIPPED
+from femtoclaw.control_policy import ROLES
 from femtoclaw.errors import ConfigurationError, UnavailableError
 from femtoclaw.home import (
     DIRECTORY_MODE,
@@ -22,6 +23,9 @@ from femtoclaw.home import (
     policy_text,
     resolved_configuration,
 )
+from femtoclaw.key_file import SEED_BYTES, KeySigner, seal
+from femtoclaw.keys import write_index
+from femtoclaw.passphrase import chosen_passphrase
 from femtoclaw.place import unfinished
 from femtoclaw.policy import engine_version
 from femtoclaw.settings import check_path
@@ -30,14 +34,15 @@ from femtoclaw.state import EMPTY
 from femtoclaw.version import VERSION
 from wal import Genesis, create_log_directory, open_log_directory
 from wal.durable_file import sync_folder
-from wal.note import Ed25519Signer, Signer
+from wal.note import PublicKey, Signer
 
 ENABLE_HELP = """\
 # FemtoClaw configuration. Every key that is not here has its embedded default (see docs/configuration.md).
-# A claw runs only when it is enabled here AND permitted by the policy. Changes take effect, and are recorded,
-# at the next start.
+# A claw runs only when it is enabled here AND permitted by the policy. In secure mode a changed file stops the next
+# start until an operator has adopted it: `femtoclaw config set`, `femtoclaw policy set FILE`.
 
 [runtime]
+mode = "{mode}"
 environment = "production"
 steps_max = 16
 
@@ -50,8 +55,9 @@ workspace = "workspace"
 
 
 def initialize(
-    home: Home, *, enable: list[str], binaries: list[str], policy: str, operator: str, sources: Sources
-) -> dict[str, Any]:
+    home: Home, *, enable: list[str], binaries: list[str], policy: str, operator: str, sources: Sources,
+    mode: str = config.SECURE,
+) -> dict[str, Any]:  # fmt: skip
     """Provision a node in a new or an empty directory; return its manifest: the six artifacts with their hashes
     (DEPLOY-2.1). Missing parents are made for their owner alone.
 
@@ -62,7 +68,7 @@ def initialize(
     place = Home(os.path.realpath(home.path))
     try:
         with unfinished(place):
-            manifest = _build(place, enable, binaries, policy, operator, sources)
+            manifest = _build(place, _settings(mode) + _capabilities(enable, binaries), policy, operator, sources)
     except OSError as error:
         raise UnavailableError(
             "the home cannot be made", where=home.path, found=error.strerror, remedy=PLACE_REMEDY
@@ -88,46 +94,85 @@ def _check_inputs(enable: list[str], binaries: list[str], sources: Sources) -> N
         )  # fmt: skip
 
 
-def _build(
-    home: Home, enable: list[str], binaries: list[str], policy: str, operator: str, sources: Sources
-) -> dict[str, Any]:
-    seed = os.urandom(32)
+def _build(home: Home, settings: str, policy: str, operator: str, sources: Sources) -> dict[str, Any]:
     nonce = os.urandom(16)
     origin = f"femtoclaw.log/{nonce.hex()}"
-    signer = Ed25519Signer(origin, seed)
-    _write(home.config_file, (ENABLE_HELP + _capabilities(enable, binaries)).encode())
+    seed, owner_seed = os.urandom(SEED_BYTES), os.urandom(SEED_BYTES)
+    signer, owner = KeySigner(origin, seed), KeySigner(operator, owner_seed)
+    _write(home.config_file, settings.encode())
     _write(os.path.join(home.path, "policy.cedar"), policy.encode())
-    _write(home.key_file, seed.hex().encode() + b"\n")
-    _write(home.public_key_file, signer.public.vkey().encode() + b"\n", 0o644)
+    _write_keys(home, signer, seed, owner, owner_seed)
     effective = resolved_configuration(home, claw_names(SHIPPED))
     os.mkdir(home.inside(effective["security"]["workspace"]), DIRECTORY_MODE)
-    manifest = reprovision(home, home.log, Genesis(origin, signer.public, nonce), signer, operator, sources)
+    genesis = Genesis(origin, signer.public, nonce)
+    manifest = reprovision(home, home.log, genesis, signer, first_inheritance(home, owner.public), sources)
     _write(home.manifest_file, json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n")
-    sync_folder(os.path.dirname(home.key_file))
     sync_folder(home.path)
     return manifest
 
 
-def reprovision(
-    home: Home, path: str, genesis: Genesis, signer: Signer, operator: str, sources: Sources
-) -> dict[str, Any]:
-    """Make a log at ``path`` and record identity, claws, configuration and policy from the home's files in it."""
+def _write_keys(home: Home, signer: KeySigner, seed: bytes, owner: KeySigner, owner_seed: bytes) -> None:
+    """The node's key and its first operator's, encrypted where there is a passphrase for it, and their index."""
+    passphrase = chosen_passphrase(home.key_file)
+    _write(home.key_file, seal(signer.public.name, seed, passphrase))
+    _write(home.public_key_file, signer.public.vkey().encode() + b"\n", 0o644)
+    name = owner.public.name
+    _write(os.path.join(home.operators, f"{name}.key"), seal(name, owner_seed, passphrase))
+    _write(os.path.join(home.operators, f"{name}.pub"), owner.public.vkey().encode() + b"\n", 0o644)
+    write_index(home, signer)
+    sync_folder(home.operators)
+    sync_folder(os.path.dirname(home.key_file))
+
+
+class Inheritance(NamedTuple):
+    """What a log begins with: operators (flat, as in ``commands.Provision``), and the texts that are put in force."""
+
+    operator: str
+    operators: tuple[str, ...]
+    control: str
+    configuration: bytes
+    policy: str
+
+
+def first_inheritance(home: Home, owner: PublicKey) -> Inheritance:
+    """A new node's: one operator with every role, the shipped control policy, the home's own files."""
     effective = effective_configuration(home, claw_names(SHIPPED))
-    create_log_directory(
-        path, genesis, signer=signer, clock=sources.wall_ns, map_bytes=effective["memory"]["map_bytes"]
-    )  # fmt: skip
+    operators = (owner.name, owner.vkey(), ",".join(sorted(ROLES)))
+    content = config.canonical(effective)
+    return Inheritance(owner.name, operators, default_control(), content, policy_text(home, effective))
+
+
+def reprovision(
+    home: Home, path: str, genesis: Genesis, signer: Signer, inheritance: Inheritance, sources: Sources
+) -> dict[str, Any]:
+    """Make a log at ``path`` and record identity, operators, claws, control policy, configuration and policy in it."""
+    map_bytes = json.loads(inheritance.configuration)["memory"]["map_bytes"]
+    create_log_directory(path, genesis, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
     log, _ = open_log_directory(path, signer=signer, clock=sources.wall_ns, threaded=False)
     try:
         authority = Authority(log, EMPTY)
-        runtime_id = sources.new_id()
-        authority.perform(commands.Provision(runtime_id, VERSION, operator))
+        runtime_id, operator = sources.new_id(), inheritance.operator
+        authority.perform(commands.Provision(runtime_id, VERSION, operator, inheritance.operators))
+        authority.perform(commands.AdoptControlPolicy(inheritance.control, engine_version(), operator))
         for claw in SHIPPED:
             authority.perform(commands.RegisterClaw(claw.canonical()))
-        authority.perform(commands.AdoptConfiguration(config.canonical(effective), operator))
-        authority.perform(commands.AdoptPolicy(policy_text(home, effective), engine_version(), operator))
+        authority.perform(commands.AdoptConfiguration(inheritance.configuration, operator))
+        authority.perform(commands.AdoptPolicy(inheritance.policy, engine_version(), operator))
         return _manifest(home, authority, runtime_id, genesis.origin, signer.public.vkey())
     finally:
         log.close()
+
+
+def default_control() -> str:
+    """The control policy that a new node begins with."""
+    with open(os.path.join(os.path.dirname(__file__), "policies", "control.cedar")) as file:
+        return file.read()
+
+
+def _settings(mode: str) -> str:
+    """The TOML that every home begins with. Root is allowed where root makes the home: that is somebody's decision."""
+    text = ENABLE_HELP.replace("{mode}", mode)
+    return text + ("allow_root = true\n" if os.geteuid() == 0 else "")
 
 
 def _capabilities(enable: list[str], binaries: list[str]) -> str:

@@ -117,7 +117,9 @@ def replay(records: Iterable[Record], *, policy: str | None = None) -> Replay:
 
 def _of_another_fold(found: Event, derived: Event) -> bool:
     """A state's hash by an older version of the fold: this one cannot say what it was then."""
-    return isinstance(found, events.StateHashed) and isinstance(derived, events.StateHashed) and found.fold < derived.fold
+    return (
+        isinstance(found, events.StateHashed) and isinstance(derived, events.StateHashed) and found.fold < derived.fold
+    )
 
 
 class _Replayer:
@@ -253,8 +255,9 @@ def rebuild(ahead: list[Event]) -> Command | None:
     first, followers = ahead[0], ahead[1:]
     match first:
         case events.NodeProvisioned():
-            added = next((event for event in followers[:1] if isinstance(event, events.OperatorAdded)), None)
-            return commands.Provision(*first, added.public_key if added is not None else "")
+            added = [event for event in followers if isinstance(event, events.OperatorAdded)]
+            operators = [text for each in added for text in (each.name, each.public_key, ",".join(each.roles))]
+            return commands.Provision(*first, tuple(operators))
         case events.ClawRegistered():
             return commands.RegisterClaw(first.manifest)
         case events.ConfigurationAdopted():
@@ -262,7 +265,8 @@ def rebuild(ahead: list[Event]) -> Command | None:
         case events.PolicyAdopted():
             return commands.AdoptPolicy(first.text, first.engine, first.operator)
         case events.RuntimeStarted():
-            return commands.StartRuntime(first.boot_id, first.version, first.python, first.verdict)
+            checks = tuple(text for event in followers if isinstance(event, events.IntegrityVerified) for text in event)
+            return commands.StartRuntime(first.boot_id, first.version, first.python, first.verdict, checks)
         case events.StateHashed():
             if followers and isinstance(followers[0], events.RuntimeStopped):
                 return commands.StopRuntime(followers[0].reason)

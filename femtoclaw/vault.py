@@ -16,7 +16,8 @@ from femtoclaw.manifest import Manifest
 from femtoclaw.state import Node
 
 if TYPE_CHECKING:
-    from femtoclaw.redaction import Redactor
+    from femtoclaw.home import Home
+    from femtoclaw.key_file import KeySigner
 
 
 class Vault(Protocol):
@@ -52,10 +53,13 @@ EMPTY_VAULT: Vault = _Empty()
 class StoredVault:
     """Values read from the secret store when the node starts; marks are compared with the log's at every use."""
 
-    def __init__(self, values: Mapping[str, str], marks: Mapping[str, str], redactor: Redactor) -> None:
+    def __init__(self, values: Mapping[str, str], marks: Mapping[str, str]) -> None:
+        """``marks`` are those that the log had for these values."""
+        from femtoclaw.redaction import Redactor
+
         self._values = values
         self._marks = marks
-        self._redactor = redactor
+        self._redactor = Redactor(values)
 
     def granted(self, node: Node, manifest: Manifest) -> dict[str, str]:
         """As ``Vault.granted``. A secret that the claw asks for and was not granted is not there."""
@@ -66,20 +70,18 @@ class StoredVault:
                 continue
             if name not in self._values or self._marks.get(name) != known.mark:
                 raise CapabilityError(
-                    "a secret's value is not the one that an operator set; nothing was executed", where=f"secret {name}",
-                    expected="the value behind the recorded mark", found="another" if name in self._values else "none",
+                    "a secret's value is not the one that an operator set; nothing was executed",
+                    where=f"secret {name}",
+                    expected="the value behind the recorded mark",
+                    found="another" if name in self._values else "none",
                     remedy=f"set it again: `femtoclaw secret set {name}`",
-                )  # fmt: skip
+                )
             found[name] = self._values[name]
         return found
 
     def redact(self, raw: bytes) -> bytes:
         """As ``Vault.redact``."""
-        try:
-            text = raw.decode()
-        except UnicodeDecodeError:
-            return self._redactor.bytes(raw)
-        return self._redactor.text(text).encode()
+        return self._redactor.raw(raw)
 
     def redact_outcome(self, outcome: Outcome) -> Outcome:
         """As ``Vault.redact_outcome``; size and digest are of what is kept, so that nothing tells of what was not."""
@@ -90,7 +92,26 @@ class StoredVault:
 
         kept = b""
         if result is not None:
-            kept = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        return outcome._replace(
-            result=result, error=error, kept_bytes=len(kept), output_digest=blake3(kept).hexdigest() if kept else ""
-        )
+            kept = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+                "utf-8", "surrogatepass"
+            )
+        digest = blake3(kept).hexdigest() if kept else ""
+        return outcome._replace(result=result, error=error, kept_bytes=len(kept), output_digest=digest)
+
+
+def open_vault(home: Home, signer: KeySigner, node: Node) -> tuple[Vault, tuple[str, ...]]:
+    """The vault of a node, and the names of secrets whose recorded value is not in the store: no claw gets those."""
+    if not node.secrets:
+        return EMPTY_VAULT, ()
+    from femtoclaw.errors import FemtoClawError
+    from femtoclaw.secret_store import SecretStore
+
+    store = SecretStore(home, signer)
+    values: dict[str, str] = {}
+    missing: list[str] = []
+    for name, secret in sorted(node.secrets.items()):
+        try:
+            values[name] = store.get(name, secret.mark)
+        except FemtoClawError:
+            missing.append(name)
+    return StoredVault(values, {name: node.secrets[name].mark for name in values}), tuple(missing)

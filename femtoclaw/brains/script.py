@@ -20,6 +20,10 @@ class ScriptBrain:
         self._lines = _read(path).splitlines()
         self._next = 0
 
+    def skip(self, lines: int) -> None:
+        """Go on behind the first ``lines``: they were said before."""
+        self._next = lines
+
     def think(self, context: Context) -> Thought:
         """The next line. Raises ExhaustedError behind the last."""
         if self._next >= len(self._lines):

@@ -13,7 +13,8 @@ from typing import Any
 from femtoclaw import events
 from femtoclaw.authority import Recorded
 from femtoclaw.boot import Started, start, stop
-from femtoclaw.brains import open_brain
+from femtoclaw.brains import Brain, open_brain
+from femtoclaw.brains.script import ScriptBrain
 from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
@@ -21,8 +22,10 @@ from femtoclaw.errors import UsageError
 from femtoclaw.gate import Gate
 from femtoclaw.home import locate
 from femtoclaw.isolation import Isolation
-from femtoclaw.runtime import Runtime, StepResult
+from femtoclaw.runtime import HELD, Runtime, StepResult
 from femtoclaw.sources import live
+from femtoclaw.state import Run
+from femtoclaw.vault import open_vault
 from wal import LogError
 
 INTENT_BYTES_MAX = 1024 * 1024
@@ -38,12 +41,15 @@ class Node:
 
 
 @contextmanager
-def open_node(home_flag: str | None, output: Output, listener: Any = None) -> Iterator[Node]:
-    """Start the node, and stop it in order whatever happens inside; SIGTERM ends the work as Ctrl-C does."""
+def open_node(
+    home_flag: str | None, output: Output, listener: Any = None, *, adopting: frozenset[str] = frozenset()
+) -> Iterator[Node]:
+    """Start the node, and stop it in order whatever happens inside; SIGTERM ends the work as Ctrl-C does. ``adopting`` as
+    in ``boot.start``."""
     home = locate(home_flag)
     sources = live()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    started = start(home, sources)
+    started = start(home, sources, adopting=adopting)
     reason = "command ended"
     gate: Gate | None = None
     try:
@@ -51,9 +57,12 @@ def open_node(home_flag: str | None, output: Output, listener: Any = None) -> It
         settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
         isolation = Isolation(home.inside(settings["security"]["workspace"]), modules=_entries(started))
         gate = Gate(isolation, lambda: started.authority.state)
+        vault, missing = open_vault(home, started.signer, started.authority.state.node)
+        for name in missing:
+            output.note(f"the value of secret {name} is not in the store, or not the recorded one: no claw gets it")
         runtime = Runtime(
             started.log, started.authority, gate, sources,
-            concurrency_max=settings["runtime"]["concurrency_max"], listener=listener,
+            concurrency_max=settings["runtime"]["concurrency_max"], listener=listener, vault=vault,
         )  # fmt: skip
         yield Node(started, runtime, settings)
     except BaseException as error:
@@ -124,11 +133,26 @@ def run(arguments: Arguments, output: Output) -> int:
     if result.response is not None:
         output.line(printable(result.response, 65_536), "green")
         return 0
+    if result.outcome == HELD:
+        tell_held(result.steps[-1], output)
+        return 1
     output.line(f"run {result.run_id} ended without an answer: {result.outcome}", "yellow")
     if result.outcome == "no_inference":
         output.note("the brain gave no answer; see `femtoclaw show` for the reason")
         return 4
     return 1
+
+
+def brain_to_go_on_with(node: Node, run: Run, spec: str | None) -> Brain | None:
+    """The brain of a run that was held: the one named, or the configured one where it is of the recorded kind; None where
+    the run has to end. A script goes on behind the lines that were used."""
+    runtime = node.settings["runtime"]
+    if spec is None and runtime["brain"].partition(":")[0] != run.brain.partition(":")[0]:
+        return None
+    brain = open_brain(spec or runtime["brain"], runtime["brains"], _secret)
+    if isinstance(brain, ScriptBrain):
+        brain.skip(run.step)
+    return brain
 
 
 def _print_event(event: events.Event, output: Output) -> None:
@@ -170,6 +194,9 @@ def intent(arguments: Arguments, output: Output) -> int:
     with open_node(getattr(arguments, "home", None), output) as node:
         step = node.runtime.intent(raw)
     output.data(contract(step))
+    if step.outcome == HELD:
+        tell_held(step, output)
+        return 1
     good = step.outcome in ("success", "answered")
     output.line(f"{step.decision} ({step.code})", "green" if good else "red")
     output.line(f"  execution  {step.execution_id}")
@@ -181,6 +208,16 @@ def intent(arguments: Arguments, output: Output) -> int:
         )
         return 5
     return 0 if good else 1
+
+
+def tell_held(step: StepResult, output: Output) -> None:
+    """A held call: what is to do next."""
+    asked = step.result
+    who = f" by {' or '.join(asked['roles'])}" if asked["roles"] else ""
+    plural = "approval" if asked["approvals"] == 1 else "approvals"
+    output.line(f"held: {asked['approvals']} {plural}{who} needed; nothing was executed", "yellow")
+    output.line(f"  execution  {step.execution_id}")
+    output.note(f"see `femtoclaw approvals`, then `femtoclaw approve {step.execution_id}` or `deny`")
 
 
 def contract(step: StepResult) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from femtoclaw.errors import (
 )
 from wal.errors import LogError
 
-EFFECTS = ("run", "intent", "recover")
+EFFECTS = ("run", "intent", "approve", "recover")
 """Commands that may have caused an effect when they are interrupted."""
 
 

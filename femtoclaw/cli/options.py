@@ -43,7 +43,7 @@ _DEMO: dict[str, dict[str, Any]] = {"--keep": {"metavar": "DIR", "help": "use th
 _INIT: dict[str, dict[str, Any]] = {
     "--enable": {"action": "append", "metavar": "CLAW", "help": "enable a claw (repeatable)"},
     "--binary": {"action": "append", "metavar": "PATH", "help": "a program that shell may run"},
-    "--policy": {"metavar": "FILE", "help": "a Cedar policy instead of the shipped one"},
+    "--policy": {"metavar": "NAME|FILE", "help": "a shipped policy by its name, or a Cedar file"},
 }
 
 _RUN: dict[str, dict[str, Any]] = {
@@ -121,6 +121,35 @@ _DISTRIBUTION: dict[str, dict[str, Any]] = {
     "value": {"nargs": "?", "metavar": "DIGEST|KEY"},
 }
 
+SIGNING: dict[str, dict[str, Any]] = {
+    "--as": {"type": utf8, "metavar": "NAME", "help": "the operator who asks (default: the login's)"},
+    "--key": {"metavar": "FILE", "help": "their key file, where it is not in the home (or $FEMTOCLAW_OPERATOR_KEY)"},
+}
+"""Options of the commands that an operator signs."""
+
+COSIGNING: dict[str, dict[str, Any]] = SIGNING | {
+    "--cosign": {"action": "append", "metavar": "FILE", "help": "the key of another operator who signs too"},
+}
+
+_APPROVE: dict[str, dict[str, Any]] = SIGNING | {
+    "execution": {"type": utf8, "metavar": "EXECUTION_ID"},
+    "--brain": {"type": utf8, "metavar": "NAME[:ARG]", "help": "what goes on with the run (default: configuration)"},
+}
+
+_DENY: dict[str, dict[str, Any]] = _APPROVE | {
+    "--reason": {"type": utf8, "metavar": "TEXT"},
+}
+
+_OPERATOR: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {"choices": ("list", "keygen", "add", "revoke")},
+    "name": {"type": utf8, "nargs": "?", "metavar": "NAME"},
+    "--role": {"action": "append", "metavar": "ROLE", "help": "a role they have (repeatable)"},
+    "--public-key": {"metavar": "KEY", "help": "their public key: a file, or name+hash+base64"},
+    "--reason": {"type": utf8, "metavar": "TEXT"},
+}
+
+_CONTAIN: dict[str, dict[str, Any]] = SIGNING | {"--reason": {"type": utf8, "metavar": "TEXT"}}
+
 COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "demo": ("the main job end to end, in a temporary home", "demo", _DEMO),
     "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
@@ -134,6 +163,12 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "proof": ("inclusion INDEX, or consistency OLD NEW", "evidence", _PROOF),
     "policy": ("check, test, explain and compare policies", "policies", _POLICY),
     "export": ("write an evidence bundle that a third party checks offline", "evidence", _EXPORT),
+    "approvals": ("the calls that are held for operators, exactly as they will run", "approving", {}),
+    "approve": ("approve a held call; the last approval runs it", "approving", _APPROVE),
+    "deny": ("refuse a held call", "approving", _DENY),
+    "operator": ("who may change this node: list, keygen, add, revoke", "operators", _OPERATOR),
+    "contain": ("take the node out of service: every call is denied", "operators", _CONTAIN),
+    "release": ("put it back into service", "operators", _CONTAIN),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
     "distribution": ("show, verify or accept the program's files; revoke a key", "distribution", _DISTRIBUTION),
 }

@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from femtoclaw.boot import operator_name, start, stop
+from femtoclaw.boot import start, stop
 from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, addressed
@@ -241,11 +241,15 @@ def _accept_gap(home: Home, archives: list[str], output: Output) -> int:
 
     The node keeps its key, name and all: no second file has to change together with the log.
     """
+    from femtoclaw.inheritance import inherited_from
     from femtoclaw.provision import reprovision
 
-    signer, sources, operator = load_signer(home), live(), operator_name()
+    signer, sources = load_signer(home), live()
     with Replacement(home.log) as attempt:
         rebuilt = _rebuilt(attempt, home, signer, archives, output)
+        inherited, notes = inherited_from(home, rebuilt)
+        _tell(notes, output)
+        operator = inherited.operator
         if rebuilt.complete:
             raise UsageError(
                 "nothing is lost: every promised record can be rebuilt", where=home.log,
@@ -255,7 +259,7 @@ def _accept_gap(home: Home, archives: list[str], output: Output) -> int:
         fresh = Genesis(f"femtoclaw.log/{nonce.hex()}", signer.public, nonce)
         genesis = gap_genesis(rebuilt, fresh, signer=signer, operator=operator, clock=sources.wall_ns)
         new = os.path.join(attempt.folder, "successor")
-        reprovision(home, new, genesis, signer, operator, sources)
+        reprovision(home, new, genesis, signer, inherited, sources)
         kept = attempt.replace(new, sources.wall_ns)
     assert genesis.predecessor is not None
     body = {

@@ -15,6 +15,7 @@ import femtoclaw
 from femtoclaw import commands, config
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
+from femtoclaw.control_policy import ROLES
 from femtoclaw.gate import Gate
 from femtoclaw.home import claw_names
 from femtoclaw.isolation import Outcome
@@ -97,8 +98,8 @@ class Simulated:
 
     def provision(self, policy: str, settings: dict[str, Any]) -> None:
         perform = self.authority.perform
-        key = OPERATOR.public.vkey() if self.controlled else ""
-        perform(commands.Provision(self.sources.new_id(), "test", OPERATOR.public.name, key))
+        first = (OPERATOR.public.name, OPERATOR.public.vkey(), ",".join(sorted(ROLES))) if self.controlled else ()
+        perform(commands.Provision(self.sources.new_id(), "test", OPERATOR.public.name, first))
         if self.controlled:
             perform(commands.AdoptControlPolicy(CONTROL, engine_version(), OPERATOR.public.name))
         for claw in SHIPPED:

@@ -1,0 +1,123 @@
+"""What every command that asks for a change has in common: open the node, sign, perform, say what was decided."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from femtoclaw import events
+from femtoclaw.authority import Recorded
+from femtoclaw.cli.execute import Node, open_node
+from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.render import Output
+from femtoclaw.control import load_cosigners, operator_signer, request
+from femtoclaw.key_file import KeySigner
+
+REFUSALS = {
+    "NO_PERMIT": "no control policy permits it for your roles",
+    "FORBIDDEN": "a control policy forbids it",
+    "SECOND_SIGNATURE_MISSING": "another operator has to sign too: --cosign FILE with their key",
+    "NO_CONTROL_POLICY": "this node has no control policy",
+    "NOT_HELD": "no such call is held: it was settled, has expired, or never was",
+    "ANOTHER_CALL": "what is held is not what was signed: look at it again",
+    "APPROVAL_EXPIRED": "its time is up",
+    "APPROVED_BEFORE": "you have approved it before: somebody else has to",
+    "NOT_AN_APPROVER": "you are not one of those who may approve it",
+    "MODE_IS_FIXED": "a node stays in the secure mode in which it was made",
+    "SWITCHES_CLAWS": "claws are switched with `femtoclaw claw enable` and `disable`",
+    "LAST_OF_THEIR_KIND": "without this operator nobody could change the control policy, or add operators",
+    "KNOWN_BEFORE": "there is one of this name, or with this key",
+    "KEY_IN_USE": "another operator has this key: one key is one person",
+    "UNKNOWN": "there is none of this name",
+}
+"""Reasons of a refused request, in words."""
+
+
+class Asked(NamedTuple):
+    """A request that was performed: the open node, and what was recorded."""
+
+    node: Node
+    recorded: Recorded
+
+    @property
+    def permitted(self) -> bool:
+        """Whether the gate permitted it."""
+        return self.decided.decision == "AUTHORIZED"
+
+    @property
+    def decided(self) -> events.ControlDecided:
+        """The decision."""
+        return next(event for event in self.recorded.events if isinstance(event, events.ControlDecided))
+
+
+Content = bytes | dict[str, Any]
+
+
+def signer_of(node: Node, arguments: Arguments) -> KeySigner:
+    """Who is asking, by --as and --key. Raises as ``control.operator_signer``."""
+    name, key = getattr(arguments, "as", None), getattr(arguments, "key", None)
+    return operator_signer(node.started.home, node.started.authority.state.node, name, key)
+
+
+def ask(node: Node, arguments: Arguments, action: str, resource: str, content: Content) -> Asked:
+    """Sign and perform one request that runs no claw. Raises ControlRefusedError, ConfigurationError or PolicyError."""
+    started = node.started
+    cosigners = load_cosigners(started.home, getattr(arguments, "cosign", []) or [])
+    state = started.authority.state
+    told = request(
+        state.node, signer_of(node, arguments), started.sources, action, resource, content, cosigners=cosigners
+    )
+    return Asked(node, started.authority.perform(told))
+
+
+def change(
+    arguments: Arguments,
+    output: Output,
+    action: str,
+    resource: str,
+    content: Callable[[Node], Content],
+    *,
+    adopting: frozenset[str] = frozenset(),
+    before: Callable[[Node], None] | None = None,
+    after: Callable[[Node], None] | None = None,
+) -> int:
+    """Open the node, ask, tell: 0 when it was done, 1 when it was refused. ``before`` and ``after`` prepare files and put
+    them in place, around a change that was permitted."""
+    with open_node(getattr(arguments, "home", None), output, adopting=adopting) as node:
+        body = content(node)
+        if before is not None:
+            before(node)
+        asked = ask(node, arguments, action, resource, body)
+        if asked.permitted and after is not None:
+            after(node)
+        return tell(asked, output, action, resource)
+
+
+def tell(asked: Asked, output: Output, action: str, resource: str) -> int:
+    """Say what was decided."""
+    decided, requested = asked.decided, asked.recorded.events[0]
+    assert isinstance(requested, events.ControlRequested)
+    output.data(
+        {
+            "action": action,
+            "resource": resource,
+            "operator": requested.operator,
+            "decision": decided.decision,
+            "code": decided.reason,
+            "determining": list(decided.determining),
+            "request_id": decided.request_id,
+            "index": asked.recorded.receipt.first,
+        }
+    )
+    if asked.permitted:
+        output.line(f"{action} {resource}: done, recorded at index {asked.recorded.receipt.first}", "green")
+        return 0
+    why = REFUSALS.get(decided.reason, "")
+    output.line(f"{action} {resource}: refused ({decided.reason})" + (f": {why}" if why else ""), "red")
+    return 1
+
+
+def printable_json(value: Any) -> str:
+    """Canonical JSON in ASCII: what looks alike is told apart, and nothing steers a terminal."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True)

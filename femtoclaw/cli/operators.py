@@ -1,0 +1,103 @@
+"""``operator``: who may sign control requests; ``contain`` and ``release``: taking the node out of service and back."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from femtoclaw.cli.asking import change
+from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.render import Output, program
+from femtoclaw.control_policy import ROLES
+from femtoclaw.errors import UsageError
+from femtoclaw.home import locate, require
+from femtoclaw.keys import load_public_key, parse_public_key
+from femtoclaw.restore import load_state
+from wal.reader import read_log_directory
+
+
+def operator(arguments: Arguments, output: Output) -> int:
+    """``list``, ``keygen FILE``, ``add NAME``, ``revoke NAME``."""
+    acts = {"list": _list, "keygen": _keygen, "add": _add, "revoke": _revoke}
+    return acts[arguments.what](arguments, output)
+
+
+def _list(arguments: Arguments, output: Output) -> int:
+    home = locate(getattr(arguments, "home", None))
+    require(home)
+    reader = read_log_directory(home.log)
+    try:
+        operators = load_state(reader).node.operators
+    finally:
+        reader.close()
+    body: list[dict[str, Any]] = [
+        {"name": name, "roles": list(each.roles), "active": each.active, "public_key": each.public_key}
+        for name, each in sorted(operators.items())
+    ]
+    output.data({"operators": body, "roles": list(ROLES)})
+    for each in body:
+        output.line(f"{each['name']}  {'' if each['active'] else 'revoked'}", "bold" if each["active"] else "dim")
+        output.fields([("roles", ", ".join(each["roles"])), ("public key", each["public_key"])])
+    if not body:
+        output.line("no operators: this node is from before there was a control plane")
+    return 0
+
+
+def _keygen(arguments: Arguments, output: Output) -> int:
+    """Make an operator's key, on the operator's own machine; the public half is what another operator adds."""
+    from femtoclaw.key_file import SEED_BYTES, KeySigner, seal
+    from femtoclaw.passphrase import chosen_passphrase
+
+    name, path = _name(arguments), arguments.key
+    if not path:
+        raise UsageError("where should the key go?", where="operator keygen", expected="--key FILE")
+    if os.path.lexists(path):
+        raise UsageError("there is a file already", where=path, expected="a new file", remedy="choose another name")
+    seed = os.urandom(SEED_BYTES)
+    passphrase = chosen_passphrase(path)
+    public = KeySigner(name, seed).public
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(seal(name, seed, passphrase))
+        file.flush()
+        os.fsync(file.fileno())
+    output.data({"name": name, "public_key": public.vkey(), "file": path, "encrypted": passphrase is not None})
+    output.line(f"key of {name} in {path}", "green")
+    output.fields([("public key", public.vkey())])
+    if passphrase is None:
+        output.note("the key is not encrypted at rest: set FEMTOCLAW_PASSPHRASE_FILE before you make one")
+    output.note(f"an operator adds it with: {program()} operator add {name} --role ROLE --public-key '{public.vkey()}'")
+    return 0
+
+
+def _add(arguments: Arguments, output: Output) -> int:
+    name, given = _name(arguments), arguments.public_key
+    if not given or not arguments.role:
+        raise UsageError(
+            "who, and what may they do?", where="operator add", expected="--public-key KEY and --role ROLE"
+        )
+    key = load_public_key(given) if os.path.isfile(given) else parse_public_key(given, "--public-key")
+    content = {"public_key": key.vkey(), "roles": sorted(set(arguments.role))}
+    return change(arguments, output, "operator.add", name, lambda node: content)
+
+
+def _revoke(arguments: Arguments, output: Output) -> int:
+    return change(
+        arguments, output, "operator.revoke", _name(arguments), lambda node: {"reason": arguments.reason or ""}
+    )
+
+
+def _name(arguments: Arguments) -> str:
+    if not arguments.name:
+        raise UsageError("which operator?", where=f"operator {arguments.what}", expected="a NAME")
+    return str(arguments.name)
+
+
+def contain(arguments: Arguments, output: Output) -> int:
+    """Take the node out of service: every call is denied until it is released."""
+    return change(arguments, output, "node.contain", "node", lambda node: {"reason": arguments.reason or ""})
+
+
+def release(arguments: Arguments, output: Output) -> int:
+    """Put the node back into service."""
+    return change(arguments, output, "node.release", "node", lambda node: {"reason": arguments.reason or ""})
