@@ -155,7 +155,11 @@ _GIT_NETWORK = frozenset(
     ("clone", "fetch", "fetch-pack", "ls-remote", "pull", "push", "remote", "send-pack", "submodule", "archive")
 )
 _GIT_WORDS: Mapping[str, frozenset[str]] = {"bisect": frozenset(("run",)), "submodule": frozenset(("foreach",))}
-_GIT_LETTERS = {"clone": "uc", "rebase": "xie", "grep": "O", "commit": "ce", "revert": "e", "tag": "e", "branch": "e"}
+_GIT_RUNNING = {
+    "clone": "uc", "difftool": "x", "grep": "O", "ls-remote": "u", "rebase": "xie", "commit": "ce", "revert": "e", "tag": "e",
+}  # fmt: skip
+_GIT_WRITING = {"format-patch": "o", "archive": "o"}
+"""Letters of options, by subcommand; anywhere in a cluster."""
 
 
 def _git(argv: Sequence[str]) -> set[str]:
@@ -180,9 +184,11 @@ def _git(argv: Sequence[str]) -> set[str]:
         found.add("runs_program")
     if command in _GIT_NETWORK:
         found.add("opens_network")
-    letters = set(_GIT_LETTERS.get(command, ""))
-    if any(each[0:1] == "-" and each[1:2] != "-" and letters & set(each[1:]) for each in rest):
+    letters = {letter for each in rest if each[:1] == "-" != each[1:2] for letter in each[1:]}
+    if letters.intersection(_GIT_RUNNING.get(command, "")):
         found.add("runs_program")
+    if letters.intersection(_GIT_WRITING.get(command, "")):
+        found.add("writes_option")
     return found | outside(argv)
 
 

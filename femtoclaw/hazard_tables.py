@@ -123,7 +123,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     # Building: they do what files of the working folder say.
     ("git", "+folder_config read=git runs_program=--upload-pack,--receive-pack,--exec,--extcmd,--ext-diff,--textconv,"
      "--open-files-in-pager,--to-cmd,--cc-cmd,--header-cmd,--sendmail-cmd,--smtp-server,--template,--config,ext::*,fd::* "
-     "writes_option=--output,--output-directory,-o outside_path=--unsafe-paths,--separate-git-dir,--no-index,file:*"),
+     "writes_option=--output,--output-directory outside_path=--unsafe-paths,--separate-git-dir,--no-index,file:*"),
     ("make gmake bmake ninja samu meson scons waf bazel buck gradle gradlew mvn mvnw ant sbt lein rake just task npm npx "
      "pnpm yarn corepack pip pipx uv uvx poetry pdm hatch conda mamba tox nox pytest cargo rustup rustc rustdoc go gofmt "
      "dotnet nuget bundle bundler gem composer cabal stack mix rebar3 opam dune nix nix-shell nix-build guix brew vagrant "
