@@ -7,10 +7,12 @@ guessed at from the log. Setting a secret stages a box, has the log record its d
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import base64
+import contextlib
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from femtoclaw.errors import ConfigurationError, SecurityError
+from femtoclaw.errors import ConfigurationError, FemtoClawError, SecurityError
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
 from femtoclaw.passphrase import read_private
@@ -81,7 +83,8 @@ class SecretStore:
 
     def settle(self, name: str, digest_id: str) -> None:
         """Bring the files to what the log says: the staged value is in force when its digest was recorded, and goes
-        when not (an empty ``digest_id``: no value is). The same again does nothing. Raises as ``get``."""
+        when not (an empty ``digest_id``: no value is). The same again does nothing. Raises ConfigurationError, or
+        SecurityError when the staged box does not open."""
         check_name(name)
         staged, box = self._path(name, _NEXT), self._path(name, _BOX)
         if not digest_id:
@@ -113,6 +116,19 @@ class SecretStore:
             "a secret is not the one that was recorded", where=there[0], expected="the value whose digest is in the log",
             found="another value", remedy=_ALTERED,
         )  # fmt: skip
+
+    def load(self, recorded: Mapping[str, str]) -> dict[str, str]:
+        """Values by name, for the digests that the log has by name; files that a crash left staged are settled. What is
+        missing, does not open, or is not what was recorded is left out: whoever needs it says so."""
+        found: dict[str, str] = {}
+        for name in _names(self._folder):
+            with contextlib.suppress(FemtoClawError):
+                if name in recorded:
+                    self.settle(name, recorded[name])
+                    found[name] = self.get(name, recorded[name])
+                else:
+                    self._remove(self._path(name, _NEXT))
+        return found
 
     def _open(self, name: str, path: str) -> bytes:
         return _open(_read(path), name, self._signer, path)
