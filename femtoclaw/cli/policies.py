@@ -130,7 +130,7 @@ def diff(arguments: Arguments, output: Output) -> int:
     output.fields(
         [("log", f"{report['log']['origin']}, {report['log']['size']} records"), ("digest", report["digest"])]
     )
-    output.note(report["note"])
+    output.line(f"  {report['note']}", "dim")
     return 1 if report["flips"] else 0
 
 
