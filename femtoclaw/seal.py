@@ -10,6 +10,7 @@ import os
 import py_compile
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 
@@ -43,9 +44,11 @@ class Made:
         self.new = new
 
 
-def seal(root: str, lock: str, signer: Signer | None = None) -> Made:
+def seal(root: str, lock: str, signer: Signer | None = None, counter: int | None = None) -> Made:
     """Write the manifest of the distribution at ``root`` with the packages that the file ``lock`` names, signed by
-    ``signer``; without one by a key that is made now and thrown away after. Does nothing when what is there is whole.
+    ``signer``; without one by a key that is made now and thrown away after: then nothing is done when what is there is
+    whole. ``counter`` is the version counter; by default the seconds since 1970, or one more than before: it grows even
+    when what was sealed before is lost.
 
     Raises ConfigurationError when a locked package is not installed; OSError and LogError when it cannot be written.
     """
@@ -55,7 +58,8 @@ def seal(root: str, lock: str, signer: Signer | None = None) -> Made:
     place = dependencies(root)
     paths = dict(_listed(root, place, lock))
     made = signer if signer is not None else Ed25519Signer("femtoclaw.sealed/this-machine", os.urandom(32))
-    text, code = _describe(root, place, paths, (before.manifest.counter if before is not None else 0) + 1)
+    least = before.manifest.counter + 1 if before is not None else 0
+    text, code = _describe(root, place, paths, max(least, int(time.time())) if counter is None else counter)
     folder = os.path.join(root, sealed.FOLDER)
     note = sign_note(text, [made])
     write_file(os.path.join(folder, CODE_FILE), code)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from wal import interpreter
 from wal.errors import LogError, StoreUnreadableError, UnknownFormatError
 from wal.examination import examine
 from wal.limits import PAYLOAD_BYTES_MAX, SEGMENT_RECORDS, SEGMENTS_MAX
@@ -48,10 +49,10 @@ def inspect(command: str, path: str, *arguments: str) -> tuple[dict[str, Any] | 
     import subprocess
 
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    code = f"import sys; sys.path.insert(0, {root!r}); from wal.inspection import main; main(sys.argv[1:])"
+    code = "from wal.inspection import main; main(sys.argv[1:])"
     try:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", code, command, path, *arguments],
+            [*interpreter.command(code, root), command, path, *arguments],
             capture_output=True, check=False, timeout=INSPECTION_SECONDS_MAX, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -62,6 +62,8 @@ def main(root: str) -> None:
             if verified is None:
                 note("nothing was verified: this distribution is not sealed (see docs/boot.md)")
                 _plain(root)
+            else:
+                _bind_children()
         from femtoclaw.__main__ import main as hand_over
 
         hand_over()
@@ -195,6 +197,14 @@ def dependencies(root: str) -> str:
     place = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     return os.path.join(place, "lib", version, "site-packages")
+
+
+def _bind_children() -> None:
+    """Other interpreters that the log starts are to load the same verified files."""
+    from femtoclaw.launcher import child
+    from wal import interpreter as interpreters
+
+    interpreters.command = child.command
 
 
 def _plain(root: str) -> None:
