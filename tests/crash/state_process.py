@@ -15,14 +15,15 @@ from blake3 import blake3
 
 from tests.crash.crash_states import CrashState, Promise, Recording, Replayer
 from tests.crash.disk_model import State
-from tests.crash.workload_process import GENESIS, MAP_BYTES, SIGNER, Clock
+from tests.crash.workload_process import GENESIS, MAP_BYTES, SIGNER, SIGNERS, Clock
 from wal import examination, inspection, opening
 from wal.directory import create_log_directory
-from wal.errors import LogError
+from wal.errors import LogError, WrongKeyError
 from wal.examination import Examination
 from wal.head import read_slots
 from wal.lmdb_storage import LmdbStorage
 from wal.log import Log
+from wal.record import KIND_ROTATED
 from wal.recovery import Verdict
 
 RECOVERY_TIME_NS = 1_800_000_000_000_000_000
@@ -92,11 +93,16 @@ def _clock() -> Clock:
 
 
 def recover_log(path: str) -> tuple[Log, Examination]:
-    """The real opening, without a probe: this process is the one that may die. Raises StateError."""
+    """The real opening, without a probe: this process is the one that may die. Where the first key is refused, with the
+    one that the refusal names, as the node does while it keeps both files of a rotation. Raises StateError."""
     storage = None
     try:
         storage = LmdbStorage(path, writable=True, map_bytes=MAP_BYTES)
-        return opening.open_log(storage, signer=SIGNER, clock=_clock(), threaded=False)
+        try:
+            return opening.open_log(storage, signer=SIGNER, clock=_clock(), threaded=False)
+        except WrongKeyError as error:
+            named = next(signer for signer in SIGNERS if signer.public.vkey() == error.expected)
+            return opening.open_log(storage, signer=named, clock=_clock(), threaded=False)
     except Exception as error:
         if storage is not None:
             storage.close()
@@ -116,6 +122,9 @@ def _check_records(log: Log, examination: Examination, expected: Expected) -> No
         raise StateError(INVENTED, f"{len(kept)} records, {promise.tried} were ever tried")
     if kept != expected.frames[: len(kept)]:
         raise StateError(LOST, "records differ from what was written")
+    rotations = sum(raw[5] == KIND_ROTATED for raw in found)
+    if log.key != SIGNERS[rotations].public:
+        raise StateError(UNOPENED, f"open under key {log.key.vkey()} behind {rotations} rotations")
     slot = read_slots(log.storage.read_slots()).newest
     if log.head.index != len(found) or slot is None or slot.point.head != log.head:
         raise StateError(UNSTABLE, f"open at {log.head}, {len(found)} records stored, HEAD {slot}")

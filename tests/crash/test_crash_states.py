@@ -26,6 +26,7 @@ from wal.head import SLOT_BYTES, decode_slot
 from wal.lmdb_storage import LmdbStorage, create_directory
 
 STATES = 20_000
+ROTATION_STATES = 2_000
 BORDER_EVERY = 3
 
 
@@ -60,6 +61,17 @@ def test_no_crash_state_at_a_segment_border_loses_a_record(explorer: Explorer, s
     show(plan, report)
     assert not report.failures, report.examples
     assert report.states >= 200
+
+
+@pytest.mark.invariant("I2", "I3")
+def test_no_crash_state_of_a_rotation_leaves_a_log_without_its_key(explorer: Explorer, seed: int) -> None:
+    """Record, slot and checkpoint of two rotations missing or torn in every way: the key of the records that are left opens
+    the log, and what was acknowledged is there."""
+    plan = Plan("rotation", seed)
+    report = explorer.explore(plan, limit=ROTATION_STATES)
+    show(plan, report)
+    assert not report.failures, report.examples
+    assert report.states >= ROTATION_STATES // 4
 
 
 @pytest.mark.invariant("I2")

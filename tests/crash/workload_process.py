@@ -35,7 +35,8 @@ from wal.writer import GroupWriter
 CLIENTS, CLIENT_APPENDS = 50, 6
 EXECUTIONS = 500
 MAP_BYTES = 64 * 1024 * 1024
-SIGNER = Ed25519Signer("crash.example", b"\x07" * 32)
+SIGNERS = tuple(Ed25519Signer("crash.example", bytes([seed]) * 32) for seed in (7, 8, 9))
+SIGNER = SIGNERS[0]
 GENESIS = Genesis("crash.example/log", SIGNER.public, bytes(range(16)))
 
 
@@ -61,6 +62,7 @@ class Session:
         self.random = random.Random(seed)
         self.clock = Clock()
         self.log: Log | None = None
+        self._rotations = 0
         self._tracer = tracer
         self._unseen = os.path.join(folder, "unseen", "log")
 
@@ -74,14 +76,14 @@ class Session:
 
     def open(self, *, threaded: bool = False) -> None:
         self.log, _ = open_log_directory(
-            self.path, signer=SIGNER, clock=self.clock, map_bytes=MAP_BYTES, threaded=threaded
+            self.path, signer=SIGNERS[self._rotations], clock=self.clock, map_bytes=MAP_BYTES, threaded=threaded
         )
         self._tracer.mark(f"OPENED {self.log.size}")
 
     def open_unclean(self) -> None:
         """Open after ``abandon`` without the probe process, which would only read."""
         storage = lmdb_storage.LmdbStorage(self.path, writable=True, map_bytes=MAP_BYTES)
-        self.log, _ = open_log(storage, signer=SIGNER, clock=self.clock, threaded=False)
+        self.log, _ = open_log(storage, signer=SIGNERS[self._rotations], clock=self.clock, threaded=False)
         self._tracer.mark(f"OPENED {self.log.size}")
 
     def payload(self, size: int = 0) -> bytes:
@@ -93,6 +95,15 @@ class Session:
         self._tracer.mark(f"TRY {self.log.size + len(payloads)}")
         receipt = self.log.append(payloads)
         self._tracer.mark(f"ACK {receipt.last} {receipt.link.hex()}")
+
+    def rotate(self, reason: str) -> None:
+        """Hand the log on to the next key, whose checkpoint is then promised too."""
+        assert self.log is not None
+        self._tracer.mark(f"TRY {self.log.size + 1}")
+        self._rotations += 1
+        receipt = self.log.rotate(SIGNERS[self._rotations], reason)
+        self._tracer.mark(f"ACK {receipt.last} {receipt.link.hex()}")
+        self._file("checkpoints/latest")
 
     def crowd(self) -> None:
         """Many clients at once, then an orderly close."""
@@ -225,6 +236,24 @@ def small(session: Session) -> None:
     session.close()
 
 
+def rotation(session: Session) -> None:
+    """Two rotations, one behind a stop without order, among records."""
+    session.create()
+    session.open()
+    session.singles(2)
+    session.rotate("scheduled")
+    session.singles(1)
+    assert session.log is not None
+    session.log.abandon()
+    session.open_unclean()
+    session.group(3)
+    session.rotate("compromised")
+    session.singles(1)
+    session.close()
+    session.open()
+    session.singles(1)
+
+
 def large(session: Session) -> None:
     """One record of the greatest size, which LMDB spreads over hundreds of pages."""
     session.create()
@@ -269,6 +298,7 @@ def executions(session: Session) -> None:
 
 WORKLOADS: dict[str, Callable[[Session], None]] = {
     "mixed": mixed, "border": border, "small": small, "large": large, "crowd": crowd, "again": again,
+    "rotation": rotation,
     "executions": executions,
 }  # fmt: skip
 
