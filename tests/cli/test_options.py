@@ -73,7 +73,9 @@ def test_the_quick_reader_never_differs_from_argparse() -> None:
         read[plain.command] += 1
         with contextlib.redirect_stdout(io.StringIO()):
             assert vars(plain) == vars(parse(line)), line
-    assert read.pop("proof") == 0  # its numbers have a shape of their own: argparse's
+    for name, (_, _, takes) in COMMANDS.items():
+        if any(takes[each].keys() & {"nargs", "choices"} for each in takes if not each.startswith("-")):
+            assert read.pop(name) == 0  # its words have a shape of their own: argparse's
     assert min(read.values()) >= 10, read
 
 
