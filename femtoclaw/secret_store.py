@@ -154,6 +154,8 @@ def list_secrets(home: Home) -> list[Secret]:
     found = []
     for name in _names(folder):
         path = os.path.join(folder, name + _BOX)
+        if not os.path.lexists(path):
+            continue  # staged only: the log has not recorded it yet
         fields = _read(path)
         if fields["name"] != name:
             raise _malformed(path)
@@ -206,7 +208,7 @@ def _open(fields: dict[str, Any], name: str, signer: KeySigner, where: str) -> b
     nonce, box = _bytes(fields["nonce"], where), _bytes(fields["box"], where)
     bound = {"format": FORMAT, "name": name, "key": signer.public.raw.hex(), "set_ns": fields["set_ns"]}
     try:
-        if len(nonce) != NONCE_BYTES or len(box) < _OVERHEAD:
+        if len(nonce) != NONCE_BYTES or len(box) < _OVERHEAD or not fields.items() >= bound.items():
             raise CryptoError
         inside: bytes = decrypt(box, _encode(bound), nonce, signer.derive(CONTEXT))
     except CryptoError:
