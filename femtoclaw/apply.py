@@ -145,11 +145,18 @@ def _switched(folding: Folding, event: events.ClawEnabled | events.ClawDisabled)
 def _started(folding: Folding, event: events.RuntimeStarted) -> None:
     # A process may follow one that was killed, so the machine restarts from any state.
     node = folding.node
-    # The doubt lasts until everything that was in flight then is closed, whatever ends this start meanwhile.
-    in_doubt = event.verdict == IN_DOUBT or (node.tail_in_doubt and len(folding.executions) > 0)
+    in_doubt = event.verdict == IN_DOUBT or (node.tail_in_doubt and _older_than(folding, node.boots))
     folding.node = node._replace(
         process=_S.IDLE, boot_id=event.boot_id, boots=node.boots + 1, version=event.version, tail_in_doubt=in_doubt
     )
+
+
+def _older_than(folding: Folding, boots: int) -> bool:
+    """Whether something is still in flight that the start ``boots`` found: the doubt lasts until it is closed, whatever
+    ended that start meanwhile, and not for what came after it."""
+    executions = folding.executions.finish()
+    folding.executions = executions.mutate()
+    return any(execution.boot < boots for execution in executions.values())
 
 
 def _stopped(folding: Folding, event: events.RuntimeStopped) -> None:
@@ -297,7 +304,8 @@ def _approval(folding: Folding, event: Any) -> Approval:
 
 def _approval_granted(folding: Folding, event: events.ApprovalGranted) -> None:
     approval = _approval(folding, event)
-    if event.operator in approval.granted or len(approval.granted) >= approval.needed:
+    # More of them than needed may stand here: what somebody approved who was revoked since does not count.
+    if event.operator in approval.granted:
         raise _forbidden(event, f"approved by {', '.join(approval.granted)}")
     folding.approvals[event.execution_id] = approval._replace(granted=(*approval.granted, event.operator))
 
@@ -345,4 +353,3 @@ def _take_control(folding: Folding, event: Event) -> None:
 
 
 _TAKE |= dict.fromkeys(CONTROL_EVENTS, _take_control)
-

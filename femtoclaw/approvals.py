@@ -90,7 +90,7 @@ def _judge_again(case: Case, approval: Approval) -> list[Event]:
     elif verdict.decision is Decision.AUTHORIZED:
         # What asked for the approval does not ask any more: then this is another question than the one approved.
         verdict = Verdict(Decision.DENIED_POLICY_VIOLATION, STALE, verdict.determining)
-    return settle(case, call, context, verdict)
+    return settle(case, call, context, verdict, approval.manifest_digest)
 
 
 def refuse(case: Case, operator: str, request_id: str, reason: str) -> list[Event]:
@@ -113,7 +113,7 @@ def _deny(case: Case, code: str) -> list[Event]:
     approval = _held(case)
     call = recorded_call(case.state.live.executions[case.execution_id].args, approval.claw)
     verdict = Verdict(Decision.DENIED_POLICY_VIOLATION, code, approval.policies)
-    return settle(case, call, context_of(case, call), verdict)
+    return settle(case, call, context_of(case, call), verdict, approval.manifest_digest)
 
 
 def _held(case: Case) -> Approval:

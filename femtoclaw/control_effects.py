@@ -224,7 +224,13 @@ def _operator_add(request: Request) -> Effects:
         return "KEY_IN_USE"  # whoever holds one key is one person, under whatever names
     if len(node.operators) >= OPERATORS_MAX:
         return "TOO_MANY"
-    return [events.OperatorAdded(name, key, roles, request.command.operator, request.command.received_ns)]
+    return [events.OperatorAdded(name, key, roles, request.command.operator, _after_all_held(request))]
+
+
+def _after_all_held(request: Request) -> int:
+    """The time of an addition: after every call that is held now, also by a clock that was put back."""
+    held = [approval.requested_ns + 1 for approval in request.state.live.approvals.values()]
+    return max(request.command.received_ns, *held) if held else request.command.received_ns
 
 
 def _operator_revoke(request: Request) -> Effects:

@@ -135,7 +135,7 @@ def _call(case: Case, call: ToolCall) -> list[Event]:
         if _room_to_hold(case):
             return [validated, _held(case, call.tool, verdict, verdict.approval, digest, manifest_digest)]
         verdict = Verdict(Decision.DENIED_POLICY_VIOLATION, APPROVALS_FULL, verdict.determining)
-    return [validated, *settle(case, call, context, verdict)]
+    return [validated, *settle(case, call, context, verdict, manifest_digest)]
 
 
 def _room_to_hold(case: Case) -> bool:
@@ -151,10 +151,12 @@ def _held(
     )  # fmt: skip
 
 
-def settle(case: Case, call: ToolCall, context: CallContext, verdict: Verdict) -> list[Event]:
-    """The decision on a call, and what it leads to: its start, or its end and the run's next step."""
-    claw = case.state.node.registry.get(call.tool)
-    manifest_digest = claw.digest if claw is not None else ""
+def settle(case: Case, call: ToolCall, context: CallContext, verdict: Verdict, manifest_digest: str) -> list[Event]:
+    """The decision on a call, and what it leads to: its start, or its end and the run's next step.
+
+    ``manifest_digest`` is that of the claw as the call was validated: a held call stays the same call, and can be
+    denied, when its claw is another one by now, or none.
+    """
     digest = call_digest(call.tool, call.args, manifest_digest)
     decided = events.AuthorizationDecided(
         case.execution_id, call.tool, verdict.decision.value, verdict.reason, verdict.determining,
