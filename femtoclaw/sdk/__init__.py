@@ -20,6 +20,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from femtoclaw.claws.errors import AccessError, ArgumentError, ClawError, SurroundingsError
+    from femtoclaw.manifest import Limits
     from femtoclaw.sdk.declaration import Claw, claw
     from femtoclaw.sdk.granted import secret
     from femtoclaw.sdk.surroundings import settings, workspace
@@ -30,6 +31,7 @@ _PLACES = {
     "secret": "femtoclaw.sdk.granted",
     "settings": "femtoclaw.sdk.surroundings",
     "workspace": "femtoclaw.sdk.surroundings",
+    "Limits": "femtoclaw.manifest",
     "ClawError": "femtoclaw.claws.errors",
     "ArgumentError": "femtoclaw.claws.errors",
     "AccessError": "femtoclaw.claws.errors",
@@ -41,6 +43,7 @@ __all__ = [
     "ArgumentError",
     "Claw",
     "ClawError",
+    "Limits",
     "SurroundingsError",
     "claw",
     "secret",
