@@ -32,8 +32,8 @@ def operator_signer(home: Home, node: Node, name: str | None = None, key_file: s
         name = _default_name(home, node)
     if not os.path.exists(os.path.join(home.operators, f"{name}.key")):
         raise ControlRefusedError(
-            "there is no key to sign with", where=home.operators, expected=f"{name}.key, or --key FILE", found="nothing",
-            remedy=f"name the file with --key or {KEY_VARIABLE}",
+            "there is no key to sign with", where=home.operators, expected=f"{name}.key, or --operator-key FILE", found="nothing",
+            remedy=f"name the file with --operator-key or {KEY_VARIABLE}",
         )  # fmt: skip
     return load_operator(home, name)
 
@@ -64,7 +64,7 @@ def _default_name(home: Home, node: Node) -> str:
         return here[0]
     raise ControlRefusedError(
         "it is not clear who is asking", where=home.operators, expected="one operator's key, or --as NAME",
-        found=", ".join(here) or "no operator's key", remedy="say who you are with --as NAME, or --key FILE",
+        found=", ".join(here) or "no operator's key", remedy="say who you are with --as NAME, or --operator-key FILE",
     )  # fmt: skip
 
 

@@ -159,6 +159,15 @@ class IntegrityError(SecurityError):
     default_remedy = "put back what was there, or have an operator accept the change; nothing was started"
 
 
+class AnswerIsNoError(FemtoClawError):
+    """What was asked for may not be; nothing was changed."""
+
+    category = Category.AUTHORIZATION
+    code = "REFUSED"
+    exit_code = 1
+    default_remedy = "see what is said above; nothing was changed"
+
+
 class ControlRefusedError(FemtoClawError):
     """A control request that no operator of this node signed, or that is not from now; nothing was changed."""
 

@@ -55,8 +55,8 @@ Content = bytes | dict[str, Any]
 
 
 def signer_of(node: Node, arguments: Arguments) -> KeySigner:
-    """Who is asking, by --as and --key. Raises as ``control.operator_signer``."""
-    name, key = getattr(arguments, "as", None), getattr(arguments, "key", None)
+    """Who is asking, by --as and --operator-key. Raises as ``control.operator_signer``."""
+    name, key = getattr(arguments, "as", None), getattr(arguments, "operator_key", None)
     return operator_signer(node.started.home, node.started.authority.state.node, name, key)
 
 

@@ -48,9 +48,9 @@ def _keygen(arguments: Arguments, output: Output) -> int:
     from femtoclaw.key_file import SEED_BYTES, KeySigner, seal
     from femtoclaw.passphrase import chosen_passphrase
 
-    name, path = _name(arguments), arguments.key
+    name, path = _name(arguments), arguments.out
     if not path:
-        raise UsageError("where should the key go?", where="operator keygen", expected="--key FILE")
+        raise UsageError("where should the key go?", where="operator keygen", expected="--out FILE")
     if os.path.lexists(path):
         raise UsageError("there is a file already", where=path, expected="a new file", remedy="choose another name")
     seed = os.urandom(SEED_BYTES)

@@ -94,14 +94,37 @@ _PROOF: dict[str, dict[str, Any]] = {
     "numbers": {"type": int, "nargs": "+", "metavar": "N"},
 }
 
-_POLICY: dict[str, dict[str, Any]] = {
-    "which": {"choices": ("check", "test", "explain", "diff"), "help": "check FILE, test FILE, explain, diff OLD NEW"},
+SIGNING: dict[str, dict[str, Any]] = {
+    "--as": {"type": utf8, "metavar": "NAME", "help": "the operator who asks (default: the login's)"},
+    "--operator-key": {
+        "metavar": "FILE",
+        "help": "their key file, where it is not in the home (or $FEMTOCLAW_OPERATOR_KEY)",
+    },
+}
+"""Options of the commands that an operator signs."""
+
+COSIGNING: dict[str, dict[str, Any]] = SIGNING | {
+    "--cosign": {"action": "append", "metavar": "FILE", "help": "the key of another operator who signs too"},
+}
+
+_POLICY: dict[str, dict[str, Any]] = COSIGNING | {
+    "which": {
+        "choices": ("check", "test", "explain", "diff", "set", "show"),
+        "help": "check FILE, test FILE, explain, diff OLD NEW, set FILE, show",
+    },
     "files": {"nargs": "*", "metavar": "FILE", "help": "a Cedar policy, a shipped one's name, or for diff `recorded`"},
     "--cases": {"metavar": "CASES", "help": "test: calls and what must become of them, in TOML or JSON lines"},
     "--execution": {"type": utf8, "metavar": "ID", "help": "explain: a recorded call"},
     "--message": {"metavar": "JSON|-", "help": "explain: a message as if it came now"},
     "--agent": {"type": utf8, "metavar": "NAME", "default": "operator", "help": "explain: who sends the message"},
     "--policy": {"metavar": "FILE", "help": "explain: under this policy instead of the one in force"},
+    "--allow-flip": {
+        "action": "append",
+        "type": utf8,
+        "metavar": "EXECUTION_ID",
+        "help": "set: a recorded denial that the new policy may permit (repeatable)",
+    },
+    "--control": {"action": "store_true", "help": "set, show: the policy over operators instead"},
     "--verify": {"metavar": "REPORT", "help": "diff: compute a report again, and say whether it is equal"},
     "--bundle": {"metavar": "FILE", "help": "explain, diff: the history in an exported bundle; needs --key"},
     "--key": {"metavar": "KEY", "help": "the public key you trust: a file, or name+hash+base64"},
@@ -121,16 +144,6 @@ _DISTRIBUTION: dict[str, dict[str, Any]] = {
     "value": {"nargs": "?", "metavar": "DIGEST|KEY"},
 }
 
-SIGNING: dict[str, dict[str, Any]] = {
-    "--as": {"type": utf8, "metavar": "NAME", "help": "the operator who asks (default: the login's)"},
-    "--key": {"metavar": "FILE", "help": "their key file, where it is not in the home (or $FEMTOCLAW_OPERATOR_KEY)"},
-}
-"""Options of the commands that an operator signs."""
-
-COSIGNING: dict[str, dict[str, Any]] = SIGNING | {
-    "--cosign": {"action": "append", "metavar": "FILE", "help": "the key of another operator who signs too"},
-}
-
 _APPROVE: dict[str, dict[str, Any]] = SIGNING | {
     "execution": {"type": utf8, "metavar": "EXECUTION_ID"},
     "--brain": {"type": utf8, "metavar": "NAME[:ARG]", "help": "what goes on with the run (default: configuration)"},
@@ -146,6 +159,7 @@ _OPERATOR: dict[str, dict[str, Any]] = COSIGNING | {
     "--role": {"action": "append", "metavar": "ROLE", "help": "a role they have (repeatable)"},
     "--public-key": {"metavar": "KEY", "help": "their public key: a file, or name+hash+base64"},
     "--reason": {"type": utf8, "metavar": "TEXT"},
+    "--out": {"metavar": "FILE", "help": "keygen: the new key file"},
 }
 
 _CONTAIN: dict[str, dict[str, Any]] = SIGNING | {"--reason": {"type": utf8, "metavar": "TEXT"}}
@@ -161,7 +175,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "verify": ("check chain, tree, signatures, segments, blobs and rules", "evidence", _VERIFY),
     "replay": ("derive state and every decision again", "evidence", _REPLAY),
     "proof": ("inclusion INDEX, or consistency OLD NEW", "evidence", _PROOF),
-    "policy": ("check, test, explain and compare policies", "policies", _POLICY),
+    "policy": ("check, test, explain, compare and change policies", "policies", _POLICY),
     "export": ("write an evidence bundle that a third party checks offline", "evidence", _EXPORT),
     "approvals": ("the calls that are held for operators, exactly as they will run", "approving", {}),
     "approve": ("approve a held call; the last approval runs it", "approving", _APPROVE),

@@ -1,4 +1,4 @@
-"""``policy check|test|explain|diff``: what an author of policies uses. Nothing here writes to the log."""
+"""``policy``: what an author of policies uses. Only ``set`` writes to the log (``femtoclaw.cli.policy_change``)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from femtoclaw.policy_starters import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from femtoclaw.manifest import Manifest
     from femtoclaw.policy import PolicyEngine
@@ -171,7 +172,16 @@ _WHICH: dict[str, Callable[[Arguments, Output], int]] = {
     "test": test,
     "explain": explain,
     "diff": diff,
+    "set": lambda arguments, output: _policy_change().set_policy(arguments, output),
+    "show": lambda arguments, output: _policy_change().show_policy(arguments, output),
 }
+
+
+def _policy_change() -> ModuleType:
+    """Loaded for the two that need it: it brings everything that opens a node."""
+    from femtoclaw.cli import policy_change
+
+    return policy_change
 
 
 def _files(arguments: Arguments, *names: str) -> list[str]:
