@@ -76,6 +76,8 @@ def decode_slot(raw: bytes) -> Slot | None:
         raise CorruptFileError(
             "HEAD slot checksum is wrong", where="HEAD", expected=checksum.hex(), found=computed.hex()
         )
+    if rotated > size:
+        raise CorruptFileError("HEAD slot leads beyond its size", where="HEAD", expected=f"<= {size}", found=rotated)
     return Slot(sequence, flags, CommitPoint(epoch, size, link), log_id, time_ns, rotated)
 
 

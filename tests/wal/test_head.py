@@ -15,7 +15,7 @@ u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 links = st.binary(min_size=32, max_size=32)
 slots = st.builds(
     Slot, u64, u32, st.builds(CommitPoint, u64, u64, links), links, u64, u32
-)  # fmt: skip
+).filter(lambda slot: slot.rotated <= slot.point.size)  # fmt: skip
 
 
 def slot_of(sequence: int, size: int, flags: int = 0) -> Slot:
@@ -60,6 +60,14 @@ def test_the_newer_whole_slot_counts() -> None:
     nothing = read_slots((torn, torn))
     assert (nothing.newest, nothing.damaged, nothing.clean) == (None, 2, False)
     assert read_slots((b"", b"")) == (None, 0)
+
+
+def test_a_slot_leads_to_no_rotation_beyond_its_size() -> None:
+    """Whole by its checksum, written by no program of ours: damaged."""
+    slot = slot_of(9, 5)
+    assert decode_slot(encode_slot(slot._replace(rotated=5))) == slot._replace(rotated=5)
+    with pytest.raises(CorruptFileError, match="beyond"):
+        decode_slot(encode_slot(slot._replace(rotated=6)))
 
 
 def test_clean_needs_the_newest_slot_and_no_damage() -> None:
