@@ -27,7 +27,7 @@ from femtoclaw.home import (
 )
 from femtoclaw.integrity import check_recorded, refuse_root, settle_staged, takes_files
 from femtoclaw.key_file import KeySigner
-from femtoclaw.keys import load_signer
+from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
 from femtoclaw.policy import engine_version
 from femtoclaw.restore import load_state
@@ -37,7 +37,7 @@ from femtoclaw.sources import Sources
 from femtoclaw.state import Node
 from femtoclaw.version import VERSION
 from wal import Examination, Log, LogError, open_log_directory
-from wal.errors import LogFullError
+from wal.errors import LogFullError, WrongKeyError
 from wal.record import KIND_RECOVERED
 from wal.recovered import Rebuilt, decode_recovered
 
@@ -75,10 +75,7 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
         effective = effective_configuration(home, None)
         refuse_root(effective)
         policy = policy_text(home, effective)
-        signer = load_signer(home)
-        log, examination = open_log_directory(
-            home.log, signer=signer, clock=sources.wall_ns, map_bytes=effective["memory"]["map_bytes"]
-        )
+        log, examination, signer = _open(home, sources, effective["memory"]["map_bytes"])
         authority = _authority(log)
         if settle_staged(home, authority.state.node, effective):
             effective = effective_configuration(home, None)
@@ -111,6 +108,24 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
     return Started(home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted), signer)
+
+
+def _open(home: Home, sources: Sources, map_bytes: int) -> tuple[Log, Examination, KeySigner]:
+    """Open the log with the key that is in force, and bring the key files to what it says: a crash may have come between
+    the record of a rotation and them."""
+    signer = load_signer(home)
+    try:
+        log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
+    except WrongKeyError as error:
+        # Whoever has the key that the log names opens it: a rotation leaves it in a file of its own until it is settled.
+        signer = select_signer(home, parse_public_key(str(error.expected), home.log))
+        log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
+    try:
+        settle(home, signer.public, [signer])
+    except BaseException:
+        log.abandon()
+        raise
+    return log, examination, signer
 
 
 def _verdict(log: Log, examination: Examination) -> str:

@@ -16,12 +16,15 @@ from femtoclaw.boot import Started, start, stop
 from femtoclaw.brains import Brain, open_brain
 from femtoclaw.brains.script import ScriptBrain
 from femtoclaw.claws import SHIPPED
+from femtoclaw.config import DEVELOPMENT
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import UsageError
 from femtoclaw.gate import Gate
 from femtoclaw.home import locate
+from femtoclaw.integrity import mode_of
 from femtoclaw.isolation import Isolation
+from femtoclaw.isolation.layers import REQUIRED
 from femtoclaw.runtime import HELD, Runtime, StepResult
 from femtoclaw.sources import live
 from femtoclaw.state import Run
@@ -55,7 +58,7 @@ def open_node(
     try:
         _report_recovery(started, output)
         settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
-        isolation = Isolation(home.inside(settings["security"]["workspace"]), modules=_entries(started))
+        isolation = _isolation(started, settings, output)
         gate = Gate(isolation, lambda: started.authority.state)
         vault, missing = open_vault(home, started.signer, started.authority.state.node)
         for name in missing:
@@ -72,6 +75,21 @@ def open_node(
         raise
     else:
         _end(started, gate, reason, output)
+
+
+def _isolation(started: Started, settings: dict[str, Any], output: Output) -> Isolation:
+    """The sandbox of this node's claws. In development mode layers may be missing, which is said."""
+    home = started.home
+    own = [home.log, os.path.dirname(home.key_file), home.modules, home.config_file, home.journal, home.manifest_file]
+    own += [os.path.join(home.path, name) for name in ("secrets", "index")]
+    own += [home.inside(settings["policy"]["file"])]
+    lenient = mode_of(started.authority.state.node) == DEVELOPMENT
+    if lenient:
+        output.note("development mode: edited files come into force, and claws run where layers of the sandbox are missing")
+    return Isolation(
+        home.inside(settings["security"]["workspace"]), modules=_entries(started), module_store=home.modules,
+        protected=own, accept_missing=REQUIRED if lenient else (),
+    )  # fmt: skip
 
 
 def _entries(started: Started) -> tuple[str, ...]:
