@@ -162,6 +162,28 @@ _OPERATOR: dict[str, dict[str, Any]] = COSIGNING | {
     "--out": {"metavar": "FILE", "help": "keygen: the new key file"},
 }
 
+_CLAW: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {
+        "choices": ("list", "show", "pack", "verify", "test", "install", "enable", "disable", "remove"),
+        "help": "list; show, enable, disable, remove NAME; pack, verify, test, install DIR",
+    },
+    "target": {"type": utf8, "nargs": "?", "metavar": "NAME|DIR"},
+    "--key": {"metavar": "FILE", "help": "pack, test: the publisher's own key, which signs"},
+    "--entry": {"type": utf8, "metavar": "ENTRY", "help": "pack, test: python:FILE.py:NAME where there is no module.json"},
+    "--publisher": {
+        "action": "append",
+        "metavar": "KEY",
+        "help": "verify: a trusted key instead of the node's (repeatable): a file, or name+hash+base64",
+    },
+}
+
+_PUBLISHER: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {"choices": ("list", "trust", "distrust")},
+    "name": {"type": utf8, "nargs": "?", "metavar": "NAME"},
+    "--public-key": {"metavar": "KEY", "help": "trust: their public key: a file, or name+hash+base64"},
+    "--reason": {"type": utf8, "metavar": "TEXT"},
+}
+
 _CONTAIN: dict[str, dict[str, Any]] = SIGNING | {"--reason": {"type": utf8, "metavar": "TEXT"}}
 
 COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
@@ -181,6 +203,8 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "approvals": ("the calls that are held for operators, exactly as they will run", "approving", {}),
     "approve": ("approve a held call; the last approval runs it", "approving", _APPROVE),
     "deny": ("refuse a held call", "approving", _DENY),
+    "claw": ("capabilities: list, install, enable; for publishers: pack, verify, test", "claws", _CLAW),
+    "publisher": ("whose modules may be installed: list, trust, distrust", "publishers", _PUBLISHER),
     "operator": ("who may change this node: list, keygen, add, revoke", "operators", _OPERATOR),
     "contain": ("take the node out of service: every call is denied", "operators", _CONTAIN),
     "release": ("put it back into service", "operators", _CONTAIN),

@@ -156,8 +156,8 @@ class ClawTester:
     def check_abi(self) -> Check:
         """It loads, and its functions, version, initialization and shutdown are what they must be."""
         found = probe(self.package.manifest, self.package.files)
-        refused = isinstance(found, Refusal)
-        return Check("abi", "load, init, shutdown", not refused, f"{found.code}: {found.detail}" if refused else "")
+        detail = f"{found.code}: {found.detail}" if isinstance(found, Refusal) else ""
+        return Check("abi", "load, init, shutdown", not detail, detail)
 
     def _wrong(self, cases: Sequence[Case]) -> Iterator[tuple[str, dict[str, Any], str]]:
         """Arguments that no closed schema accepts, made from a case that it does."""
