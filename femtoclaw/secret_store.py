@@ -7,12 +7,10 @@ guessed at from the log. Setting a secret stages a box, has the log record its d
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import base64
-import contextlib
 import os
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from femtoclaw.errors import ConfigurationError, FemtoClawError, SecurityError
+from femtoclaw.errors import ConfigurationError, SecurityError
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
 from femtoclaw.passphrase import read_private
@@ -69,7 +67,8 @@ class SecretStore:
         self._signer = signer
 
     def stage(self, name: str, value: str, set_ns: int) -> str:
-        """Seal a value beside the one in force, durable; return the digest that the log is to record.
+        """Seal a value beside the one in force, durable; return the digest that the log is to record. What was staged
+        before is gone: ``settle`` first, in case the log has recorded that one.
 
         Raises ConfigurationError for a name or value that does not fit, or for one secret too many.
         """
@@ -116,19 +115,6 @@ class SecretStore:
             "a secret is not the one that was recorded", where=there[0], expected="the value whose digest is in the log",
             found="another value", remedy=_ALTERED,
         )  # fmt: skip
-
-    def load(self, recorded: Mapping[str, str]) -> dict[str, str]:
-        """Values by name, for the digests that the log has by name; files that a crash left staged are settled. What is
-        missing, does not open, or is not what was recorded is left out: whoever needs it says so."""
-        found: dict[str, str] = {}
-        for name in _names(self._folder):
-            with contextlib.suppress(FemtoClawError):
-                if name in recorded:
-                    self.settle(name, recorded[name])
-                    found[name] = self.get(name, recorded[name])
-                else:
-                    self._remove(self._path(name, _NEXT))
-        return found
 
     def _open(self, name: str, path: str) -> bytes:
         return _open(_read(path), name, self._signer, path)
