@@ -32,6 +32,8 @@ MANIFEST = Manifest(
     },
     targets={"path": "path"},
     entry="femtoclaw.claws.fs_write:execute",
+    trusted_output=True,
+    permissions=("workspace.write",),
 )
 
 

@@ -43,7 +43,8 @@ _STATE, _PARENT, _START, _PAGES = 0, 1, 19, 21
 def execute(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
     """{"processes": [{"pid", "parent", "uid", "user", "name", "state", "started", "rss_bytes"}], "truncated"}.
 
-    ``started`` is in seconds since 1970, ``user`` null where the id has no name. With the setting ``arguments`` each
+    ``started`` is in seconds since 1970; ``uid`` is null where the sandbox's user namespace hides it, ``user`` also where
+    the id has no name. With the setting ``arguments`` each
     process has ``arguments`` too, a list of texts. A process that ends meanwhile is left out. Raises SurroundingsError
     when processes cannot be seen at all, or the one asked for is not there.
     """
@@ -54,27 +55,29 @@ def execute(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> d
         )
     except OSError as error:
         raise SurroundingsError("processes cannot be seen here") from error
-    names = _user_names()
+    names, hidden = _user_names(), _hidden_user()
     found = []
     for number in numbers[:PROCESSES_MAX]:
         with suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # gone since, or kept from us
-            found.append(_process(number, booted, names, arguments=settings.get("arguments") is True))
+            found.append(_process(number, booted, names, hidden, arguments=settings.get("arguments") is True))
     if not found:
         raise SurroundingsError("no such process can be seen here")
     return {"processes": found, "truncated": len(numbers) > PROCESSES_MAX}
 
 
-def _process(number: int, booted: int, names: dict[int, str], *, arguments: bool) -> dict[str, Any]:
+def _process(number: int, booted: int, names: dict[int, str], hidden: int | None, *, arguments: bool) -> dict[str, Any]:
     raw = _read(f"/proc/{number}/stat")
     # The name stands in brackets and may hold brackets and blanks itself: the last one ends it.
     name, rest = raw[raw.index(b"(") + 1 : raw.rindex(b")")], raw[raw.rindex(b")") + 1 :].split()
-    user = os.stat(f"/proc/{number}").st_uid
+    user: int | None = os.stat(f"/proc/{number}").st_uid
+    if user == hidden:
+        user = None
     state = rest[_STATE].decode()
     process: dict[str, Any] = {
         "pid": number,
         "parent": int(rest[_PARENT]),
         "uid": user,
-        "user": names.get(user),
+        "user": None if user is None else names.get(user),
         "name": _text(name),
         "state": _STATES.get(state, state),
         "started": booted + int(rest[_START]) // os.sysconf("SC_CLK_TCK"),
@@ -91,6 +94,14 @@ def _boot_time() -> int:
         if line.startswith(b"btime "):
             return int(line.split()[1])
     return 0
+
+
+def _hidden_user() -> int | None:
+    """The id that stands for every user whom this process's namespace does not know; None where it knows all."""
+    with suppress(OSError, ValueError):
+        if int(_read("/proc/self/uid_map").split()[-1]) < 2**32 - 1:
+            return int(_read("/proc/sys/kernel/overflowuid"))
+    return None
 
 
 def _user_names() -> dict[int, str]:
