@@ -181,7 +181,7 @@ class Redactor:
         if not self._patterns:
             return text
         raw = text.encode("utf-8", "surrogatepass")
-        clean = self.bytes(raw)
+        clean = self.raw(raw)
         if clean is raw:
             return text
         try:
@@ -189,7 +189,7 @@ class Redactor:
         except UnicodeDecodeError:  # a value that is not UTF-8 was struck out of the middle of a character
             return clean.decode("utf-8", "replace")
 
-    def bytes(self, raw: bytes) -> bytes:
+    def raw(self, raw: bytes) -> bytes:
         """The bytes without the values; the same object when there are none in it."""
         for _ in range(ROUNDS_MAX):
             spans = sorted(_spans(raw, self._patterns), key=lambda span: (span[0], -span[1]))
@@ -206,7 +206,7 @@ class Redactor:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, bytes):
-            return self.bytes(value)
+            return self.raw(value)
         if isinstance(value, dict):
             return self._object(value)
         if isinstance(value, (list, tuple)):

@@ -184,6 +184,21 @@ _PUBLISHER: dict[str, dict[str, Any]] = COSIGNING | {
     "--reason": {"type": utf8, "metavar": "TEXT"},
 }
 
+_KEY: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {"choices": ("list", "verify", "protect", "rotate"), "help": "list, verify, protect [OPERATOR], rotate"},
+    "name": {"type": utf8, "nargs": "?", "metavar": "OPERATOR", "help": "protect: whose key (default: the node's)"},
+    "--compromised": {"action": "store_true", "help": "rotate: somebody else may have the old key"},
+}
+
+_SECRET: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {
+        "choices": ("set", "list", "remove", "grant", "withdraw"),
+        "help": "set NAME (value on standard input), list, remove NAME, grant NAME CLAW, withdraw NAME CLAW",
+    },
+    "name": {"type": utf8, "nargs": "?", "metavar": "NAME"},
+    "claw": {"type": utf8, "nargs": "?", "metavar": "CLAW"},
+}
+
 _CONTAIN: dict[str, dict[str, Any]] = SIGNING | {"--reason": {"type": utf8, "metavar": "TEXT"}}
 
 COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
@@ -206,6 +221,8 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "claw": ("capabilities: list, install, enable; for publishers: pack, verify, test", "claws", _CLAW),
     "publisher": ("whose modules may be installed: list, trust, distrust", "publishers", _PUBLISHER),
     "operator": ("who may change this node: list, keygen, add, revoke", "operators", _OPERATOR),
+    "key": ("the keys of this node: list, verify, protect, rotate", "keys", _KEY),
+    "secret": ("values that claws are granted: set, list, remove, grant, withdraw", "secrets", _SECRET),
     "contain": ("take the node out of service: every call is denied", "operators", _CONTAIN),
     "release": ("put it back into service", "operators", _CONTAIN),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
