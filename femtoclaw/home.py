@@ -228,11 +228,10 @@ def _refuse_overlap(home: Home, workspace: str) -> None:
 
 
 def resolved_configuration(home: Home, claws: frozenset[str] | None) -> dict[str, Any]:
-    """The configuration on disk over its defaults, whatever it names. Raises ConfigurationError."""
-    from femtoclaw import config
+    """The configuration of all sources over its defaults, whatever it names. Raises ConfigurationError."""
+    from femtoclaw.config_sources import gather, resolve_sources
 
-    overrides = config.parse_toml(read_bounded(home.config_file), home.config_file)
-    return config.resolve(overrides, home.config_file, claws)
+    return resolve_sources(gather(home), claws)
 
 
 def policy_text(home: Home, effective: dict[str, Any]) -> str:

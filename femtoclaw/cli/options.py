@@ -144,6 +144,23 @@ _DISTRIBUTION: dict[str, dict[str, Any]] = {
     "value": {"nargs": "?", "metavar": "DIGEST|KEY"},
 }
 
+_CONFIG: dict[str, dict[str, Any]] = COSIGNING | {
+    "which": {"choices": ("show", "verify", "history", "set"), "help": "show, verify, history, set [KEY=VALUE ...]"},
+    "changes": {
+        "nargs": "*",
+        "type": utf8,
+        "metavar": "KEY=VALUE",
+        "help": "set: lines of TOML, such as runtime.steps_max=8",
+    },
+    "--file": {"metavar": "FILE", "help": "set: take this TOML or JSON file instead"},
+    "--origin": {"action": "store_true", "help": "show: what the sources say now, and which of them decides each key"},
+    "--set": {
+        "action": "append",
+        "metavar": "KEY=VALUE",
+        "help": "show, verify: with this flag over all other sources",
+    },
+}
+
 _APPROVE: dict[str, dict[str, Any]] = SIGNING | {
     "execution": {"type": utf8, "metavar": "EXECUTION_ID"},
     "--brain": {"type": utf8, "metavar": "NAME[:ARG]", "help": "what goes on with the run (default: configuration)"},
@@ -169,7 +186,11 @@ _CLAW: dict[str, dict[str, Any]] = COSIGNING | {
     },
     "target": {"type": utf8, "nargs": "?", "metavar": "NAME|DIR"},
     "--key": {"metavar": "FILE", "help": "pack, test: the publisher's own key, which signs"},
-    "--entry": {"type": utf8, "metavar": "ENTRY", "help": "pack, test: python:FILE.py:NAME where there is no module.json"},
+    "--entry": {
+        "type": utf8,
+        "metavar": "ENTRY",
+        "help": "pack, test: python:FILE.py:NAME where there is no module.json",
+    },
     "--publisher": {
         "action": "append",
         "metavar": "KEY",
@@ -215,6 +236,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "proof": ("inclusion INDEX, or consistency OLD NEW", "evidence", _PROOF),
     "policy": ("check, test, explain, compare and change policies", "policies", _POLICY),
     "export": ("write an evidence bundle that a third party checks offline", "evidence", _EXPORT),
+    "config": ("the configuration: show, verify, history, set", "configuring", _CONFIG),
     "approvals": ("the calls that are held for operators, exactly as they will run", "approving", {}),
     "approve": ("approve a held call; the last approval runs it", "approving", _APPROVE),
     "deny": ("refuse a held call", "approving", _DENY),

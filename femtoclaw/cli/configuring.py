@@ -1,0 +1,157 @@
+"""``config show|verify|history|set``: what is in force, where it comes from, and how it is changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from femtoclaw.cli.asking import change
+from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.render import Output, printable
+from femtoclaw.config import canonical, digest, parse_toml
+from femtoclaw.config_sources import gather, origins, parse_file, resolve_sources
+from femtoclaw.errors import IntegrityError, UsageError
+from femtoclaw.home import Home, locate, read_bounded, require
+from femtoclaw.integrity import CONFIGURATION, put_in_place, stage
+from femtoclaw.restore import load_state
+from femtoclaw.state import Node
+from wal.reader import read_log_directory
+
+SHOWN_CHARACTERS_MAX = 400
+
+
+def config(arguments: Arguments, output: Output) -> int:
+    """One of the commands below, by its word."""
+    acts = {"show": _show, "verify": _verify, "history": _history, "set": _set}
+    return acts[arguments.which](arguments, output)
+
+
+def _node(home: Home) -> Node:
+    require(home)
+    reader = read_log_directory(home.log)
+    try:
+        return load_state(reader).node
+    finally:
+        reader.close()
+
+
+def _show(arguments: Arguments, output: Output) -> int:
+    """The configuration that is in force, or with ``--origin`` what the sources say now, each key with its source."""
+    home = locate(getattr(arguments, "home", None))
+    node = _node(home)
+    if not arguments.origin:
+        body = json.loads(node.configuration.content)
+        output.data({"version": node.configuration.version, "digest": node.configuration.digest, "configuration": body})
+        output.fields([(key, _shown(value)) for key, value in _flat(body)])
+        return 0
+    sources = gather(home, arguments.set)
+    effective = resolve_sources(sources, frozenset(node.registry))
+    found = origins(sources, effective)
+    output.data(
+        {
+            "digest": digest(canonical(effective)),
+            "configuration": effective,
+            "origins": found,
+            "sources": [{"name": source.name, "where": source.where} for source in sources],
+        }
+    )
+    output.fields([(key, f"{_shown(value)}   ({found[key]})") for key, value in _flat(effective)])
+    return 0
+
+
+def _flat(table: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        name = f"{above}.{key}" if above else key
+        found += _flat(value, name) if isinstance(value, dict) and value else [(name, value)]
+    return found
+
+
+def _shown(value: Any) -> str:
+    return printable(json.dumps(value, ensure_ascii=False), SHOWN_CHARACTERS_MAX)
+
+
+def _verify(arguments: Arguments, output: Output) -> int:
+    """0 when the sources give what is recorded. Raises IntegrityError (exit 3) when they do not."""
+    home = locate(getattr(arguments, "home", None))
+    node = _node(home)
+    effective = resolve_sources(gather(home, arguments.set), frozenset(node.registry))
+    found, recorded = digest(canonical(effective)), node.configuration.digest
+    if found != recorded:
+        before, after = dict(_flat(json.loads(node.configuration.content))), dict(_flat(effective))
+        keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        raise IntegrityError(
+            "the configuration is not the one that is recorded", where=f"{home.config_file}: {', '.join(keys)}",
+            expected=recorded, found=found, remedy="put it back, or have it adopted: `femtoclaw config set`",
+        )  # fmt: skip
+    output.data({"ok": True, "version": node.configuration.version, "digest": recorded})
+    output.line(f"ok: version {node.configuration.version}, {recorded}", "green")
+    return 0
+
+
+def _history(arguments: Arguments, output: Output) -> int:
+    """Every configuration that was in force, with who adopted it, and what changed."""
+    from femtoclaw import events
+    from femtoclaw.projections.reading import read_event
+    from wal.record import KIND_EVENT
+
+    home = locate(getattr(arguments, "home", None))
+    require(home)
+    reader = read_log_directory(home.log)
+    before: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    try:
+        for record in reader.scan(1, reader.size + 1):
+            event = read_event(record.payload) if record.kind == KIND_EVENT else None
+            if isinstance(event, events.ConfigurationAdopted):
+                after = dict(_flat(json.loads(event.content)))
+                changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+                rows.append(
+                    {"index": record.index, "time_ns": record.time_ns, "version": event.version, "digest": event.digest,
+                     "operator": event.operator, "changed": changed if before else []}
+                )  # fmt: skip
+                before = after
+    finally:
+        reader.close()
+    output.data({"history": rows})
+    for row in rows:
+        output.line(f"version {row['version']}  index {row['index']}  by {printable(row['operator'])}", "bold")
+        output.fields([("digest", row["digest"]), ("changed", ", ".join(row["changed"]) or "everything: the first")])
+    return 0
+
+
+def _set(arguments: Arguments, output: Output) -> int:
+    """Change keys, take another file, or adopt the sources as they stand; 0 when it is in force."""
+    if arguments.file and arguments.changes:
+        raise UsageError("either a file or single keys", where="config set", expected="KEY=VALUE ... or --file FILE")
+    home = locate(getattr(arguments, "home", None))
+    require(home)
+    raw = _new_file(home, arguments)
+    return change(
+        arguments, output, "configuration.set", "node",
+        lambda node: _effective(home, raw, frozenset(node.started.authority.state.node.registry)),
+        adopting=frozenset({CONFIGURATION}), before=lambda node: stage(home.config_file, raw),
+        after=lambda node: put_in_place(home.config_file),
+    )  # fmt: skip
+
+
+def _new_file(home: Home, arguments: Arguments) -> bytes:
+    """What the home's file is to be. Raises ConfigurationError."""
+    from femtoclaw.config_file import edited
+
+    raw = read_bounded(home.config_file)
+    if arguments.file:
+        body = parse_file(read_bounded(arguments.file), arguments.file)
+        return edited(b"", arguments.file, body) if arguments.file.endswith(".json") else read_bounded(arguments.file)
+    if not arguments.changes:
+        return raw
+    changes = parse_toml("\n".join(arguments.changes).encode("utf-8", "surrogateescape"), "KEY=VALUE")
+    return edited(raw, home.config_file, changes)
+
+
+def _effective(home: Home, raw: bytes, claws: frozenset[str]) -> bytes:
+    sources = tuple(
+        source._replace(overrides=parse_toml(raw, home.config_file)) if source.where == home.config_file else source
+        for source in gather(home)
+    )
+    return canonical(resolve_sources(sources, claws))
