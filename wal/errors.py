@@ -85,8 +85,8 @@ class WrongKeyError(ForeignLogError):
     """The signer's key is not the one in force. ``expected`` is the vkey of that one, ``found`` the signer's."""
 
     default_remedy = (
-        "open the log with the key file whose public key is the expected one; keep both key files of a rotation until "
-        "the log has been opened with one of them"
+        "open the log with the key file whose public key is the expected one (keep both files of a rotation until the log "
+        "has been opened with one of them); if the node never had that key, put back the log and key that belong together"
     )
 
 

@@ -263,7 +263,7 @@ def test_a_whole_log_under_a_made_up_key_is_not_the_nodes(node: Node) -> None:
     drop_last(payloads)
     rewrite(node, payloads, stranger(node))
     assert "FOREIGN_KEY" in found(node.call("verify", expect=3))
-    assert node.call("intent", json.dumps(SAY), expect=3).body["error"]["type"] == "ForeignLogError"
+    assert node.call("intent", json.dumps(SAY), expect=3).body["error"]["type"] == "WrongKeyError"
 
 
 def test_the_key_that_an_auditor_trusts_counts_for_a_home_too(node: Node) -> None:
