@@ -26,8 +26,9 @@ from wal.errors import CorruptFileError
 from wal.inspection import verify_directory
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
-from wal.record import FLAG_BATCH_END, KIND_GENESIS, KIND_RECOVERED
+from wal.record import FLAG_BATCH_END, KIND_GENESIS, KIND_RECOVERED, KIND_ROTATED
 from wal.recovered import decode_recovered
+from wal.rotation import parse_rotation
 from wal.storage import Storage
 from wal.verification import FORMAT_UNKNOWN, Finding
 
@@ -58,13 +59,16 @@ class _RuleCheck:
             yield record
 
     def _check_own(self, record: Record) -> None:
-        """A record of the log's own kinds: only what recovery did is written today."""
+        """A record of the log's own kinds: what recovery did, and rotations, whose chain the log's own checks follow."""
         where = f"index {record.index}"
-        if record.kind != KIND_RECOVERED:
+        if record.kind not in (KIND_RECOVERED, KIND_ROTATED):
             self.findings.append(Finding("KIND_UNKNOWN", where, "a kind of this format", str(record.kind)))
             return
         try:
-            decode_recovered(record.payload, where)
+            if record.kind == KIND_ROTATED:
+                parse_rotation(record)
+            else:
+                decode_recovered(record.payload, where)
         except LogError as error:
             self.findings.append(Finding("RECORD_UNREADABLE", where, str(error.expected), error.what))
 

@@ -12,10 +12,15 @@ import msgpack
 from femtoclaw.event_codec import CODES, EventFormatError, declared_types, decode
 from femtoclaw.events import Event
 from wal.errors import CorruptRecordError
-from wal.record import KIND_EPOCH, KIND_EVENT, KIND_GENESIS, KIND_RECOVERED, Record
+from wal.record import KIND_EPOCH, KIND_EVENT, KIND_GENESIS, KIND_RECOVERED, KIND_ROTATED, Record
 from wal.recovered import Cut, decode_recovered
 
-LOG_KINDS = {KIND_GENESIS: "log:genesis", KIND_RECOVERED: "log:recovered", KIND_EPOCH: "log:epoch"}
+LOG_KINDS = {
+    KIND_GENESIS: "log:genesis",
+    KIND_RECOVERED: "log:recovered",
+    KIND_EPOCH: "log:epoch",
+    KIND_ROTATED: "log:rotated",
+}
 """Names of the records that belong to the log itself."""
 
 UNKNOWN = "unknown"
