@@ -15,13 +15,14 @@ from femtoclaw.control_policy import ROLES, load_control
 from femtoclaw.engines import EngineCache, load_policy, registrable
 from femtoclaw.errors import ConfigurationError, PolicyError
 from femtoclaw.events import Event
-from femtoclaw.state import Node, State
+from femtoclaw.state import Claw, Node, State
 
 OPERATORS_MAX = 256
 PUBLISHERS_MAX = 256
 SECRETS_MAX = 1024
 SUBJECTS_MAX = 100_000
 REASON_CHARACTERS_MAX = 1000
+LINE_CHARACTERS_MAX = 200
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _SECRET = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -78,7 +79,7 @@ def adopt_policy(node: Node, text: str, engine: str, operator: str) -> list[Even
 
 def _policy_set(request: Request) -> Effects:
     body = _content(request, {"text": str, "engine": str, "report": str, "flips": list})
-    return adopt_policy(request.state.node, body["text"], body["engine"], request.command.operator)
+    return adopt_policy(request.state.node, body["text"], _line(body["engine"]), request.command.operator)
 
 
 def _control_set(request: Request) -> Effects:
@@ -92,7 +93,7 @@ def _control_set(request: Request) -> Effects:
         )  # fmt: skip
     current = node.control
     adopted = events.ControlPolicyAdopted(
-        current.version + 1, digest, text, body["engine"], current.digest, request.command.operator
+        current.version + 1, digest, text, _line(body["engine"]), current.digest, request.command.operator
     )
     return [adopted]
 
@@ -109,7 +110,7 @@ def repairable(node: Node, text: str, without: str = "") -> bool:
 
 def _configuration_set(request: Request) -> Effects:
     content, node = request.command.content, request.state.node
-    before, after = _configuration(node, node.configuration.content), _configuration(node, content)
+    before, after = _in_force(node), _configuration(node, content)
     if after["runtime"]["mode"] != before["runtime"]["mode"] and before["runtime"]["mode"] == "secure":
         return "MODE_IS_FIXED"
     if _switches(before) != _switches(after):
@@ -125,12 +126,19 @@ def _claw_switched(request: Request) -> Effects:
     wanted = request.command.action == "claw.enable"
     if wanted and not may_be_enabled(node, name):
         return "PUBLISHER_NOT_TRUSTED"
-    before, after = _configuration(node, node.configuration.content), _configuration(node, request.command.content)
+    before, after = _in_force(node), _configuration(node, request.command.content)
     entry = before["capabilities"].setdefault(name, {"enabled": False, "settings": {}})
     entry["enabled"] = wanted
     if before != after:
         return "CHANGES_MORE_THAN_THE_SWITCH"
     return adopt_configuration(node, request.command.content, request.command.operator)
+
+
+def _in_force(node: Node) -> dict[str, Any]:
+    """The configuration in force, without what it says of claws that were removed since: no new one could say it."""
+    body = json.loads(node.configuration.content)
+    body["capabilities"] = {name: entry for name, entry in body["capabilities"].items() if name in node.registry}
+    return config.resolve(body, "the configuration in force", frozenset(node.registry))
 
 
 def _configuration(node: Node, content: bytes) -> dict[str, Any]:
@@ -155,7 +163,7 @@ def _switches(body: dict[str, Any]) -> dict[str, bool]:
 
 def _claw_install(request: Request) -> Effects:
     body = _content(request, {"manifest": str, "publisher": str, "signature": str})
-    node, raw = request.state.node, body["manifest"].encode()
+    node, raw = request.state.node, _bytes(body["manifest"])
     manifest = registrable(raw)
     if manifest.name != request.command.resource or not manifest.files:
         return "ANOTHER_MODULE"
@@ -173,7 +181,16 @@ def _claw_install(request: Request) -> Effects:
     installed = events.ModuleInstalled(
         manifest.name, manifest.digest(), body["publisher"], signature, request.command.operator
     )
-    return [events.ClawRegistered(manifest.name, raw, manifest.digest()), installed]
+    registered = events.ClawRegistered(manifest.name, raw, manifest.digest())
+    known_as = Claw(manifest.name, raw, manifest.digest(), False, body["publisher"])
+    _require_policy(node._replace(registry=node.registry.set(manifest.name, known_as)))
+    return [registered, installed]
+
+
+def _require_policy(node: Node) -> None:
+    """Raises PolicyError when the policy in force could not be evaluated any more: every call would fail."""
+    if node.policy.text:
+        load_policy(node.policy.text, node)
 
 
 def signed_by(key: str, name: str, version: str, digest: str, note: bytes) -> bool:
@@ -192,17 +209,20 @@ def _claw_remove(request: Request) -> Effects:
         return "PART_OF_THE_PROGRAM"
     if name in config.enabled(node.configuration.content):
         return "STILL_ENABLED"
+    _require_policy(node._replace(registry=node.registry.delete(name)))
     return [events.ClawRemoved(name, request.command.operator)]
 
 
 def _publisher_trust(request: Request) -> Effects:
     body, node = _content(request, {"public_key": str}), request.state.node
-    name = _named(request.command.resource, _NAME)
-    if name in node.publishers or body["public_key"] in node.publishers.values():
+    name, key = _named(request.command.resource, _NAME), _key(body["public_key"])
+    if name in node.publishers or any(_same_key(key, each) for each in node.publishers.values()):
         return "KNOWN_BEFORE"
+    if any(claw.publisher == name for claw in node.registry.values()):
+        return "HAS_CLAWS"  # signed by the key that was distrusted: under the same name they would be trusted again
     if len(node.publishers) >= PUBLISHERS_MAX:
         return "TOO_MANY"
-    return [events.PublisherTrusted(name, _key(body["public_key"]), request.command.operator)]
+    return [events.PublisherTrusted(name, key, request.command.operator)]
 
 
 def _publisher_distrust(request: Request) -> Effects:
@@ -220,7 +240,7 @@ def _operator_add(request: Request) -> Effects:
         raise ConfigurationError("no such role", expected=", ".join(ROLES), found="another")
     if name in node.operators:
         return "KNOWN_BEFORE"
-    if any(key.rpartition("+")[2] == each.public_key.rpartition("+")[2] for each in node.operators.values()):
+    if any(_same_key(key, each.public_key) for each in node.operators.values()):
         return "KEY_IN_USE"  # whoever holds one key is one person, under whatever names
     if len(node.operators) >= OPERATORS_MAX:
         return "TOO_MANY"
@@ -319,7 +339,7 @@ def _release(request: Request) -> Effects:
 
 def _accept_distribution(request: Request) -> Effects:
     body = _content(request, {"digest": str, "anchor": str})
-    return [events.IntegrityVerified("distribution", "accepted", body["digest"], body["anchor"])]
+    return [events.IntegrityVerified("distribution", "accepted", _line(body["digest"]), _line(body["anchor"]))]
 
 
 def _content(request: Request, fields: dict[str, type]) -> dict[str, Any]:
@@ -344,6 +364,19 @@ def _reason(request: Request) -> str:
             "a reason cannot be shown", expected=f"<= {REASON_CHARACTERS_MAX} printable characters", found=len(reason)
         )
     return reason
+
+
+def _line(text: str) -> str:
+    if len(text) > LINE_CHARACTERS_MAX or not text.isprintable():
+        raise ConfigurationError(
+            "a text cannot be shown", expected=f"<= {LINE_CHARACTERS_MAX} printable characters", found=len(text)
+        )
+    return text
+
+
+def _same_key(key: str, other: str) -> bool:
+    """Whether two verifier keys in their one spelling are one key, under whatever names."""
+    return key.rpartition("+")[2] == other.rpartition("+")[2]
 
 
 def _named(name: str, form: re.Pattern[str]) -> str:

@@ -23,6 +23,15 @@ SKEW_NS = 300 * 1_000_000_000
 FOUR_EYES = frozenset({"control.set", "operator.add"})
 """What decides who decides: signed by two where there are two operators who may do it."""
 
+NODE = "node"
+NODE_WIDE = frozenset(
+    {
+        "configuration.set", "control.set", "distribution.accept", "key.rotate", "node.contain", "node.release",
+        "policy.set",
+    }
+)  # fmt: skip
+"""What is asked of the whole node: its resource is ``NODE`` and nothing else."""
+
 NAME_CHARACTERS_MAX = 128
 
 
@@ -106,9 +115,13 @@ def _judge(state: State, command: commands.Control, signers: dict[str, Operator]
         return ControlVerdict(False, ()), "NO_CONTROL_POLICY"
     engine = load_control(state.node.control.text)
     verdicts = [engine.evaluate(name, each, command.action, command.resource) for name, each in signers.items()]
-    determining = tuple(sorted({name for verdict in verdicts for name in verdict.determining}))
-    if not all(verdict.allowed for verdict in verdicts):
+    refusing = [verdict for verdict in verdicts if not verdict.allowed]
+    determining = tuple(sorted({name for verdict in refusing or verdicts for name in verdict.determining}))
+    if refusing:
         return ControlVerdict(False, determining), "FORBIDDEN" if determining else "NO_PERMIT"
+    if command.action in NODE_WIDE and command.resource != NODE:
+        # A policy that forbids it for the node must not be passed by under another word for the same thing.
+        return ControlVerdict(False, determining), "NOT_THE_NODE"
     if command.action in FOUR_EYES and len(signers) < 2 and _another_may(state, command):
         return ControlVerdict(False, determining), "SECOND_SIGNATURE_MISSING"
     return ControlVerdict(True, determining), "PERMITTED"

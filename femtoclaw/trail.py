@@ -7,7 +7,7 @@ from femtoclaw.state import Trail, Turn, Usage
 MINUTES = 60
 HOURS = 24
 NAMES_MAX = 256
-"""Claws that one of a run's lists remembers; beyond it the run counts as tainted by, and done with, no others."""
+"""Claws that one of a run's lists remembers; beyond it the run has done no others, and all it says may come from them."""
 
 _MINUTE_NS = 60 * 1_000_000_000
 _HOUR_NS = 60 * _MINUTE_NS
@@ -65,8 +65,13 @@ def ended(trail: Trail, claw: str, outcome: str) -> Trail:
 
 
 def tainted(trail: Trail, claw: str) -> Trail:
-    """Untrusted output of ``claw`` entered the run's memory."""
-    return trail if claw in trail.tainted else trail._replace(tainted=_with(trail.tainted, claw))
+    """Untrusted output of ``claw`` entered the run's memory. Of one whose name is not remembered any more, everything
+    may come."""
+    if claw in trail.tainted:
+        return trail
+    if len(trail.tainted) >= NAMES_MAX:
+        return trail._replace(forgotten=True)
+    return trail._replace(tainted=_with(trail.tainted, claw))
 
 
 def evicted(trail: Trail, before: tuple[Turn, ...], after: tuple[Turn, ...]) -> Trail:

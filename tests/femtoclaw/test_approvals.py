@@ -56,7 +56,7 @@ def node_with_three() -> Controlled:
 ECHO = {"bin": "echo", "argv": ["hello"]}
 
 
-# --- Held, kept, run once -------------------------------------------------------------------------------------------
+# --- Held, kept, run once
 
 
 @pytest.mark.invariant("I1")
@@ -165,7 +165,12 @@ def test_no_crash_comes_between_the_last_approval_and_the_start() -> None:
     before = node.state.live.approvals[held]
     sound, appended = node.storage.copy(), []
     append = node.storage.append
-    node.storage.append = lambda frames: appended.append(len(frames)) or append(frames)  # type: ignore[func-returns-value, method-assign]
+
+    def counted(frames: Any) -> None:
+        appended.append(len(frames))
+        append(frames)
+
+    node.storage.append = counted  # type: ignore[method-assign]
     recorded = node.authority.perform(node.ask("approval.grant", held, node.binding(held)))
     assert kinds(recorded)[-1] == "ExecutionStarted"
     assert appended == [len(recorded.events)]
@@ -194,7 +199,7 @@ def test_the_gate_grants_nothing_while_a_call_is_held() -> None:
     assert node.isolation.calls == []
 
 
-# --- One approval, one call ------------------------------------------------------------------------------------------
+# --- One approval, one call
 
 
 @pytest.mark.parametrize(
@@ -292,7 +297,7 @@ def test_a_disabled_claw_is_not_reached_by_an_approval() -> None:
     assert node.isolation.calls == []
 
 
-# --- Time ------------------------------------------------------------------------------------------------------------
+# --- Time
 
 
 @pytest.mark.parametrize(
@@ -305,8 +310,8 @@ def test_a_disabled_claw_is_not_reached_by_an_approval() -> None:
 def test_an_approval_counts_from_the_request_up_to_the_expiry(
     from_request: int | None, from_expiry: int | None, reason: str
 ) -> None:
-    """To the nanosecond: from the moment of the request, and not at the one of the expiry. A clock that went back behind
-    the request gives nothing."""
+    """To the nanosecond: from the moment of the request, and not at the one of the expiry. A clock that went back
+    behind the request gives nothing."""
     node = Controlled()
     held = node.hold()
     approval = node.state.live.approvals[held]
@@ -339,7 +344,7 @@ def test_a_hold_is_closed_at_its_expiry_and_not_before() -> None:
     assert node.divergences() == ()
 
 
-# --- M of N ----------------------------------------------------------------------------------------------------------
+# --- M of N
 
 
 def test_two_different_operators_are_needed() -> None:
@@ -434,7 +439,7 @@ def test_one_key_is_one_person() -> None:
     assert "other" not in node.state.node.operators
 
 
-# --- Refused, contained, judged again --------------------------------------------------------------------------------
+# --- Refused, contained, judged again
 
 
 def test_a_refused_call_does_not_run() -> None:

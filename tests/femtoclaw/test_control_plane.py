@@ -1,0 +1,716 @@
+"""The control plane: who may change what of a node, what counts as asking, and what a permitted request does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from femtoclaw import commands, config
+from femtoclaw.authority import Recorded
+from femtoclaw.control_plane import NODE_WIDE, SKEW_NS
+from femtoclaw.control_policy import ACTIONS, ROLES, load_control
+from femtoclaw.errors import CommandError, ConfigurationError, ControlRefusedError, FemtoClawError, PolicyError
+from femtoclaw.manifest import Manifest
+from femtoclaw.modules.signature import sign
+from femtoclaw.policy import engine_version
+from femtoclaw.state import Operator
+from femtoclaw.statement import sign_statement, statement
+from tests.femtoclaw.controlled import (
+    ADA,
+    BEN,
+    CAM,
+    HELD,
+    HOUR,
+    Controlled,
+    configured,
+    kinds,
+    operator,
+    seed_of,
+    settled,
+    verdict,
+)
+from tests.femtoclaw.simulated import CONTROL, OPERATOR
+from wal.note import Ed25519Signer
+
+DONE = ("AUTHORIZED", "PERMITTED")
+DENIED = "DENIED_POLICY_VIOLATION"
+
+PERMITTED = {
+    "RuntimeOperator": {"approval.grant", "approval.refuse", "node.contain", "node.release"},
+    "SecurityOfficer": {
+        "policy.set", "control.set", "claw.install", "claw.remove", "claw.enable", "claw.disable", "publisher.trust",
+        "publisher.distrust", "secret.grant", "secret.withdraw", "operator.add", "operator.revoke", "key.rotate",
+        "approval.grant", "approval.refuse", "node.contain",
+    },
+    "ComplianceOfficer": {"data.erase"},
+    "InfrastructureOperator": {
+        "configuration.set", "secret.set", "secret.remove", "key.rotate", "distribution.accept",
+    },
+    "IncidentResponseOperator": {
+        "node.contain", "claw.disable", "operator.revoke", "publisher.distrust", "secret.withdraw", "secret.remove",
+        "key.rotate", "approval.refuse",
+    },
+}  # fmt: skip
+"""The shipped control policy, written a second time."""
+
+
+def denied(reason: str) -> tuple[str, str]:
+    return (DENIED, reason)
+
+
+def ask_for(node: Controlled, action: str, resource: str = "node", content: Any = b"", **more: Any) -> tuple[str, str]:
+    """What became of a request: decision and reason."""
+    return verdict(node.control(action, resource, content, **more))
+
+
+def set_control(text: str) -> dict[str, Any]:
+    return {"text": text, "engine": engine_version()}
+
+
+# --- Who may
+
+
+def test_every_role_may_do_exactly_what_the_table_says() -> None:
+    """All roles times all actions, by the engine; nobody may do anything without a role, or with an invented one."""
+    engine = load_control(CONTROL)
+    assert set(PERMITTED) == set(ROLES)
+    for action in ACTIONS:
+        for role in ROLES:
+            allowed = engine.evaluate("somebody", Operator("", (role,), True), action, "node").allowed
+            assert allowed == (action in PERMITTED[role]), f"{role} {action}"
+        for roles in ((), ("Root",), ("runtimeoperator",)):
+            assert not engine.evaluate("somebody", Operator("", roles, True), action, "node").allowed
+    assert not engine.evaluate("somebody", Operator("", ROLES, True), "policy.unset", "node").allowed
+    assert set().union(*PERMITTED.values()) == set(ACTIONS)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_node_denies_every_other_action_of_a_role_on_record(role: str) -> None:
+    """Denied requests are recorded with their decision and change nothing else; permitted ones get as far as their
+    content."""
+    node = Controlled()
+    node.enlist(ADA, role)
+    node.enlist(BEN, "RuntimeOperator", cosigners=(ADA,) if role == "SecurityOfficer" else ())
+    for action in ACTIONS:
+        before, size = node.state, node.log.size
+        if action in PERMITTED[role]:
+            try:
+                reason = ask_for(node, action, "nothing", b"[]", signer=ADA)[1]
+            except ConfigurationError:
+                assert node.log.size == size
+                continue
+            assert reason not in ("NO_PERMIT", "FORBIDDEN", "PERMITTED"), action
+        else:
+            recorded = node.control(action, "nothing", b"[]", signer=ADA)
+            assert kinds(recorded) == ["ControlRequested", "ControlDecided"]
+            assert verdict(recorded) == denied("NO_PERMIT")
+            operators = node.state.node.operators
+            assert node.state == before._replace(node=before.node._replace(operators=operators))
+            assert operators["ada"]._replace(last_ns=0) == before.node.operators["ada"]._replace(last_ns=0)
+    assert node.divergences() == ()
+
+
+def test_a_forbid_of_the_control_policy_is_told_by_name() -> None:
+    """The reason says whether something forbade it, and which policy did."""
+    node = Controlled()
+    text = CONTROL + '@id("never") forbid (principal, action == Action::"data.erase", resource == Control::"ada");'
+    assert ask_for(node, "control.set", content=set_control(text)) == DONE
+    recorded = node.control("data.erase", "ada", {"reason": "asked"})
+    assert verdict(recorded) == denied("FORBIDDEN")
+    assert recorded.events[1].determining == ("never",)  # type: ignore[union-attr]
+    assert ask_for(node, "data.erase", "ben", {"reason": "asked"}) == DONE
+    assert node.divergences() == ()
+
+
+@pytest.mark.parametrize("action", sorted(NODE_WIDE))
+def test_what_is_of_the_whole_node_has_one_name(action: str) -> None:
+    """A policy about ``Control::"node"`` cannot be passed by under another resource."""
+    node = Controlled()
+    assert ask_for(node, action, "the node", b"{}") == denied("NOT_THE_NODE")
+    assert ask_for(node, action, "", b"{}") == denied("NOT_THE_NODE")
+
+
+# --- What counts as asking
+
+
+def contain(node: Controlled, **more: Any) -> commands.Control:
+    return node.ask("node.contain", content={"reason": "looking"}, **more)
+
+
+def of_another_node(node: Controlled) -> commands.Control:
+    asked = contain(node)
+    told = statement("another", *asked[:4], asked.content, asked.at_ns)
+    return asked._replace(signature=sign_statement(OPERATOR, told))
+
+
+def replayed(node: Controlled) -> commands.Control:
+    asked = node.ask("node.release", content={"reason": ""})
+    node.authority.perform(asked)
+    return asked._replace(received_ns=node.sources.wall_ns())
+
+
+def older(node: Controlled) -> commands.Control:
+    asked = contain(node)
+    node.control("node.release", content={"reason": ""})
+    return asked
+
+
+def by_a_revoked_operator(node: Controlled) -> commands.Control:
+    node.enlist(ADA, "RuntimeOperator")
+    asked = contain(node, signer=ADA)
+    node.control("operator.revoke", "ada", {"reason": "left"})
+    return asked
+
+
+def cosigned(node: Controlled, *pairs: str) -> commands.Control:
+    return contain(node)._replace(cosignatures=pairs)
+
+
+UNHEARD: dict[str, Callable[[Controlled], commands.Control]] = {
+    "unsigned": lambda node: contain(node)._replace(signature=b""),
+    "a signature of zeros": lambda node: contain(node)._replace(signature=bytes(64)),
+    "a signature too long": lambda node: (asked := contain(node))._replace(signature=asked.signature + b"\x00"),
+    "another operator's key": lambda node: contain(node, signer=Ed25519Signer("tester", seed_of("ada"))),
+    "an unknown operator": lambda node: contain(node, signer=ADA),
+    "of another node": of_another_node,
+    "a request seen before": replayed,
+    "an older one than was seen": older,
+    "a revoked operator": by_a_revoked_operator,
+    "from too long ago": lambda node: contain(node, skew_ns=-SKEW_NS - 1),
+    "from the future": lambda node: contain(node, skew_ns=SKEW_NS + 1),
+    "another request id": lambda node: contain(node)._replace(request_id="other"),
+    "another action": lambda node: contain(node)._replace(action="node.release"),
+    "another resource": lambda node: contain(node)._replace(resource="other"),
+    "other content": lambda node: contain(node)._replace(content=b'{"reason": "other"}'),
+    "another time": lambda node: (asked := contain(node))._replace(at_ns=asked.at_ns + 1),
+    "no such action": lambda node: node.ask("node.explode"),
+    "a resource of many characters": lambda node: node.ask("data.erase", "x" * 129, {"reason": ""}),
+    "a resource with controls": lambda node: node.ask("data.erase", "x\x1b[0m", {"reason": ""}),
+    "cosignatures not in pairs": lambda node: cosigned(node, "tester"),
+    "a cosignature that is none": lambda node: cosigned(node, "tester", "zz"),
+    "a cosignature of zeros": lambda node: cosigned(node, "tester", "00" * 64),
+    "a cosigner nobody knows": lambda node: contain(node, cosigners=(ADA,)),
+}
+
+
+@pytest.mark.parametrize("name", UNHEARD)
+def test_what_its_operator_did_not_just_sign_is_not_recorded(name: str) -> None:
+    """Refused, the log and the state as before, and the next request of the same operator works."""
+    node = Controlled()
+    asked = UNHEARD[name](node)
+    size, state = node.log.size, node.state
+    with pytest.raises(ControlRefusedError):
+        node.authority.perform(asked)
+    assert (node.log.size, node.state) == (size, state)
+    assert ask_for(node, "node.contain", content={"reason": "looking"}) == DONE
+    assert node.divergences() == ()
+
+
+@pytest.mark.parametrize("skew_ns", [-SKEW_NS, SKEW_NS])
+def test_clocks_may_differ_by_the_bound(skew_ns: int) -> None:
+    """Exactly five minutes either way is heard."""
+    node = Controlled()
+    assert verdict(node.authority.perform(contain(node, skew_ns=skew_ns))) == DONE
+
+
+def test_who_signed_with_a_fast_clock_waits_for_it() -> None:
+    """A request from four minutes ahead makes earlier ones old, and nothing else."""
+    node = Controlled()
+    node.authority.perform(contain(node, skew_ns=4 * 60 * 10**9))
+    with pytest.raises(ControlRefusedError, match="seen before"):
+        node.control("node.release", content={"reason": ""})
+    node.clock.now += 5 * 60 * 10**9
+    assert ask_for(node, "node.release", content={"reason": ""}) == DONE
+
+
+# --- Content
+
+WITH_FIELDS = sorted(set(ACTIONS) - {"approval.grant", "claw.enable", "claw.disable", "configuration.set"})
+FORMS = [b"", b"[]", b"{", b"\xff", b"null", b'{"reason": 1}', b'{"reason": "", "more": 1}', b'{"a":' * 5000]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_content_of_another_form_is_the_operators_mistake(action: str) -> None:
+    """It raises a typed error, or is denied for what it names; it never comes into force, and never counts as used."""
+    node = Controlled()
+    node.control("publisher.trust", "acme", {"public_key": operator("acme").public.vkey()})
+    node.control("secret.set", "token", {"mark": "0" * 64})
+    held = node.hold()
+    resources = ("node", "acme", "tester", "token", "fs.read", held)
+    for resource in resources:
+        for content in FORMS:
+            if (action, resource) == ("secret.remove", "token"):
+                continue  # it has no content that could be wrong
+            before, size = node.state, node.log.size
+            try:
+                recorded: Recorded | None = node.control(action, resource, content)
+            except ConfigurationError:
+                recorded = None
+                assert node.log.size == size
+            if recorded is not None:
+                assert kinds(recorded) == ["ControlRequested", "ControlDecided"]
+                assert verdict(recorded)[0] == DENIED
+            operators = before.node.operators
+            assert node.state._replace(node=node.state.node._replace(operators=operators)) == before
+    assert node.divergences() == ()
+
+
+UNUSABLE: list[tuple[str, str, Any]] = [
+    ("policy.set", "node", {"text": "permit", "engine": "", "report": "", "flips": []}),
+    ("policy.set", "node", {"text": "", "engine": "\ud800", "report": "", "flips": []}),
+    ("policy.set", "node", {"text": '@id("\ud800") permit (principal, action, resource);', "engine": "", "report": "",
+                            "flips": []}),
+    ("control.set", "node", set_control("permit")),
+    ("control.set", "node", {"text": CONTROL, "engine": "x\n"}),
+    ("distribution.accept", "node", {"digest": "x" * 201, "anchor": ""}),
+    ("distribution.accept", "node", {"digest": "x", "anchor": "\ud800"}),
+    ("node.contain", "node", {"reason": "x" * 1001}),
+    ("node.contain", "node", {"reason": "\x1b"}),
+    ("operator.add", "new", {"public_key": "no key", "roles": ["SecurityOfficer"]}),
+    ("operator.add", "new", {"public_key": ADA.public.vkey(), "roles": []}),
+    ("operator.add", "new", {"public_key": ADA.public.vkey(), "roles": ["Root"]}),
+    ("operator.add", "new", {"public_key": ADA.public.vkey(), "roles": [["SecurityOfficer"]]}),
+    ("operator.add", "a b", {"public_key": ADA.public.vkey(), "roles": ["SecurityOfficer"]}),
+    ("publisher.trust", "acme", {"public_key": "no key"}),
+    ("key.rotate", "node", {"old": ADA.public.vkey(), "new": "none", "reason": "scheduled"}),
+    ("key.rotate", "node", {"old": ADA.public.vkey(), "new": BEN.public.vkey(), "reason": "boredom"}),
+    ("secret.set", "token", {"mark": "short"}),
+    ("secret.set", "a b", {"mark": "0" * 64}),
+    ("data.erase", "a b", {"reason": ""}),
+    ("claw.install", "mod", {"manifest": "{}", "publisher": "acme", "signature": ""}),
+    ("claw.install", "mod", {"manifest": "\ud800", "publisher": "acme", "signature": "\ud800"}),
+    ("configuration.set", "node", {"runtime": {"steps_max": 0}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "resource", "content"), UNUSABLE)
+def test_content_that_cannot_come_into_force_is_a_typed_error(action: str, resource: str, content: Any) -> None:
+    """Right form, wrong values: nothing is recorded."""
+    node = Controlled()
+    size, state = node.log.size, node.state
+    with pytest.raises(ConfigurationError):
+        node.control(action, resource, content)
+    assert (node.log.size, node.state) == (size, state)
+
+
+_TEXTS = st.text(max_size=12) | st.sampled_from(
+    ["scheduled", "SecurityOfficer", "acme", "tester", "0" * 64, ADA.public.vkey(), CONTROL, HELD, "fs.read", "token"]
+)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | _TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+_NAMES = "text engine report flips digest anchor reason public_key roles old new mark claw manifest publisher signature"
+_FIELDS = st.sampled_from(_NAMES.split())
+_CONTENTS = st.binary(max_size=40) | st.dictionaries(_FIELDS, _VALUES, max_size=4).map(
+    lambda body: json.dumps(body).encode()
+)
+
+
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
+@given(asked=st.lists(st.tuples(st.sampled_from(ACTIONS), _TEXTS, _CONTENTS), max_size=12))
+def test_whatever_is_asked_only_typed_errors_come_out(asked: list[tuple[str, str, bytes]]) -> None:
+    """Generated requests, all of them signed: each is recorded or refused with a typed error; replay agrees."""
+    node = Controlled()
+    for action, resource, content in asked:
+        size = node.log.size
+        try:
+            node.control(action, resource, content)
+        except FemtoClawError as error:
+            assert node.log.size == size
+            assert str(error).isprintable()
+    assert node.state == node.log_state()
+    assert node.divergences() == ()
+
+
+# --- Nobody is locked out, nobody decides alone
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '@id("a") permit (principal in Role::"SecurityOfficer", action == Action::"control.set", resource);',
+        '@id("a") permit (principal in Role::"SecurityOfficer", action == Action::"operator.add", resource);',
+        '@id("a") permit (principal == Operator::"gone", action, resource);',
+        '@id("a") permit (principal, action, resource) when { resource == Control::"elsewhere" };',
+        CONTROL + '@id("b") forbid (principal, action == Action::"control.set", resource);',
+    ],
+)
+def test_a_control_policy_that_nobody_could_change_again_is_refused(text: str) -> None:
+    """An error, and the one in force stays."""
+    node = Controlled()
+    with pytest.raises(PolicyError, match="nobody could change"):
+        node.control("control.set", content=set_control(text))
+    assert node.state.node.control.version == 1
+
+
+def test_the_last_who_can_mend_the_node_is_not_revoked() -> None:
+    """Not by themselves either; with another Security Officer they can be."""
+    node = Controlled()
+    node.enlist(ADA, "RuntimeOperator", "IncidentResponseOperator")
+    assert ask_for(node, "operator.revoke", "tester", {"reason": ""}) == denied("LAST_OF_THEIR_KIND")
+    assert ask_for(node, "operator.revoke", "tester", {"reason": ""}, signer=ADA) == denied("LAST_OF_THEIR_KIND")
+    node.enlist(BEN, "SecurityOfficer")
+    assert ask_for(node, "operator.revoke", "tester", {"reason": ""}, signer=ADA) == DONE
+    assert ask_for(node, "operator.revoke", "tester", {"reason": ""}, signer=ADA) == denied("UNKNOWN")
+    assert not node.state.node.operators["tester"].active
+    assert node.divergences() == ()
+
+
+@pytest.mark.parametrize("action", ["control.set", "operator.add"])
+def test_two_decide_who_decides_where_there_are_two(action: str) -> None:
+    """One alone only while they are the only one who may; the second signature is another operator's, who may too."""
+    node = Controlled()
+    asked: tuple[str, Any] = ("cam", {"public_key": CAM.public.vkey(), "roles": ["RuntimeOperator"]})
+    if action == "control.set":
+        asked = ("node", set_control(CONTROL + "// again\n"))
+    node.enlist(ADA, "SecurityOfficer")
+    node.enlist(BEN, "RuntimeOperator", cosigners=(ADA,))
+    assert ask_for(node, action, *asked) == denied("SECOND_SIGNATURE_MISSING")
+    assert ask_for(node, action, *asked, cosigners=(OPERATOR,)) == denied("SECOND_SIGNATURE_MISSING")
+    assert ask_for(node, action, *asked, cosigners=(BEN,)) == denied("NO_PERMIT")
+    assert ask_for(node, action, *asked, cosigners=(ADA, BEN)) == denied("NO_PERMIT")
+    assert (node.state.node.control.version, "cam" in node.state.node.operators) == (1, False)
+    assert ask_for(node, action, *asked, cosigners=(ADA,)) == DONE
+    assert node.divergences() == ()
+
+
+def test_one_decides_alone_again_when_the_other_is_gone() -> None:
+    """A revoked operator is no second pair of eyes, and cannot sign as one."""
+    node = Controlled()
+    node.enlist(ADA, "SecurityOfficer")
+    node.control("operator.revoke", "ada", {"reason": "left"})
+    with pytest.raises(ControlRefusedError, match="no such operator"):
+        node.enlist(BEN, "RuntimeOperator", cosigners=(ADA,))
+    assert verdict(node.enlist(BEN, "RuntimeOperator")) == DONE
+
+
+def test_a_cosignature_is_for_one_request() -> None:
+    """Taken from another request, it is refused unrecorded."""
+    node = Controlled()
+    node.enlist(ADA, "SecurityOfficer")
+    first = node.ask("control.set", content=set_control(CONTROL + "// a\n"), cosigners=(ADA,))
+    second = node.ask("control.set", content=set_control(CONTROL + "// b\n"))
+    with pytest.raises(ControlRefusedError, match="signature"):
+        node.authority.perform(second._replace(cosignatures=first.cosignatures))
+
+
+# --- Configuration and policy
+
+
+def changed(node: Controlled, change: Callable[[dict[str, Any]], object]) -> bytes:
+    body = json.loads(node.state.node.configuration.content)
+    change(body)
+    return config.canonical(body)
+
+
+def test_a_configuration_comes_into_force_by_request() -> None:
+    """The next decision is made under it; replay derives it again."""
+    node = Controlled()
+    assert node.intent("shell", bin="sleep", argv=["1"]).outcome == "HELD"
+    content = configured(node, shell={"binaries": ["/bin/echo"]})
+    recorded = node.control("configuration.set", content=content)
+    assert (verdict(recorded), kinds(recorded)[2:]) == (DONE, ["ConfigurationAdopted"])
+    assert node.state.node.configuration.content == content
+    assert node.intent("shell", bin="sleep", argv=["1"]).decision == "DENIED_ARGUMENT_INVALID"
+    assert node.divergences() == ()
+
+
+def test_a_configuration_that_switches_claws_is_another_request() -> None:
+    """An Infrastructure Operator changes settings; which claws there are is the Security Officer's."""
+    node = Controlled()
+    node.enlist(ADA, "InfrastructureOperator")
+    off = changed(node, lambda body: body["capabilities"]["shell"].update(enabled=False))
+    gone = changed(node, lambda body: body["capabilities"].pop("shell"))
+    for content in (off, gone):
+        assert ask_for(node, "configuration.set", content=content, signer=ADA) == denied("SWITCHES_CLAWS")
+    assert ask_for(node, "claw.disable", "shell", off, signer=ADA) == denied("NO_PERMIT")
+    assert node.state.node.registry["shell"].enabled
+
+
+def test_secure_mode_is_not_left() -> None:
+    """No request makes a secure node one that takes changes from its files."""
+    node = Controlled()
+    content = changed(node, lambda body: body["runtime"].update(mode="development"))
+    try:
+        assert ask_for(node, "configuration.set", content=content) == denied("MODE_IS_FIXED")
+    except ConfigurationError:
+        pass  # a program that knows no other mode refuses it as unknown
+    assert json.loads(node.state.node.configuration.content)["runtime"]["mode"] == "secure"
+
+
+def test_claws_are_switched_one_at_a_time() -> None:
+    """Off: its calls are denied at once. On again: they are judged as before. Nothing else may change on the way."""
+    node = Controlled()
+    off = changed(node, lambda body: body["capabilities"]["fs.read"].update(enabled=False))
+    assert kinds(node.control("claw.disable", "fs.read", off))[2:] == ["ConfigurationAdopted", "ClawDisabled"]
+    assert node.intent("fs.read", path="a").decision == "DENIED_CAPABILITY_DISABLED"
+    on = changed(node, lambda body: body["capabilities"]["fs.read"].update(enabled=True))
+    for action, content in (("claw.disable", on), ("claw.enable", off)):
+        assert ask_for(node, action, "fs.read", content) == denied("CHANGES_MORE_THAN_THE_SWITCH")
+    more = config.canonical(json.loads(on) | {"runtime": json.loads(on)["runtime"] | {"steps_max": 9}})
+    assert ask_for(node, "claw.enable", "fs.read", more) == denied("CHANGES_MORE_THAN_THE_SWITCH")
+    assert ask_for(node, "claw.enable", "nothing", on) == denied("NOT_REGISTERED")
+    assert ask_for(node, "claw.enable", "fs.read", on) == DONE
+    assert node.intent("fs.read", path="a").outcome == "success"
+    assert node.divergences() == ()
+
+
+def test_a_policy_comes_into_force_by_request() -> None:
+    """The next call is judged by it."""
+    node = Controlled()
+    text = '@id("none") permit (principal, action == Action::"fs.list", resource);'
+    content = {"text": text, "engine": engine_version(), "report": "", "flips": []}
+    recorded = node.control("policy.set", content=content)
+    assert (verdict(recorded), kinds(recorded)[2:]) == (DONE, ["PolicyAdopted"])
+    assert node.intent("fs.read", path="a").code == "NO_PERMIT"
+    assert node.divergences() == ()
+
+
+BARE: dict[str, Callable[[Controlled], commands.Command]] = {
+    "a policy": lambda node: commands.AdoptPolicy(HELD + "// more\n", engine_version(), "tester"),
+    "a configuration": lambda node: commands.AdoptConfiguration(
+        configured(node, shell={"binaries": ["/bin/echo"]}), "tester"
+    ),
+    "a control policy": lambda node: commands.AdoptControlPolicy(CONTROL + "// more\n", engine_version(), "tester"),
+    "the same control policy": lambda node: commands.AdoptControlPolicy(CONTROL, engine_version(), "tester"),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_after_the_first_start_nothing_changes_without_an_operator(name: str) -> None:
+    """The bare commands of provisioning are refused, in every later start too; what is in force may be confirmed."""
+    node = Controlled()
+    for _ in range(2):
+        size = node.log.size
+        with pytest.raises(CommandError, match="only an operator"):
+            node.authority.perform(BARE[name](node))
+        assert node.log.size == size
+        node.restart()
+    node.authority.perform(commands.AdoptPolicy(HELD, engine_version(), "tester"))
+    node.authority.perform(commands.AdoptConfiguration(node.state.node.configuration.content, "tester"))
+    assert node.divergences() == ()
+
+
+# --- Publishers and modules
+
+ACME, OTHER = operator("acme"), operator("other")
+MODULE = Manifest(
+    name="mod", version="1.0.0", description="A module", category="system", entry="python:mod.py:run",
+    arguments={
+        "type": "object", "properties": {"text": {"type": "string", "maxLength": 100}}, "additionalProperties": False,
+    },
+    targets={}, files={"mod.py": "0" * 64}, trusted_output=True,
+)  # fmt: skip
+
+
+def module(manifest: Manifest = MODULE, signer: Ed25519Signer = ACME, publisher: str = "acme") -> dict[str, str]:
+    """The content of a request to install a signed module."""
+    return {
+        "manifest": manifest.canonical().decode(),
+        "publisher": publisher,
+        "signature": sign(manifest, signer).decode(),
+    }
+
+
+def with_module() -> Controlled:
+    """A node that trusts acme, with its module installed, enabled, and permitted by the policy."""
+    node = Controlled()
+    assert ask_for(node, "publisher.trust", "acme", {"public_key": ACME.public.vkey()}) == DONE
+    assert ask_for(node, "claw.install", "mod", module()) == DONE
+    text = HELD + '@id("mod") permit (principal, action == Action::"mod", resource);'
+    node.control("policy.set", content={"text": text, "engine": engine_version(), "report": "", "flips": []})
+    assert ask_for(node, "claw.enable", "mod", switch(node, True)) == DONE
+    assert node.intent("mod", text="a").outcome == "success"
+    return node
+
+
+def switch(node: Controlled, on: bool) -> bytes:
+    return changed(node, lambda body: body["capabilities"].setdefault("mod", {"settings": {}}).update(enabled=on))
+
+
+def test_a_distrusted_publishers_claws_stop_at_once() -> None:
+    """Not enabled again by switch or configuration, nor by trusting the name again with another key."""
+    node = with_module()
+    assert ask_for(node, "publisher.distrust", "acme", {"reason": "stolen"}) == DONE
+    assert not node.state.node.registry["mod"].enabled
+    assert node.intent("mod", text="a").decision == "DENIED_CAPABILITY_DISABLED"
+    assert ask_for(node, "claw.enable", "mod", node.state.node.configuration.content) == denied("PUBLISHER_NOT_TRUSTED")
+    assert ask_for(node, "configuration.set", content=configured(node, shell={"binaries": ["/bin/echo"]})) == DONE
+    node.authority.perform(commands.AdoptConfiguration(node.state.node.configuration.content, "tester"))
+    assert not node.state.node.registry["mod"].enabled
+    new = {"public_key": operator("acme", 2).public.vkey()}
+    assert ask_for(node, "publisher.trust", "acme", new) == denied("HAS_CLAWS")
+    assert ask_for(node, "publisher.distrust", "acme", {"reason": ""}) == denied("UNKNOWN")
+    node.restart()
+    assert not node.state.node.registry["mod"].enabled
+    assert node.divergences() == ()
+
+
+def test_an_approval_does_not_reach_a_claw_whose_publisher_is_distrusted() -> None:
+    """Held before, distrusted between, approved after."""
+    node = with_module()
+    text = HELD + '@id("mod") @approvals("1") permit (principal, action == Action::"mod", resource);'
+    node.control("policy.set", content={"text": text, "engine": engine_version(), "report": "", "flips": []})
+    held = node.hold("mod", text="b")
+    node.control("publisher.distrust", "acme", {"reason": "stolen"})
+    asked, _ = node.approve(held)
+    assert settled(asked) == ("DENIED_CAPABILITY_DISABLED", "DISABLED")
+    assert len(node.isolation.calls) == 1
+    assert node.divergences() == ()
+
+
+def test_a_removed_module_leaves_a_node_that_can_be_configured() -> None:
+    """Removed once it is off and no policy needs it; its held call can still be settled; then another may come."""
+    node = with_module()
+    text = HELD + '@id("mod") @approvals("1") permit (principal, action == Action::"mod", resource);'
+    node.control("policy.set", content={"text": text, "engine": engine_version(), "report": "", "flips": []})
+    held = node.hold("mod", text="b")
+    assert ask_for(node, "claw.remove", "mod", {}) == denied("STILL_ENABLED")
+    assert ask_for(node, "claw.disable", "mod", switch(node, False)) == DONE
+    with pytest.raises(PolicyError):
+        node.control("claw.remove", "mod", {})
+    node.control("policy.set", content={"text": HELD, "engine": engine_version(), "report": "", "flips": []})
+    assert ask_for(node, "claw.remove", "mod", {}) == DONE
+    assert settled(node.control("approval.refuse", held, {"reason": ""})) == (DENIED, "APPROVAL_REFUSED")
+    assert ask_for(node, "claw.remove", "mod", {}) == denied("NOT_REGISTERED")
+    assert ask_for(node, "claw.remove", "fs.read", {}) == denied("PART_OF_THE_PROGRAM")
+    tidy = changed(node, lambda body: body["capabilities"].pop("mod"))
+    assert ask_for(node, "configuration.set", content=tidy) == DONE
+    assert node.intent("mod", text="a").code == "CAPABILITY_NOT_REGISTERED"
+    assert ask_for(node, "claw.install", "mod", module()) == DONE
+    assert node.divergences() == ()
+
+
+def test_a_module_that_the_policy_in_force_does_not_fit_is_refused() -> None:
+    """Installed over the older version it would leave a policy that cannot be evaluated."""
+    node = with_module()
+    text = (
+        HELD
+        + '@id("m") permit (principal, action == Action::"mod", resource)'
+        + 'when { context.args has text && context.args.text == "a" };'
+    )
+    node.control("policy.set", content={"text": text, "engine": engine_version(), "report": "", "flips": []})
+    numbers = {**MODULE.arguments, "properties": {"text": {"type": "integer"}}}
+    other = MODULE._replace(version="2.0.0", arguments=numbers)
+    with pytest.raises(PolicyError):
+        node.control("claw.install", "mod", module(other))
+    assert node.intent("mod", text="a").outcome == "success"
+
+
+NEWER = module(MODULE._replace(version="2.0.0"))
+REFUSED_MODULES: dict[str, tuple[str, dict[str, str]]] = {
+    "signed by another key": ("BAD_SIGNATURE", module(signer=OTHER)),
+    "unsigned": ("BAD_SIGNATURE", module() | {"signature": ""}),
+    "signed for another version": ("BAD_SIGNATURE", module() | {"signature": NEWER["signature"]}),
+    "of a publisher nobody trusts": ("UNTRUSTED_KEY", module(publisher="other", signer=OTHER)),
+    "of another name": ("ANOTHER_MODULE", module(MODULE._replace(name="other"))),
+    "without files": ("ANOTHER_MODULE", module(MODULE._replace(files={}, entry="femtoclaw.claws.fs:read"))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_MODULES)
+def test_a_module_is_installed_only_as_its_publisher_signed_it(name: str) -> None:
+    """Each is denied with its code, on record."""
+    node = Controlled()
+    node.control("publisher.trust", "acme", {"public_key": ACME.public.vkey()})
+    code, content = REFUSED_MODULES[name]
+    assert ask_for(node, "claw.install", "mod", content) == denied(code)
+    assert "mod" not in node.state.node.registry
+
+
+def test_names_of_claws_stay_with_who_had_them_first() -> None:
+    """A module takes neither a name of the program nor another publisher's; the program takes none of a module."""
+    node = Controlled()
+    for name, signer in (("acme", ACME), ("other", OTHER)):
+        node.control("publisher.trust", name, {"public_key": signer.public.vkey()})
+    node.control("claw.install", "mod", module())
+    assert ask_for(node, "claw.install", "mod", module(signer=OTHER, publisher="other")) == denied("ANOTHER_PUBLISHER")
+    taken = MODULE._replace(name="fs.read")
+    assert ask_for(node, "claw.install", "fs.read", module(taken)) == denied("NAME_TAKEN")
+    shipped = MODULE._replace(files={}, entry="femtoclaw.claws.fs:read")
+    with pytest.raises(ConfigurationError, match="name of an installed one"):
+        node.authority.perform(commands.RegisterClaw(shipped.canonical()))
+    with pytest.raises(ConfigurationError, match="not registered so"):
+        node.authority.perform(commands.RegisterClaw(MODULE._replace(name="mod2").canonical()))
+
+
+def test_one_key_is_one_publisher() -> None:
+    """The key of a trusted publisher is not trusted again under another name, in whatever key name it comes."""
+    node = Controlled()
+    node.control("publisher.trust", "acme", {"public_key": ACME.public.vkey()})
+    renamed = Ed25519Signer("shadow", seed_of("acme")).public.vkey()
+    for name, key in (("acme", OTHER.public.vkey()), ("shadow", ACME.public.vkey()), ("shadow", renamed)):
+        assert ask_for(node, "publisher.trust", name, {"public_key": key}) == denied("KNOWN_BEFORE")
+
+
+def test_a_new_version_of_a_module_begins_disabled() -> None:
+    """What was approved of the old one says nothing of the new one."""
+    node = with_module()
+    assert ask_for(node, "claw.install", "mod", module(MODULE._replace(version="1.0.1"))) == DONE
+    assert not node.state.node.registry["mod"].enabled
+    assert node.intent("mod", text="a").decision == "DENIED_CAPABILITY_DISABLED"
+
+
+# --- Secrets, erasure, containment, keys
+
+
+def test_secrets_are_granted_and_withdrawn_by_name() -> None:
+    """A new value keeps the grants, removal ends them; codes for what does not fit."""
+    node = Controlled()
+    grant, mark = {"claw": "fs.read"}, {"mark": "a" * 64}
+    assert ask_for(node, "secret.grant", "token", grant) == denied("UNKNOWN")
+    assert ask_for(node, "secret.set", "token", mark) == DONE
+    assert ask_for(node, "secret.grant", "token", {"claw": "nothing"}) == denied("UNKNOWN")
+    assert ask_for(node, "secret.withdraw", "token", grant) == denied("NOTHING_TO_CHANGE")
+    assert ask_for(node, "secret.grant", "token", grant) == DONE
+    assert ask_for(node, "secret.grant", "token", grant) == denied("NOTHING_TO_CHANGE")
+    assert ask_for(node, "secret.set", "token", {"mark": "b" * 64}) == DONE
+    assert node.state.node.secrets["token"] == ("b" * 64, ("fs.read",))
+    assert ask_for(node, "secret.withdraw", "token", grant) == DONE
+    assert node.state.node.secrets["token"].claws == ()
+    node.control("secret.grant", "token", grant)
+    assert ask_for(node, "secret.remove", "token") == DONE
+    assert ask_for(node, "secret.remove", "token") == denied("UNKNOWN")
+    node.control("secret.set", "token", mark)
+    assert node.state.node.secrets["token"].claws == ()
+    assert node.divergences() == ()
+
+
+def test_containment_erasure_and_rotation_are_recorded_once() -> None:
+    """Each with its reason and operator; a second time is told so."""
+    node = Controlled()
+    told = {"reason": "looking"}
+    assert ask_for(node, "node.release", content=told) == denied("NOT_CONTAINED")
+    assert ask_for(node, "node.contain", content={"reason": ""}) == DONE
+    assert node.state.node.contained == "no reason given"
+    assert ask_for(node, "node.contain", content=told) == denied("CONTAINED_BEFORE")
+    node.restart()
+    assert node.state.node.contained
+    assert node.intent("fs.read", path="a").code == "CONTAINED"
+    assert ask_for(node, "node.release", content=told) == DONE
+    assert ask_for(node, "data.erase", "subject-1", told) == DONE
+    assert ask_for(node, "data.erase", "subject-1", told) == denied("ERASED_BEFORE")
+    assert node.state.node.erased["subject-1"] == "looking"
+    keys = {"old": ADA.public.vkey(), "new": BEN.public.vkey(), "reason": "compromised"}
+    assert kinds(node.control("key.rotate", content=keys))[2:] == ["NodeKeyRotated"]
+    assert kinds(node.control("distribution.accept", content={"digest": "d", "anchor": "a"}))[2:] == [
+        "IntegrityVerified"
+    ]
+    assert node.divergences() == ()
+
+
+def test_requests_are_heard_on_a_contained_node_of_long_ago() -> None:
+    """Containment stops work, not operators; and the state after it all is the fold of the log."""
+    node = Controlled()
+    node.control("node.contain", content={"reason": "x"})
+    node.clock.now += 1000 * HOUR
+    assert verdict(node.enlist(ADA, "ComplianceOfficer")) == DONE
+    assert node.state == node.log_state()
