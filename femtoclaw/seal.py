@@ -44,11 +44,13 @@ class Made:
         self.new = new
 
 
-def seal(root: str, lock: str, signer: Signer | None = None, counter: int | None = None) -> Made:
+def seal(
+    root: str, lock: str, signer: Signer | None = None, *, counter: int | None = None, algorithm: str = HASH
+) -> Made:
     """Write the manifest of the distribution at ``root`` with the packages that the file ``lock`` names, signed by
     ``signer``; without one by a key that is made now and thrown away after: then nothing is done when what is there is
     whole. ``counter`` is the version counter; by default the seconds since 1970, or one more than before: it grows even
-    when what was sealed before is lost.
+    when what was sealed before is lost. ``algorithm`` is one of ``sealed.APPROVED``.
 
     Raises ConfigurationError when a locked package is not installed; OSError and LogError when it cannot be written.
     """
@@ -59,7 +61,8 @@ def seal(root: str, lock: str, signer: Signer | None = None, counter: int | None
     paths = dict(_listed(root, place, lock))
     made = signer if signer is not None else Ed25519Signer("femtoclaw.sealed/this-machine", os.urandom(32))
     least = before.manifest.counter + 1 if before is not None else 0
-    text, code = _describe(root, place, paths, max(least, int(time.time())) if counter is None else counter)
+    counted = max(least, int(time.time())) if counter is None else counter
+    text, code = _describe(root, place, paths, counted, algorithm)
     folder = os.path.join(root, sealed.FOLDER)
     note = sign_note(text, [made])
     write_file(os.path.join(folder, CODE_FILE), code)
@@ -141,11 +144,11 @@ def _of_package(name: str) -> list[str]:
     return ["@/" + "/".join(p) for p in inside]
 
 
-def _describe(root: str, place: str, paths: dict[str, str], counter: int) -> tuple[str, bytes]:
+def _describe(root: str, place: str, paths: dict[str, str], counter: int, algorithm: str) -> tuple[str, bytes]:
     """The manifest's text and the code file."""
-    lines = [sealed.TITLE, f"program {VERSION}", f"counter {counter}", f"hash {HASH}", "signature ed25519",
+    lines = [sealed.TITLE, f"program {VERSION}", f"counter {counter}", f"hash {algorithm}", "signature ed25519",
              f"python {interpreter()}", f"dependencies {os.path.relpath(place, root)}"]  # fmt: skip
-    hasher = sealed.hasher(HASH)
+    hasher = sealed.hasher(algorithm)
     for path in interpreter_files():
         size, digest = measure(path, hasher, 0)
         lines.append(f"host {size} {digest} {path}")

@@ -43,12 +43,13 @@ class Distribution:
         self.root = root
         self.manifest = manifest
         self._hasher = manifest.hasher()
+        self._dependencies = os.path.normpath(os.path.join(root, manifest.dependencies))
         self._code: memoryview | None = None
 
     def place(self, path: str) -> str:
         """Where a path of the manifest is on this machine."""
         if path.startswith("@/"):
-            return os.path.join(self.root, self.manifest.dependencies, path[2:])
+            return os.path.join(self._dependencies, path[2:])
         return os.path.join(self.root, path)
 
     def code(self, path: str) -> bytes | None:
@@ -92,10 +93,11 @@ class Distribution:
 
     def relative(self, where: str) -> str:
         """The path in the manifest of a place on this machine; what lies elsewhere has one that is not listed."""
-        below = os.path.join(self.root, self.manifest.dependencies) + os.sep
-        if where.startswith(below):
-            return f"@/{where[len(below) :]}"
-        return where.removeprefix(self.root + os.sep)
+        below = self._dependencies + os.sep
+        own = where.removeprefix(self.root + os.sep)
+        if own in self.manifest.files or not where.startswith(below):
+            return own
+        return f"@/{where[len(below) :]}"
 
     def native(self, path: str) -> Held:
         """A library's verified bytes. Raises Refused."""
@@ -136,12 +138,15 @@ class _Native(ExtensionFileLoader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         held = self._distribution.native(self._path)
-        through = ModuleSpec(spec.name, self, origin=f"/proc/self/fd/{held.descriptor}")
-        module = super().create_module(through)
-        if held.altered():
-            raise mismatch(self.path, "a file that stays", "a file that was written while it was loaded")
+        self._check(held)
+        module = super().create_module(ModuleSpec(spec.name, self, origin=f"/proc/self/fd/{held.descriptor}"))
+        self._check(held)
         module.__file__ = self.path
         return module
+
+    def _check(self, held: Held) -> None:
+        if held.altered():
+            raise mismatch(self.path, "a file that stays", "one that was written since it was hashed")
 
 
 class Finder:

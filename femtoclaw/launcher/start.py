@@ -214,6 +214,11 @@ def _plain(root: str) -> None:
 
 def enter() -> None:
     """The installed command: becomes the launcher in an interpreter that nothing of this one reaches."""
+    if reads_only(sys.argv[1:]):
+        from femtoclaw.__main__ import main as read
+
+        read()
+        return
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", stub("start", "main", root), *sys.argv[1:]])
 

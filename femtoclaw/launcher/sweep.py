@@ -41,7 +41,7 @@ class Sweep:
         self._defer = defer
         self._root = root
         self._manifest = manifest
-        self._dependencies = os.path.join(root, manifest.dependencies)
+        self._dependencies = os.path.normpath(os.path.join(root, manifest.dependencies))
         self._hasher: Callable[[Any], Any] = manifest.hasher()
         self._refused: Refused | None = None
         self._held: dict[str, Held] = {}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.femtoclaw.installed import Installed, install
+
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
@@ -13,3 +15,15 @@ def workspace(tmp_path: Path) -> Path:
     folder = tmp_path / "workspace"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """A sealed installation of this checkout with a home that trusts it; not to be changed."""
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture
+def place(installation: Installed, tmp_path: Path) -> Installed:
+    """A copy of the installation and its home, free to be broken."""
+    return installation.copy(tmp_path)
