@@ -92,7 +92,7 @@ class KeyHistory(tuple[Tenure, ...]):
         try:
             return open_checkpoint(note, [self.at(size).key], origin)
         except SignatureError:
-            self._explain(note, size)
+            self._explain(note, size, [self.at(size).key])
             raise
 
     def open_seal(self, segment: Segment, where: str) -> Seal:
@@ -101,25 +101,19 @@ class KeyHistory(tuple[Tenure, ...]):
         try:
             return open_seal(segment, self.sealing(last), where)
         except SignatureError:
-            self.explain_seal(segment.seal, last)
+            if segment.seal:
+                self._explain(segment.seal, last, self.sealing(last))
             raise
 
     def sealing(self, last: int) -> list[PublicKey]:
         """The keys that may seal what ends at ``last``: the one in force there, and every later one."""
         return [tenure.key for tenure in self[self.index(self.at(last)) :]]
 
-    def explain_seal(self, seal: bytes, last: int) -> None:
-        """Raise a more exact error when a key of this log that may not sealed what ends at ``last``."""
-        if seal:
-            self._explain(seal, last)
-
-    def _explain(self, note: bytes, size: int) -> None:
-        for number, tenure in enumerate(self):
-            try:
-                open_note(note, [tenure.key])
-            except SignatureError:
-                continue
-            raise self._not_in_force(number, size)
+    def _explain(self, note: bytes, size: int, allowed: list[PublicKey]) -> None:
+        """Raise a more exact error when none of ``allowed`` signed a refused note, but another key of this log did."""
+        signed = [number for number, tenure in enumerate(self) if _signed(note, tenure.key)]
+        if signed and not any(self[number].key in allowed for number in signed):
+            raise self._not_in_force(signed[0], size)
 
     def _not_in_force(self, number: int, size: int) -> KeyNotInForceError:
         tenure, allowed = self[number], self.at(size).key.vkey()
@@ -151,6 +145,14 @@ class KeyHistory(tuple[Tenure, ...]):
                     expected=expected, found=held,
                 )  # fmt: skip
         return WrongKeyError("this key is not the one in force", where=where, expected=expected, found=held)
+
+
+def _signed(note: bytes, key: PublicKey) -> bool:
+    try:
+        open_note(note, [key])
+    except SignatureError:
+        return False
+    return True
 
 
 def trace_keys(get: Callable[[int], bytes | None], genesis: Genesis, rotated: int) -> KeyHistory:

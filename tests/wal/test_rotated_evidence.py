@@ -4,9 +4,11 @@ archives of every key's time, and the second reader."""
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
@@ -44,6 +46,7 @@ from wal.repair import Rebuilt, install, rebuild
 from wal.replacement import Replacement
 from wal.rotation import COMPROMISED, SCHEDULED, sign_rotation
 from wal.segment import encode_segment
+from wal.stored_zip import ZipWriter
 
 READER = Path(__file__).with_name("format_reader.py")
 MAP_BYTES = 1 << 26
@@ -161,6 +164,36 @@ def test_a_seal_made_behind_a_rotation_counts(tmp_path: Path) -> None:
     path = exported(log, tmp_path / "earlier")
     assert [finding.code for finding in checked(path, SIGNER.public).findings] == ["KeyNotInForceError"]
     assert second_reader(path, SIGNER, tmp_path).startswith("no:")
+
+
+@pytest.mark.invariant("I10")
+def test_no_changed_bit_of_a_rotated_bundle_passes(bundle: Path, tmp_path: Path, seed: int) -> None:
+    """Any bit of checkpoint or segments, in a bundle that is a well-formed file again: a finding, with each key."""
+    with zipfile.ZipFile(bundle) as source:
+        members = {name: source.read(name) for name in source.namelist()}
+    chance = random.Random(seed)
+    rotations = members["segments/" + sorted(name[9:] for name in members if name[:9] == "segments/")[0]].index(
+        b"\xa7rotated"
+    )
+    for turn in range(60):
+        name = sorted(members)[1 + turn % (len(members) - 1)]
+        raw = bytearray(members[name])
+        at = rotations + chance.randrange(400) if turn % 3 == 0 and "0001-" in name else chance.randrange(len(raw))
+        raw[at] ^= 1 << chance.randrange(8)
+        with open(tmp_path / "changed", "wb") as file:
+            archive = ZipWriter(file)
+            for member, whole in members.items():
+                archive.add(member, bytes(raw) if member == name else whole)
+            archive.finish()
+        for signer in (SIGNER, THIRD_SIGNER):
+            assert not passes(tmp_path / "changed", signer), f"{name} bit at {at}, seed {seed}"
+
+
+def passes(path: Path, signer: Signer) -> bool:
+    try:
+        return checked(path, signer.public).ok
+    except CorruptFileError:
+        return False
 
 
 # ---- the second reader ----

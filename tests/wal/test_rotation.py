@@ -87,6 +87,19 @@ def test_the_history_grows_by_rotations() -> None:
     assert not keys.knows(OTHER_SIGNER.public)
 
 
+@settings(max_examples=100)
+@given(firsts=st.lists(st.integers(2, 60), unique=True, max_size=6).map(sorted), size=st.integers(0, 70))
+def test_whose_size_it_is(firsts: list[int], size: int) -> None:
+    """For any rotations: the last that came up to a size gives its key; a segment that ends there takes that or a later."""
+    keys = KeyHistory(
+        Tenure(first, Ed25519Signer("a", bytes([first]) * 32).public, SCHEDULED) for first in [1, *firsts]
+    )
+    reached = [tenure for tenure in keys if tenure.first <= max(size, 1)]
+    assert keys.at(size) == reached[-1]
+    assert keys.sealing(size) == [tenure.key for tenure in keys if tenure.first >= reached[-1].first]
+    assert keys.rotated == (firsts[-1] if firsts else 0)
+
+
 @pytest.mark.invariant("I10")
 def test_no_other_bytes_are_a_rotation() -> None:
     """Every truncation, every flipped bit and every byte more is refused, at the place for which both keys signed."""
@@ -208,6 +221,22 @@ def test_a_checkpoint_counts_only_by_the_key_in_force_at_its_size(reason: str) -
     with pytest.raises(SignatureError) as strange:
         keys.open_checkpoint(sign_checkpoint(Checkpoint(ORIGIN, 3, bytes(32)), [OTHER_SIGNER]), ORIGIN)
     assert type(strange.value) is SignatureError
+
+
+def test_what_the_key_in_force_signed_is_refused_for_its_own_reason() -> None:
+    """A checkpoint of another origin by the right key, also beside an older key's signature: not a question of keys."""
+    for size, signers in ((3, [SIGNER]), (15, [THIRD_SIGNER]), (15, [SIGNER, THIRD_SIGNER])):
+        note = sign_checkpoint(Checkpoint("example.org/other", size, bytes(32)), signers)
+        with pytest.raises(SignatureError, match="another log") as caught:
+            two_rotations().open_checkpoint(note, ORIGIN)
+        assert not isinstance(caught.value, KeyNotInForceError)
+
+
+@given(raw=st.binary(max_size=300))
+def test_a_note_of_any_bytes_is_refused_in_types(raw: bytes) -> None:
+    """What is no note at all is SignatureError too."""
+    with pytest.raises(SignatureError):
+        two_rotations().open_checkpoint(raw, ORIGIN)
 
 
 def test_cosignatures_do_not_change_whose_checkpoint_it_is() -> None:
