@@ -64,16 +64,23 @@ def execute(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> d
 def fetch(args: dict[str, Any], settings: Mapping[str, Any], resolve: Resolve, pace: Pace) -> dict[str, Any]:
     """``execute`` with the lookup and the pace given."""
     address = _read(args["url"])
+    most = min(settings.get("redirects_max", 0), WEB_REDIRECTS_MAX)
     redirects: list[str] = []
-    while True:
-        answer, reached = _ask(address, args, settings, resolve, pace)
-        following = settings.get("redirects_max", 0) and answer.status in _REDIRECTS and "location" in answer.headers
-        if not following:
-            return _result(answer, address, reached, redirects)
-        if len(redirects) >= min(settings["redirects_max"], WEB_REDIRECTS_MAX):
-            raise ClawError(f"more than {len(redirects)} redirects; redirects_max is reached")
-        redirects.append(address.text())
-        address = _next(address, answer.headers["location"])
+    read_bytes = 0
+    try:
+        while True:
+            answer, reached, read = _ask(address, args, settings, resolve, pace)
+            read_bytes += read
+            if not most or answer.status not in _REDIRECTS or "location" not in answer.headers:
+                return _result(answer, address, reached, redirects)
+            if len(redirects) >= most:
+                raise ClawError("redirects_max is reached")
+            redirects.append(address.text())
+            address = _next(address, answer.headers["location"])
+    except ClawError as error:
+        if redirects:
+            raise type(error)(f"{error}; redirects: {len(redirects)}, with {read_bytes} bytes read") from None
+        raise
 
 
 def _seconds(settings: Mapping[str, Any]) -> int:
@@ -99,7 +106,8 @@ def _next(address: WebAddress, location: str) -> WebAddress:
 
 def _ask(
     address: WebAddress, args: Mapping[str, Any], settings: Mapping[str, Any], resolve: Resolve, pace: Pace
-) -> tuple[Answer, Address]:
+) -> tuple[Answer, Address, int]:
+    """What the address answers, who answered, and how many bytes that took."""
     refused = refusal(address, settings)
     if refused:
         raise AccessError(_REFUSALS[refused])
@@ -112,7 +120,8 @@ def _ask(
         _send(sock, _request(address, args.get("headers", {})), pace)
         most = min(int(settings.get("bytes_max", BYTES)), WEB_BYTES_MAX)
         wanted = args.get("max_bytes", most + 1)
-        return read_answer(stream, min(wanted, most), cut=wanted <= most), reached.address
+        answer = read_answer(stream, min(wanted, most), cut=wanted <= most)
+        return answer, reached.address, stream.read_bytes
     finally:
         sock.close()
 
