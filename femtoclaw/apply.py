@@ -6,7 +6,6 @@ and either way nothing may go on from there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -33,6 +32,9 @@ from femtoclaw.trail import admitted, called, ended, evicted, spent, tainted
 
 _S = RuntimeState
 NO_USAGE = Usage()
+
+SANDBOX = "sandbox"
+"""The check of a start that tells what the kernel offers for the sandbox."""
 
 RUNTIME = "runtime"
 """Source of what the runtime itself tells a brain: rejections and denials."""
@@ -128,6 +130,10 @@ def _registered(folding: Folding, event: events.ClawRegistered) -> None:
 
 def _trusted(manifest: bytes) -> bool:
     """What a manifest says of its claw's output; False for bytes that are none, which only a forger records."""
+    if b'"trusted_output"' not in manifest:
+        return False
+    import json  # `status` folds a few records and has no other use for it
+
     try:
         return json.loads(manifest).get("trusted_output") is True
     except (ValueError, AttributeError, RecursionError):
@@ -167,6 +173,11 @@ def _stopped(folding: Folding, event: events.RuntimeStopped) -> None:
 
 def _nothing(folding: Folding, event: Event) -> None:
     """What only states a fact about the state changes nothing in it."""
+
+
+def _verified(folding: Folding, event: events.IntegrityVerified) -> None:
+    if event.component == SANDBOX:
+        folding.node = folding.node._replace(sandbox=event.result)
 
 
 def _run_started(folding: Folding, event: events.RunStarted) -> None:
@@ -340,7 +351,7 @@ _TAKE: dict[type[Any], Callable[[Folding, Any], None]] = {
     events.ExecutionFailed: _closed,
     events.RunEnded: _run_ended,
     events.ErrorRecorded: _error,
-    events.IntegrityVerified: _nothing,
+    events.IntegrityVerified: _verified,
     events.ApprovalRequested: _approval_requested,
     events.ApprovalGranted: _approval_granted,
     events.ApprovalRefused: _approval_ended,

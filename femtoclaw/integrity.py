@@ -66,7 +66,8 @@ def check_recorded(
                 found="another", remedy=remedy,
             )  # fmt: skip
         told += [component, result, recorded, "log"]
-    return (*told, "registry", VERIFIED, _registry_digest(node), "log", "privileges", privileges(), "", "kernel")
+    return (*told, "registry", VERIFIED, _registry_digest(node), "log", "privileges", privileges(), "", "kernel",
+            "sandbox", sandbox(), "", "kernel")  # fmt: skip
 
 
 def stage(path: str, raw: bytes) -> None:
@@ -112,6 +113,19 @@ def _registry_digest(node: Node) -> str:
 
     body = json.dumps([[name, claw.digest, claw.enabled] for name, claw in sorted(node.registry.items())])
     return blake3(b"femtoclaw registry v1\x00" + body.encode()).hexdigest()
+
+
+def sandbox() -> str:
+    """The kernel's part of the sandbox at a glance; ``femtoclaw health`` tries every layer."""
+    from femtoclaw.isolation import landlock, seccomp
+
+    version = landlock.abi()
+    lacking = [] if version else ["landlock"]
+    if seccomp.ours() is None:
+        lacking.append("seccomp")
+    if lacking:
+        return f"MISSING: {', '.join(lacking)}; in secure mode no claw is run (see `femtoclaw health`)"
+    return f"landlock ABI {version}, seccomp"
 
 
 def privileges() -> str:

@@ -101,6 +101,8 @@ class Node(NamedTuple):
     """Subject to reason, of those whose payloads' key was destroyed."""
     contained: str = ""
     """Why no new work is taken; empty when it is."""
+    sandbox: str = ""
+    """What the kernel offered for the sandbox at the newest start."""
 
 
 class Execution(NamedTuple):
@@ -247,7 +249,7 @@ def decode_state(raw: bytes) -> State:
 def _node(
     runtime_id: str, version: str, configuration: Any, policy: Any, registry: Any, process: str, boot_id: str,
     boots: int, errors: int, in_doubt: bool, control: Any, operators: Any, publishers: Any, secrets: Any, erased: Any,
-    contained: str,
+    contained: str, sandbox: str,
 ) -> Node:  # fmt: skip
     return Node(
         runtime_id, version, Configuration(*configuration), Policy(*policy),
@@ -255,7 +257,7 @@ def _node(
         Control(*control),
         Map({name: Operator(key, tuple(roles), *rest) for name, (key, roles, *rest) in operators}),
         Map(dict(publishers)), Map({name: Secret(mark, tuple(claws)) for name, (mark, claws) in secrets}),
-        Map(dict(erased)), contained,
+        Map(dict(erased)), contained, sandbox,
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from femtoclaw.cli.render import Output, program
@@ -112,30 +111,17 @@ def describe(home: Home) -> dict[str, Any]:
             "configuration": {"version": node.configuration.version, "digest": node.configuration.digest},
             "policy": {"version": node.policy.version, "digest": node.policy.digest, "engine": node.policy.engine},
             "claws": {name: "enabled" if claw.enabled else "disabled" for name, claw in sorted(node.registry.items())},
-            "mode": json.loads(node.configuration.content).get("runtime", {}).get("mode", "secure"),
+            "mode": "development" if b'"mode":"development"' in node.configuration.content else "secure",
             "contained": node.contained or "no",
             "operators": sum(each.active for each in node.operators.values()),
             "held_calls": len(live.approvals),
-            "sandbox": _sandbox(),
+            "sandbox": node.sandbox or "not known before the first start",
             "in_flight": {"executions": len(live.executions), "runs": len(live.runs)},
             "executions": dict(sorted(live.totals.items())),
             "disk_free_bytes": disk.f_bavail * disk.f_frsize,
         }
     finally:
         reader.close()
-
-
-def _sandbox() -> str:
-    """The kernel's part of the sandbox at a glance; `femtoclaw health` tries every layer."""
-    from femtoclaw.isolation import landlock, seccomp
-
-    version = landlock.abi()
-    lacking = [] if version else ["landlock"]
-    if seccomp.ours() is None:
-        lacking.append("seccomp")
-    if lacking:
-        return f"MISSING: {', '.join(lacking)}; no claw is run in secure mode (see `femtoclaw health`)"
-    return f"landlock ABI {version}, seccomp"
 
 
 def locked(home: Home) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ def payloads_of(node: Node) -> Payloads:
 def signer_of(node: Node) -> Signer:
     """The node's own key: what someone with root on the node has."""
     name = (node.path / "keys" / "node.pub").read_text().split("+")[0]
-    return Ed25519Signer(name, bytes.fromhex((node.path / "keys" / "node.key").read_text().strip()))
+    return Ed25519Signer(name, bytes.fromhex(json.loads((node.path / "keys" / "node.key").read_text())["box"]))
 
 
 def stranger(node: Node) -> Signer:
