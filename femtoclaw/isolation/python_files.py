@@ -30,6 +30,9 @@ MEMBERS = ("name", "description", "execute")
 PARAMETERS = {"version": 0, "init": 1, "execute": 2, "shutdown": 0}
 """Positional arguments of the four functions."""
 
+_PLACE = "<module>/"
+"""Where the module's files seem to be: in no folder of this machine."""
+
 CONSTANCY_CALLS = 100
 """How often a probe asks for name and description (CLAW-6.1)."""
 
@@ -78,7 +81,7 @@ class _Files:
         if known is None:
             return None
         file, package = known
-        return spec_from_loader(name, _Verified(name, file, self._files[file]), is_package=package)
+        return spec_from_loader(name, _Verified(name, file, self._files), is_package=package)
 
     def import_file(self, path: str) -> ModuleType:
         """The module that ``path`` is, executed."""
@@ -96,17 +99,21 @@ class _Files:
 
 
 class _Verified(SourceFileLoader):
-    """The import system's loader of source files, with bytes at hand in place of a file."""
+    """The import system's loader of source files, with bytes at hand in place of files.
 
-    def __init__(self, name: str, path: str, raw: bytes) -> None:
-        super().__init__(name, f"<module>/{path}")
-        self._raw = raw
+    ``pkgutil.get_data(__name__, "words.txt")`` gives a module its own data, from the same bytes.
+    """
+
+    def __init__(self, name: str, path: str, files: Mapping[str, bytes]) -> None:
+        super().__init__(name, f"{_PLACE}{path}")
+        self._files = files
 
     def get_data(self, path: str) -> bytes:
-        """The verified bytes. Raises OSError for any other path."""
-        if path != self.path:
+        """The verified bytes of one of the module's files. Raises OSError for any other path."""
+        raw = self._files.get(path.removeprefix(_PLACE)) if path.startswith(_PLACE) else None
+        if raw is None:
             raise FileNotFoundError("a module has no other files")
-        return self._raw
+        return raw
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
         """Raises OSError: there is no file, and so no compiled one beside it."""

@@ -15,8 +15,9 @@ from typing import Any
 from femtoclaw.isolation.loading import PROBE
 from femtoclaw.isolation.outcome import Outcome
 from femtoclaw.manifest import Manifest
-from femtoclaw.modules.refusal import CODES, Refusal
+from femtoclaw.modules.refusal import CODES, Refusal, refused_at_load
 from femtoclaw.modules.store import install_files, remove_files
+from femtoclaw.strict_json import printable
 
 INIT_SECONDS_MAX = 5.0
 """For loading, initializing and shutting down."""
@@ -72,10 +73,8 @@ def _judge(outcome: Outcome) -> dict[str, Any] | Refusal:
             return {"abi": abi} | {str(name): value for name, value in said.items()}
     error = outcome.error or {}
     message = str(error.get("message", "it answered with something else"))
-    word, _, rest = message.removeprefix("module refused: ").partition(": ")
-    if word in CODES:
-        return Refusal(word, rest)
-    return Refusal("INIT_FAILED", f"loading, initializing or shutting it down ended as {outcome.status}: {message}")
+    told = f"loading, initializing or shutting it down ended as {outcome.status}: {printable(message)}"
+    return refused_at_load(message, "", "") or Refusal("INIT_FAILED", told)
 
 
 def _compare(said: dict[str, Any], manifest: Manifest) -> dict[str, Any] | Refusal:

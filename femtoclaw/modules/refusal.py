@@ -5,6 +5,12 @@ from typing import NamedTuple
 
 from femtoclaw.errors import SecurityError
 
+DETAIL_CHARS_MAX = 200
+"""Of a text that a module's own process had a part in."""
+
+PREFIX = "module refused: "
+"""How the message of an error begins with which a module's process says that it was not loaded."""
+
 CODES = (
     "UNSIGNED",
     "BAD_SIGNATURE",
@@ -28,6 +34,18 @@ class Refusal(NamedTuple):
     detail: str
     name: str = ""
     digest: str = ""
+
+
+def refused_at_load(message: object, name: str, digest: str) -> Refusal | None:
+    """The refusal that the error message of an outcome tells, when a module was refused in its own process.
+
+    A module's own code can answer with such a message, too: it is then believed against itself.
+    """
+    text = message if isinstance(message, str) else ""
+    code, _, detail = text.removeprefix(PREFIX).partition(": ")
+    if not text.startswith(PREFIX) or code not in CODES:
+        return None
+    return Refusal(code, detail if detail.isprintable() and len(detail) <= DETAIL_CHARS_MAX else "", name, digest)
 
 
 class ModuleRejectedError(SecurityError):

@@ -218,7 +218,9 @@ def test_imports_among_its_own_files_come_from_verified_bytes(sandbox: Sandbox) 
     (sandbox.workspace / "helper.py").write_text("VALUE = 'from the workspace'")
     files = {
         "main.py": b"import helper\nfrom parts import inner\nfrom parts.deeper import VALUE\n"
-        b"def run(args, workspace, settings): return {'found': [helper.VALUE, inner.VALUE, VALUE]}\n",
+        b"import pkgutil\nWORDS = pkgutil.get_data(__name__, 'words.txt').decode()\n"
+        b"def run(args, workspace, settings): return {'found': [helper.VALUE, inner.VALUE, VALUE, WORDS]}\n",
+        "words.txt": b"one two",
         "helper.py": b"VALUE = 1\n",
         "parts/__init__.py": b"",
         "parts/inner.py": b"from .deeper import VALUE as OTHER\nVALUE = OTHER - 1\n",
@@ -226,7 +228,7 @@ def test_imports_among_its_own_files_come_from_verified_bytes(sandbox: Sandbox) 
     }
     declared = build.manifest("python:main.py:run", files, abi="")
     install_files(sandbox.store, declared, files)
-    assert sandbox.isolation.run(declared, {"text": "a"}, {}).result == {"found": [1, 2, 3]}
+    assert sandbox.isolation.run(declared, {"text": "a"}, {}).result == {"found": [1, 2, 3, "one two"]}
 
 
 @pytest.mark.requirement("ABI-9.1")

@@ -14,22 +14,15 @@ import pytest
 
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.modules.refusal import ModuleRejectedError
-from femtoclaw.sdk import ArgumentError, Claw, Limits, claw
+from femtoclaw.sdk import Claw, Limits, claw
 from femtoclaw.sdk.cases import read_cases
 from femtoclaw.sdk.testing import Check, ClawTester, summary
 from tests.femtoclaw.built_modules import EXAMPLES
+from tests.femtoclaw.counting_claw import count
 
 DECLARED: dict[str, Any] = {
     "name": "text.count", "version": "1.0.0", "description": "Count.", "arguments": {"text": {"type": "string"}},
 }  # fmt: skip
-
-
-@claw(**DECLARED, deterministic=True)
-def count(text: str) -> dict[str, Any]:
-    """Counts words."""
-    if not text:
-        raise ArgumentError("there is no text")
-    return {"words": len(text.split())}
 
 
 @pytest.mark.requirement("CLAW-5.1", "CLAW-6.1")

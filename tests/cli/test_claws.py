@@ -1,0 +1,166 @@
+"""Modules at the command line: from a publisher's folder into a node, through its gate, and out again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.cli.node import Answer, Node, call, femtoclaw
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = ROOT / "docs" / "examples" / "modules"
+POLICY = '@id("sum") permit (principal, action == Action::"text.checksum", resource);'
+CHECKSUM = {"checksum": "51986eea"}
+
+
+class World(NamedTuple):
+    """A node without modules, and a publisher with a packed one."""
+
+    node: Node
+    module: Path
+    key: Path
+    public: str
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    key = folder / "publisher.key"
+    public = femtoclaw("--json", "operator", "keygen", "acme", "--out", str(key), cwd=folder).body["public_key"]
+    module = folder / "module"
+    shutil.copytree(EXAMPLES / "python", module)
+    words = ("pack", str(module), "--key", str(key), "--entry", "python:checksum.py:checksum")
+    packed = femtoclaw("--json", "claw", *words, cwd=folder).body
+    assert (packed["name"], packed["publisher"], packed["files"]) == ("text.checksum", public, 1)
+    node = Node(folder / "home")
+    node.call("init")
+    return World(node, module, key, public)
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    module = tmp_path / "module"
+    shutil.copytree(made.module, module)
+    return made._replace(node=made.node.copy(tmp_path / "home"), module=module)
+
+
+def kinds(node: Node) -> list[str]:
+    return [row["type"] for row in node.call("log", "--limit", "0").objects]
+
+
+def installed(world: World) -> None:
+    """The module is registered, enabled and permitted."""
+    world.node.call("publisher", "trust", "acme", "--public-key", world.public)
+    world.node.call("claw", "install", str(world.module))
+    world.node.call("claw", "enable", "text.checksum")
+    adopt(world.node, POLICY)
+
+
+def adopt(node: Node, text: str) -> None:
+    """Have a policy adopted."""
+    policy = node.path.parent / "policy.cedar"
+    policy.write_text(text)
+    node.call("policy", "set", str(policy))
+
+
+def checksum(node: Node, expect: int | None = 0) -> Answer:
+    return node.intent(call("text.checksum", text="word"), expect=expect)
+
+
+@pytest.mark.requirement("CLAW-6.1", "SDK-5.1")
+def test_a_module_from_its_publisher_to_the_gate_and_out_again(world: World) -> None:
+    """Trusted, installed, enabled, permitted, called; then disabled and removed, and nothing of it is left."""
+    node = world.node
+    assert checksum(node, expect=1).code == 1
+    installed(world)
+    shown = node.call("claw", "show", "text.checksum").body
+    assert (shown["enabled"], shown["publisher"], shown["files_fault"]) == (True, "acme", "")
+    assert (node.path / "modules" / shown["digest"] / "checksum.py").is_file()
+    assert checksum(node).body["result"]["result"] == CHECKSUM
+    assert '[capabilities."text.checksum"]' in (node.path / "femtoclaw.toml").read_text()
+    assert node.call("claw", "remove", "text.checksum", expect=1).body["code"] == "STILL_ENABLED"
+    node.call("claw", "disable", "text.checksum")
+    assert checksum(node, expect=1).code == 1
+    assert node.call("claw", "remove", "text.checksum", expect=2).body["error"]["type"] == "PolicyError"
+    adopt(node, '@id("none") forbid (principal, action, resource);')
+    node.call("claw", "remove", "text.checksum")
+    assert list((node.path / "modules").iterdir()) == []
+    assert "text.checksum" not in [row["name"] for row in node.call("claw", "list").body["claws"]]
+    assert {"PublisherTrusted", "ModuleInstalled", "ClawRegistered", "ClawEnabled", "ClawRemoved"} <= set(kinds(node))
+    node.call("verify")
+
+
+@pytest.mark.requirement("ABI-4.1", "BOOT-10.1")
+def test_an_untrusted_module_is_refused_with_an_event(world: World) -> None:
+    """Nobody is trusted yet; the refusal is recorded with its code, and nothing is registered."""
+    refused = world.node.call("claw", "install", str(world.module), expect=3)
+    assert "UNTRUSTED_KEY" in refused.body["error"]["what"]
+    row = world.node.call("log", "--kind", "ModuleRejected").objects[-1]
+    assert "UNTRUSTED_KEY" in json.dumps(row)
+    assert "ModuleInstalled" not in kinds(world.node)
+
+
+@pytest.mark.requirement("BOOT-9.1", "EXT-17.1")
+def test_a_tampered_module_is_refused_wherever_it_lies(world: World) -> None:
+    """In the publisher's folder, and in the store: at the next call, and when it is to be enabled."""
+    node = world.node
+    installed(world)
+    digest = node.call("claw", "show", "text.checksum").body["digest"]
+    stored = node.path / "modules" / digest / "checksum.py"
+    stored.chmod(0o600)
+    stored.write_bytes(stored.read_bytes() + b"#")
+    assert "HASH_MISMATCH" in json.dumps(checksum(node, expect=None).objects)
+    assert node.call("claw", "show", "text.checksum", expect=3).body["files_fault"].startswith("HASH_MISMATCH")
+    node.call("claw", "disable", "text.checksum")
+    refused = node.call("claw", "enable", "text.checksum", expect=3)
+    assert "HASH_MISMATCH" in refused.body["error"]["what"]
+    (world.module / "checksum.py").write_bytes(b"raise SystemExit")
+    refused = node.call("claw", "install", str(world.module), expect=3)
+    assert "HASH_MISMATCH" in refused.body["error"]["what"]
+    assert kinds(node).count("ModuleRejected") >= 2
+
+
+@pytest.mark.requirement("SDK-20.1")
+def test_the_four_groups_at_the_command_line(world: World) -> None:
+    """Told group by group, signed when a key is there, missed when it is not; failing cases end it with 1."""
+    folder = str(world.module)
+    told = femtoclaw("--json", "claw", "test", folder, "--key", str(world.key), cwd=world.module).body
+    assert told["passed"] is True
+    assert set(told["groups"]) == {"behaviour", "arguments", "errors", "abi"}
+    world.node.call("publisher", "trust", "acme", "--public-key", world.public)
+    assert "no signed test result" not in world.node.call("claw", "install", folder).stderr
+    (world.module / "module.result").unlink()
+    assert "no signed test result" in world.node.call("claw", "install", folder).stderr
+    cases = world.module / "module.tests.json"
+    cases.write_text(cases.read_text().replace("51986eea", "00000000"))
+    failed = femtoclaw("--json", "claw", "test", folder, cwd=world.module, expect=1).body
+    assert [each["name"] for each in failed["failed"]] == ["a word"]
+
+
+def test_verify_says_what_an_installation_would(world: World) -> None:
+    folder = str(world.module)
+    good = femtoclaw("--json", "claw", "verify", folder, "--publisher", world.public, cwd=world.module)
+    assert good.body["name"] == "text.checksum"
+    (world.module / "more").write_text("x")
+    bad = femtoclaw("--json", "claw", "verify", folder, "--publisher", world.public, cwd=world.module, expect=3)
+    assert "UNLISTED_FILE" in bad.body["error"]["what"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show",),
+        ("show", "no.such"),
+        ("install",),
+        ("install", "nowhere"),
+        ("pack", "."),
+        ("enable", "no.such"),
+        ("verify",),
+    ],
+)
+def test_wrong_calls_are_usage(world: World, words: tuple[str, ...]) -> None:
+    assert world.node.call("claw", *words, expect=2).body["error"]["exit_code"] == 2
