@@ -20,6 +20,9 @@ PATH_BYTES_MAX = 4096
 BINARIES_MAX = 1024
 LIST_ENTRIES_MAX = 1024
 
+ADDRESS_CHARACTERS_MAX = 8192
+"""Of a web address."""
+
 WEB_BYTES_MAX = 2 * 1024 * 1024
 """Body bytes of one answer to ``web.get``, at most: as JSON they may take three times as many."""
 

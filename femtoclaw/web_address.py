@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-ADDRESS_CHARACTERS_MAX = 8192
+from femtoclaw.settings import ADDRESS_CHARACTERS_MAX
+
 HOST_CHARACTERS_MAX = 253
 PORTS = {"http": 80, "https": 443}
 

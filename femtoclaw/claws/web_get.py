@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from femtoclaw.manifest import Manifest
-from femtoclaw.settings import WEB_BYTES_MAX
-from femtoclaw.web_address import ADDRESS_CHARACTERS_MAX
+from femtoclaw.settings import ADDRESS_CHARACTERS_MAX, WEB_BYTES_MAX
 
 _HEADER = {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": "^[ -~]*$"}
 
