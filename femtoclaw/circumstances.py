@@ -7,6 +7,7 @@ Each group is made only when some policy reads it (``PolicyEngine.needs``).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ WHOLE_CHARACTERS_MIN = 4
 """An argument this long that stands in untrusted output as a whole counts as derived from it."""
 
 _NONE = Trail()
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
+_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 class Moment(NamedTuple):
@@ -75,7 +78,7 @@ def _origin(moment: Moment) -> dict[str, Any]:
     sources = list(moment.run.trail.tainted)
     if not sources:
         return {"tainted": False, "sources": [], "arguments": []}
-    if moment.run is not None and moment.run.trail.forgotten:
+    if moment.run.trail.forgotten:
         shared = sorted(name for name, value in moment.args.items() if any(_texts(value)))
     else:
         untrusted = _Known(_untrusted(moment.run.window, frozenset(sources)))
@@ -89,10 +92,22 @@ def _untrusted(window: tuple[Turn, ...], sources: frozenset[str]) -> list[str]:
     for turn in window:
         if turn.role == "tool" and turn.source in sources:
             try:
-                found += _texts(json.loads(turn.content))
+                found += _texts(_answer(json.loads(turn.content)))
             except (ValueError, RecursionError):  # cut to its bound: the text as it stands
-                found.append(turn.content.replace("\\n", "\n").replace('\\"', '"'))
+                found.append(_ESCAPE.sub(_unescaped, turn.content))
     return found
+
+
+def _answer(told: Any) -> Any:
+    """What the claw itself said, of what a brain was told about it (``femtoclaw.feedback``): the words around it are the
+    runtime's, and would be found in arguments that come from nowhere."""
+    result = told.get("tool_result") if isinstance(told, dict) else None
+    return result.get("result") if isinstance(result, dict) else told
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    code, char = escape.groups()
+    return chr(int(code, 16)) if code else _ESCAPED.get(char, char)
 
 
 def _texts(value: Any) -> list[str]:
