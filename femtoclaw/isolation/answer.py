@@ -38,6 +38,7 @@ VERDICTS = {
 }
 """Why a supervisor ends a claw, as it reports it, and the message of the outcome."""
 
+_LAYER_CHARACTERS_MAX = 64
 _INVALID = "the answer is not valid JSON"
 _STRING = re.compile(r'"[^"]*"?')
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
@@ -49,7 +50,7 @@ class Report(NamedTuple):
 
     ``verdict`` is a key of ``VERDICTS``, or empty for a claw that ended by itself; ``exit_status`` is negative for a
     signal; ``seen_bytes`` were read of the answer, ``kept_bytes`` of them follow the report; times are monotonic
-    nanoseconds; ``namespace`` is one of the ways of ``femtoclaw.isolation.namespace``.
+    nanoseconds; ``unconfined`` names the layer that could not be put in force, so that the claw's code did not run.
     """
 
     verdict: str
@@ -58,7 +59,7 @@ class Report(NamedTuple):
     kept_bytes: int
     started_ns: int
     ended_ns: int
-    namespace: str
+    unconfined: str
 
 
 def report(body: dict[str, Any], limit: int) -> Report:
@@ -70,7 +71,7 @@ def report(body: dict[str, Any], limit: int) -> Report:
     numbers = (found.exit_status, found.seen_bytes, found.kept_bytes, found.started_ns, found.ended_ns)
     if not all(type(number) is int and -256 < number <= INTEGER_MAX for number in numbers):
         raise ValueError("the report's numbers are none")
-    if not (isinstance(found.verdict, str) and found.verdict in ("", *VERDICTS) and isinstance(found.namespace, str)):
+    if not (isinstance(found.verdict, str) and found.verdict in ("", *VERDICTS) and isinstance(found.unconfined, str)):
         raise ValueError("the report's texts are none")
     if not 0 <= found.kept_bytes <= min(found.seen_bytes, limit):
         raise ValueError("the report's sizes cannot be")
@@ -81,6 +82,10 @@ def judge(ended: Report, raw: bytes, limit: int) -> Outcome:
     """The outcome of a claw whose answer is ``raw``; a result of more than ``limit`` canonical bytes is refused."""
     if ended.verdict:
         return _without_result(ended, ended.verdict, VERDICTS[ended.verdict])
+    if ended.unconfined:
+        layer = ended.unconfined[:_LAYER_CHARACTERS_MAX]
+        message = f"the sandbox could not be built ({layer}); the claw's code did not run"
+        return _without_result(ended, "crashed", message, "EnvironmentError")
     if ended.exit_status < 0:
         return _without_result(ended, "killed", f"the process ended by {_signal_name(-ended.exit_status)}")
     if ended.exit_status > 0 or not raw:

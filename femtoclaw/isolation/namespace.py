@@ -1,76 +1,60 @@
-"""A PID namespace for each claw, where the kernel grants one: when its first process dies, all of it dies.
+"""Namespaces of a claw, where the kernel grants them: its own processes, messages, host name, network.
 
-Root makes one directly. Anybody else makes a user namespace with it, in which only the own user and group exist; the
-capabilities that come with such a namespace are given up at once. Which of them works is tried once, in a child.
+When the first process of a PID namespace dies, all of it dies. A network namespace has one interface, its own loopback,
+which is down: there is nobody to connect to. Root makes namespaces directly; anybody else makes a user namespace with
+them, in which only the own user and group exist.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
 
-from femtoclaw.isolation import kernel
+from femtoclaw.isolation import credentials, kernel
 
 DIRECT = "direct"
 THROUGH_USER = "through a user namespace"
 NONE = "none"
 
-_PROBE_PROCESSES = 4
-_COUNTED, _REFUSED, _NOT_COUNTED = 0, 1, 2
+PROCESSES, MESSAGES, NAMES, NETWORK = (
+    kernel.CLONE_NEWPID, kernel.CLONE_NEWIPC, kernel.CLONE_NEWUTS, kernel.CLONE_NEWNET
+)  # fmt: skip
+
+WANTED = (PROCESSES | MESSAGES | NAMES | NETWORK, PROCESSES | MESSAGES | NAMES, PROCESSES)
+"""What is tried, best first."""
 
 
-def probe() -> tuple[str, bool]:
-    """What works here: DIRECT, THROUGH_USER or NONE; and whether a claw's processes are counted by themselves.
+def enter(way: str, flags: int, proc: int, no_network: int = -1, *, network: bool = False) -> None:
+    """Put this process, and its next child as to processes, into new namespaces. NONE does nothing. Raises OSError.
 
-    Before Linux 5.14, and without a user namespace, RLIMIT_NPROC counts every process of the user.
+    ``proc`` is a descriptor of ``/proc``; ``no_network`` one of ``empty_network`` or -1; with ``network`` the machine's
+    network stays. Through a user namespace the capabilities that it brings are kept: they are for the mounts, and a claw
+    gives them up.
     """
-    for way in (DIRECT, THROUGH_USER):
-        code = _in_child(way)
-        if code in (_COUNTED, _NOT_COUNTED):
-            return way, code == _COUNTED
-    return NONE, False
-
-
-def enter(way: str) -> None:
-    """Put the next child into a PID namespace made in this ``way``; NONE does nothing. Raises OSError."""
-    if way == NONE:
-        return
+    wanted = flags & ~NETWORK if network else flags
     if way == DIRECT:
-        kernel.unshare(kernel.CLONE_NEWPID)
-        return
-    user, group = os.geteuid(), os.getegid()
-    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-    kernel.drop_capabilities()
+        if wanted & NETWORK and no_network >= 0:
+            kernel.enter_namespace(no_network, NETWORK)
+            wanted &= ~NETWORK
+        kernel.unshare(wanted)
+    elif way == THROUGH_USER:
+        credentials.own_user_namespace(proc, wanted)
 
 
-def _in_child(way: str) -> int:
-    """The exit code of a child that enters a namespace in this way and has a child there that is its first process."""
-    child = os.fork()
-    if child == 0:
-        code = _REFUSED
-        with contextlib.suppress(OSError, ValueError):
-            enter(way)
-            code = _first_process()
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def empty_network() -> int:
+    """A descriptor of a new network namespace, to be entered by many: making one takes longer than most calls.
 
-
-def _first_process() -> int:
-    code, (_, hard) = _COUNTED, resource.getrlimit(resource.RLIMIT_NPROC)
-    resource.setrlimit(resource.RLIMIT_NPROC, (_PROBE_PROCESSES, hard))
+    Whoever is in it has only what its claws have: an interface that is down. Raises OSError; needs root's rights.
+    """
+    before = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        first = os.fork()
-    except BlockingIOError:  # the user's other processes are counted, too
-        code = _NOT_COUNTED
-        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
-        first = os.fork()
-    if first == 0:
-        os._exit(0 if os.getpid() == 1 else 1)
-    return code if os.waitpid(first, 0)[1] == 0 else _REFUSED
+        kernel.unshare(NETWORK)
+        made = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        kernel.enter_namespace(before, NETWORK)
+        return made
+    finally:
+        os.close(before)
+
+
+def open_proc() -> int:
+    """A descriptor of ``/proc``, for ``enter``. Raises OSError."""
+    return os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -24,14 +24,17 @@ class Scratch:
         self.path = path
         self._fd = fd  # holds the lock
 
-    def create(self, pid: int) -> str:
-        """Make the folder of one execution and return its path. Raises OSError."""
+    def create(self, pid: int, owner: tuple[int, int] | None = None) -> str:
+        """Make the folder of one execution, for another user where one is given, and return its path. Raises OSError."""
         path = os.path.join(self.path, str(pid))
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:  # an earlier process of this number did not get to remove it
             self.remove(pid)
             os.mkdir(path, 0o700)
+        if owner is not None:
+            os.chmod(self.path, 0o711)  # to be passed, not listed
+            os.chown(path, *owner)
         return path
 
     def holds(self, pid: int) -> bool:

@@ -5,12 +5,13 @@ supervisors that it is gone, and the folder of the claws' temporary folders: not
 away the control socket ends; the server waits for its supervisors, which see their own sockets end, and exits. Signals
 that ask for an end, as the terminal and service managers send them to all of a group, are the node's matter.
 
+One supervisor is ready ahead of each call, in its namespaces already: making those takes longer than all the rest.
+
 A supervisor that dies early (a claw of the same user can kill it where no PID namespace keeps it from that) leaves its
 processes to the server, which ends them.
 """
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import contextlib
 import gc
 import os
@@ -20,18 +21,52 @@ import socket
 import time
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any, NamedTuple
 
-from femtoclaw.isolation import descendants, kernel, namespace, scratch, wire
-from femtoclaw.isolation.supervisor import ASKING_SIGNALS, Surroundings, supervise
+from femtoclaw.isolation import (
+    descendants,
+    kernel,
+    mounts,
+    namespace,
+    probe,
+    reach,
+    scratch,
+    seccomp,
+    supervisor,
+    wire,
+)
+from femtoclaw.isolation.layers import missing
+from femtoclaw.isolation.process import ASKING_SIGNALS
+from femtoclaw.isolation.supervisor import Surroundings
 
 END_SECONDS_MAX = 15.0
 """After the node has gone: how long the server waits for its supervisors before it kills them and what they had."""
+
+HELLO_SECONDS_MAX = 5.0
+"""For telling the node which layers there are."""
 
 STRAY_SECONDS_MAX = 2.0
 """How long the server tries to end what a dead supervisor left, before it serves again. It goes on at the next end."""
 
 
-def main(control_fd: int, modules: list[str]) -> None:
+SPARE_NAME = b"femtoclaw-spare"
+"""What a supervisor without a call is called in ``/proc``, and the process below it."""
+
+SUPERVISOR_NAME = b"femtoclaw-super"
+
+
+class Task(NamedTuple):
+    """What the node tells a server about its claws: see ``Isolation``."""
+
+    workspace: str
+    search_path: str
+    module_store: str
+    protected: tuple[str, ...]
+    accepted: frozenset[str]
+    temporary_bytes: int
+
+
+def main(control_fd: int, modules: list[str], task: dict[str, Any]) -> None:
     """Serve until the control socket ends; never returns.
 
     The end of the socket is the only sign of the node's death that is used here: the parent-death signal would come
@@ -43,11 +78,13 @@ def main(control_fd: int, modules: list[str]) -> None:
     for number in ASKING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     kernel.become_subreaper()
-    way, counted = namespace.probe()
     folders = scratch.create()
     alive_read, alive_write = os.pipe()
-    server = _Server(control, Surroundings(folders, way, counted, alive_read), alive_write)
+    surroundings, layers = _surroundings(Task(**task), folders, alive_read)
+    server = _Server(control, surroundings, alive_write)
     server.forget(scratch.left_over())
+    with contextlib.suppress(OSError):  # the node is gone: serving ends at once
+        wire.write_all(control_fd, wire.encode(layers), time.monotonic_ns() + int(HELLO_SECONDS_MAX * 1e9))
     gc.collect()
     gc.freeze()  # children share these pages as long as nobody's collector touches them
     gc.disable()
@@ -55,6 +92,33 @@ def main(control_fd: int, modules: list[str]) -> None:
     server.end()
     folders.remove_all()
     os._exit(0)  # the node waits for this end; there is nothing left to tear down
+
+
+def _surroundings(task: Task, folders: scratch.Scratch, alive: int) -> tuple[Surroundings, dict[str, str]]:
+    """What supervisors need, and the layers as the node is told."""
+    rules = reach.base(task.search_path)
+    needed = tuple(path for path, _ in rules)
+    granted = probe.probe(task.workspace, needed)
+    layers = probe.layers(granted)
+    held = reach.overlap(rules, task.workspace, task.protected)
+    if held is not None:
+        layers["landlock_filesystem"] = f"not in force: every claw may read {held}, which holds files of the node"
+    lacking = tuple(name for name in missing(layers) if name not in task.accepted)
+    view = None
+    if granted.mounts:
+        shown = mounts.mapping(*granted.user) if granted.user and granted.idmapped else -1
+        view = mounts.View(
+            task.workspace, folders.path, task.temporary_bytes, task.module_store, needed,
+            tuple(task.protected), granted.user, shown,
+        )  # fmt: skip
+    if granted.seccomp:
+        seccomp.prepare()
+    shared = granted.way == namespace.DIRECT and granted.flags & namespace.NETWORK
+    given = Surroundings(
+        folders, granted, lacking, rules, view, namespace.open_proc(), namespace.empty_network() if shared else -1,
+        tuple(task.protected), alive,
+    )  # fmt: skip
+    return given, layers
 
 
 class _Server:
@@ -70,12 +134,14 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         self._waking = waking
+        self._spare: tuple[int, socket.socket] | None = None
 
     def serve(self) -> None:
         """Fork a supervisor for each socket that comes, until the control socket ends."""
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
+        self._keep_spare()
         while True:
             for fd, _ in poll.poll():
                 if fd == self._woken:
@@ -88,10 +154,13 @@ class _Server:
                 if not message:
                     return
                 for received in fds:
-                    self._supervise(received)
+                    self._supervise(received, network=message == wire.NETWORK)
+                self._keep_spare()
 
     def end(self) -> None:
         """Wait until every supervisor has ended, then end whatever is left."""
+        if self._spare is not None:
+            self._spare[1].close()
         deadline = time.monotonic() + END_SECONDS_MAX
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
@@ -106,15 +175,66 @@ class _Server:
             with contextlib.suppress(OSError):  # no process to be had: the next server removes them
                 self._fork(lambda: scratch.sweep(folders))
 
-    def _supervise(self, connection: int) -> None:
+    def _supervise(self, connection: int, *, network: bool) -> None:
+        """Give the call to the spare supervisor, or to a new one when there is none of its kind."""
         try:
-            self._supervisors.add(self._fork(lambda: supervise(connection, self._surroundings)))
+            if not network and self._give_to_spare(connection):
+                return
+            self._supervisors.add(self._fork(lambda: self._new_supervisor(connection, network=network)))
         except OSError as error:
-            refusal = wire.REFUSED + wire.encode({"reason": f"no supervisor could be forked: {error.strerror}"})
-            with contextlib.suppress(OSError):
-                os.write(connection, refusal)
+            supervisor.refuse(connection, f"no supervisor could be forked: {error.strerror}")
         finally:
             os.close(connection)
+
+    def _new_supervisor(self, connection: int, *, network: bool) -> None:
+        kernel.call_itself(SUPERVISOR_NAME)
+        try:
+            settled = supervisor.settle(self._surroundings, network=network)
+        except OSError as error:
+            supervisor.refuse(connection, f"no namespaces or processes could be had: {error.strerror}")
+            return
+        try:
+            supervisor.supervise(connection, settled)
+        finally:
+            supervisor.leave(settled)
+
+    def _give_to_spare(self, connection: int) -> bool:
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return False
+        pid, channel = spare
+        with channel:
+            try:
+                socket.send_fds(channel, [b"x"], [connection])
+            except OSError:  # it has died
+                return False
+        self._supervisors.add(pid)
+        return True
+
+    def _keep_spare(self) -> None:
+        """Have a supervisor ready for the next call. Without one the next call starts its own, and is told if not."""
+        if self._spare is not None:
+            return
+        ours, theirs = socket.socketpair()
+        try:
+            self._spare = self._fork(lambda: self._wait_for_call(theirs, ours)), ours
+        except OSError:
+            ours.close()
+        finally:
+            theirs.close()
+
+    def _wait_for_call(self, channel: socket.socket, servers: socket.socket) -> None:
+        servers.close()
+        kernel.call_itself(SPARE_NAME)
+        settled = supervisor.settle(self._surroundings, network=False)
+        try:
+            _, fds, _, _ = socket.recv_fds(channel, 1, 1)
+            channel.close()
+            for connection in fds:
+                kernel.call_itself(SUPERVISOR_NAME)
+                supervisor.supervise(connection, settled)
+        finally:
+            supervisor.leave(settled)
 
     def _fork(self, work: Callable[[], None]) -> int:
         """Run ``work`` in a child, which never comes back here, and return its number. Raises OSError without one."""
@@ -129,6 +249,8 @@ class _Server:
             for fd in (self._woken, self._waking, self._alive):
                 os.close(fd)
             self._control.close()
+            if self._spare is not None:
+                self._spare[1].close()
             work()
             code = 0
         finally:
@@ -145,6 +267,9 @@ class _Server:
                 if pid in self._children:
                     self._children.discard(pid)
                     self._supervisors.discard(pid)
+                    if self._spare is not None and self._spare[0] == pid:
+                        self._spare[1].close()
+                        self._spare = None
                     left.append(pid)
         if any(pid not in self._children for pid in descendants.children(os.getpid())):
             descendants.end_all(STRAY_SECONDS_MAX, spare=self._children)

@@ -1,4 +1,7 @@
-"""One execution: fork the claw's process, hold it to its bounds, report, and leave nothing of it alive.
+"""One execution: have the claw's process run, hold it to its bounds, report, and leave nothing of it alive.
+
+A claw's process is forked before there is a call for it (``settle``), since that takes longer than most calls do. It
+waits, without any code of a claw, until its supervisor has told the node that it starts, and then sends it the request.
 
 A supervisor is not killed when its server or node dies, as nobody would be left to end what the claw started: it
 watches both while the claw runs, ends the claw with everything below it when one is gone, and only then itself.
@@ -12,8 +15,7 @@ import signal
 import time
 from typing import Any, NamedTuple
 
-from femtoclaw.isolation import confine, descendants, kernel, loading, namespace, wire
-from femtoclaw.isolation.confine import close_descriptors
+from femtoclaw.isolation import confine, descendants, kernel, mounts, namespace, probe, process, reach, wire
 from femtoclaw.isolation.scratch import Scratch
 
 REQUEST_SECONDS_MAX = 30.0
@@ -28,9 +30,6 @@ REPORT_SECONDS_MAX = 10.0
 COUNT_SECONDS = 0.1
 """How often the processes of a claw that has been running for that long are counted."""
 
-ASKING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ignored by server and supervisors, which end when their sockets do; a claw has them as any process."""
-
 _READ_BYTES = 1 << 16
 _PEER_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -38,13 +37,20 @@ _PEER_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 class Surroundings(NamedTuple):
     """What a supervisor has from its server.
 
-    The temporary folders, the way to a PID namespace and whether the kernel counts a claw's processes by themselves
-    (``namespace.probe``), and the reading end of a pipe that ends when the server is dead.
+    The temporary folders, what the kernel grants, the layers that are missing and not accepted, what every claw may
+    read, the claws' view of the file system (None without mount namespaces), a descriptor of ``/proc``, one of a network
+    namespace without a network (-1: each makes its own), the node's own paths, and the reading end of a pipe that ends
+    when the server is dead.
     """
 
     folders: Scratch
-    way: str
-    counted: bool
+    granted: probe.Granted
+    missing: tuple[str, ...]
+    rules: reach.Rules
+    view: mounts.View | None
+    proc: int
+    no_network: int
+    protected: tuple[str, ...]
     server_alive: int
 
 
@@ -52,59 +58,124 @@ class _Refused(Exception):
     """The claw is not started."""
 
 
-def supervise(connection: int, surroundings: Surroundings) -> None:
+class Settled(NamedTuple):
+    """A supervisor in its namespaces with a claw's process below it, which waits for what to run.
+
+    ``network`` says whether it has the machine's network; ``folder`` is the claw's temporary one; ``order`` and
+    ``answer`` are the ends of the pipes to and from the claw.
+    """
+
+    surroundings: Surroundings
+    network: bool
+    folder: str
+    child: int
+    order: int
+    answer: int
+
+
+def settle(surroundings: Surroundings, *, network: bool) -> Settled:
+    """Enter the namespaces of an execution, with the machine's network or without, and fork the claw's process.
+
+    Raises OSError.
+    """
+    kernel.become_subreaper()
+    granted, folders = surroundings.granted, surroundings.folders
+    namespace.enter(granted.way, granted.flags, surroundings.proc, surroundings.no_network, network=network)
+    if surroundings.view is not None:
+        mounts.enter(surroundings.view)
+    folder = folders.path if surroundings.view is not None else folders.create(os.getpid(), granted.user)
+    taking, order = os.pipe2(os.O_CLOEXEC)
+    answer, writing = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(order)
+        os.close(answer)
+        process.main(process.Given(granted, surroundings.rules, folder, taking, writing, surroundings.proc, network))
+    os.close(taking)
+    os.close(writing)
+    os.set_blocking(answer, False)
+    os.set_blocking(order, False)
+    _rehearse()
+    return Settled(surroundings, network, folder, child, order, answer)
+
+
+def _rehearse() -> None:
+    """Do once what a call will need: a forked process pays for the first touch of every page of its memory."""
+    body = wire.decode(wire.encode({"permissions": [], "limits": {"processes": 1}, "workspace": "/"})[4:])
+    reach.asked(body, frozenset(body["permissions"]))
+    select.poll().poll(0)
+
+
+def leave(settled: Settled) -> None:
+    """End the claw's process if it is still there, and remove what is left of its files."""
+    with contextlib.suppress(ChildProcessError):  # it is reaped already, and its number may be another's
+        os.waitid(os.P_PID, settled.child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        _end(settled.child, os.pidfd_open(settled.child))
+    if settled.surroundings.view is None:
+        settled.surroundings.folders.remove(os.getpid())
+
+
+def refuse(connection: int, reason: str) -> None:
+    """Tell the node that nothing was executed and why."""
+    with contextlib.suppress(OSError):  # the node is gone: nobody to tell
+        wire.write_all(connection, wire.REFUSED + wire.encode({"reason": reason}), _from_now(1))
+
+
+def supervise(connection: int, settled: Settled) -> None:
     """Read one request from ``connection``, run it, report there. What the claw did is over when this returns."""
     os.set_blocking(connection, False)
-    kernel.become_subreaper()
     try:
-        request = wire.read_message(connection, wire.REQUEST_BYTES_MAX, _from_now(REQUEST_SECONDS_MAX))
-        if request is None:
-            return
-        folder = surroundings.folders.create(os.getpid())
-        try:
-            _run(request, folder, connection, surroundings)
-        finally:
-            surroundings.folders.remove(os.getpid())
+        raw = wire.read_bytes(connection, wire.REQUEST_BYTES_MAX, _from_now(REQUEST_SECONDS_MAX))
+        if raw is not None:
+            _run(wire.decode(raw), raw, connection, settled)
     except (_Refused, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        with contextlib.suppress(OSError):  # the node is gone: nobody to tell
-            wire.write_all(connection, wire.REFUSED + wire.encode({"reason": reason}), _from_now(1))
+        refuse(connection, getattr(error, "strerror", None) or str(error))
 
 
-def _run(request: dict[str, Any], folder: str, connection: int, surroundings: Surroundings) -> None:
+def _check(request: dict[str, Any], settled: Settled) -> int:
+    """The claw's bound of processes as the kernel must be told it. Raises _Refused, OSError when it must not run."""
+    surroundings = settled.surroundings
+    if surroundings.missing:
+        raise _Refused(f"required layers are missing: {', '.join(surroundings.missing)}")
+    permissions = frozenset(request.get("permissions", ()))
+    if settled.network != ("network" in permissions):
+        raise _Refused("the call came the way of the other kind of claws")
+    held = reach.overlap(reach.asked(request, permissions), request["workspace"], surroundings.protected)
+    if held is not None:
+        raise _Refused(f"claws must not reach {held}: it holds files of the node, or lies among them")
+    granted = surroundings.granted
+    if granted.mounts and "workspace.write" not in permissions:
+        mounts.make_read_only(request["workspace"])
+    processes = int(request["limits"]["processes"])
+    return processes if granted.counted else processes + confine.user_processes(granted.user)
+
+
+def _run(request: dict[str, Any], raw: bytes, connection: int, settled: Settled) -> None:
     """Start the claw, wait for its end, report. Raises _Refused or OSError only before it was started."""
-    limits = request["limits"]
-    processes = int(limits["processes"]) + (0 if surroundings.counted else confine.user_processes())
-    namespace.enter(surroundings.way)
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    os.set_blocking(writing, True)
-    _announce(request, connection, surroundings)
+    processes = _check(request, settled)
+    _announce(request, connection, settled.surroundings)
     started = time.monotonic_ns()
-    try:
-        child = os.fork()
-    except OSError as error:
-        _send(connection, wire.encode({"reason": f"no process could be forked: {error.strerror}"}))
-        return
-    if child == 0:
-        os.close(reading)
-        _claw(request, folder, writing, processes)
-    os.close(writing)
-    watch = _Watch(reading, child, (connection, surroundings.server_alive), limits)
-    verdict = watch.until_end(min(started + int(limits["wall_seconds"] * 1e9), request["end_by_ns"]))
+    limits, child = request["limits"], settled.child
+    until = min(started + int(limits["wall_seconds"] * 1e9), request["end_by_ns"])
+    with contextlib.suppress(OSError):  # it is dead, or does not read: either shows below
+        wire.write_all(settled.order, wire.encode({"processes": processes}) + wire.frame(raw), until)
+    os.close(settled.order)
+    watch = _Watch(settled.answer, child, (connection, settled.surroundings.server_alive), limits)
+    verdict = watch.until_end(until)
     exit_status = _end(child, watch.child)
     if exit_status is None:
         return  # something of it may still live: saying nothing says that the outcome is not known
-    raw = b"" if verdict else b"".join(watch.parts)
+    kept = b"" if verdict else b"".join(watch.parts)
     report = {
         "verdict": verdict,
         "exit_status": exit_status,
         "seen_bytes": watch.seen,
-        "kept_bytes": len(raw),
+        "kept_bytes": len(kept),
         "started_ns": started,
         "ended_ns": time.monotonic_ns(),
-        "namespace": surroundings.way,
+        "unconfined": "" if verdict else watch.unconfined(),
     }
-    _send(connection, wire.encode(report) + raw)
+    _send(connection, wire.encode(report) + kept)
 
 
 def _announce(request: dict[str, Any], connection: int, surroundings: Surroundings) -> None:
@@ -123,6 +194,7 @@ class _Watch:
         self.child = os.pidfd_open(child)
         self.parts: list[bytes] = []
         self.seen = 0
+        self._word = b""
         self._reading = reading
         self._needed = needed
         self._limits = limits
@@ -167,7 +239,15 @@ class _Watch:
             if not everything:
                 return True
 
+    def unconfined(self) -> str:
+        """Empty when every layer was in force before the claw's code ran, else the one that was not; it did not run."""
+        if not self._word:
+            return "start"
+        return confine.STEPS[self._word[0] - 1].layer if self._word[0] else ""
+
     def _keep(self, part: bytes) -> bool:
+        if not self._word:
+            self._word, part = part[:1], part[1:]
         seen = self.seen = self.seen + len(part)
         limit = self._limits["output_bytes"]
         if seen > limit:
@@ -196,37 +276,3 @@ def _send(connection: int, raw: bytes) -> None:
 
 def _from_now(seconds: float) -> int:
     return time.monotonic_ns() + int(seconds * 1e9)
-
-
-def _claw(request: dict[str, Any], folder: str, writing: int, processes: int) -> None:
-    """The claw's own process. Never returns."""
-    import json
-
-    from femtoclaw.claws.errors import ClawError
-
-    code = 0
-    try:
-        for number in ASKING_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        close_descriptors({writing})
-        prepared = loading.prepare(request)
-        os.chdir(request["workspace"])
-        confine.confine(confine.Bounds(request["limits"], writing, processes))
-        os.environ["TMPDIR"] = folder
-        try:
-            result = loading.load(prepared)(request["args"], request["workspace"], request["settings"])
-            body: dict[str, Any] = {"result": result}
-        except ClawError as error:
-            body = {"error": {"class": error.kind, "message": str(error)}}
-        except MemoryError:
-            body = {"error": {"class": "EnvironmentError", "message": "memory limit reached"}}
-        except Exception as error:  # a claw's defect is a result, told without a traceback
-            body = {"error": {"class": "ExecutionError", "message": f"the claw failed: {type(error).__name__}"}}
-        wire.write_all(writing, json.dumps(body).encode())
-    except BaseException:
-        code = 70
-    finally:
-        os._exit(code)

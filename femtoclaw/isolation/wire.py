@@ -19,6 +19,9 @@ from typing import Any
 
 STARTED = b"+"
 REFUSED = b"-"
+PLAIN, NETWORK = b"x", b"n"
+"""What the server gets with a call's socket: whether the claw may use the machine's network."""
+
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 REPORT_BYTES_MAX = 64 * 1024
 """A supervisor's report on how a claw ended, without the claw's answer."""
@@ -29,7 +32,11 @@ _PART_BYTES = 1 << 20
 
 def encode(body: dict[str, Any]) -> bytes:
     """Four bytes of length, big-endian, and the JSON. Raises ValueError for one over 4 GiB."""
-    raw = json.dumps(body, separators=(",", ":")).encode()
+    return frame(json.dumps(body, separators=(",", ":")).encode())
+
+
+def frame(raw: bytes) -> bytes:
+    """``raw`` as a message. Raises ValueError for one over 4 GiB."""
     if len(raw) >> (8 * _PREFIX_BYTES):
         raise ValueError("a message over 4 GiB")
     return len(raw).to_bytes(_PREFIX_BYTES, "big") + raw
@@ -68,15 +75,23 @@ def read_message(fd: int, limit: int, until_ns: int | None) -> dict[str, Any] | 
 
     Raises OSError, TimeoutError when the time is over, ValueError for one over ``limit`` bytes or that is no object.
     """
+    raw = read_bytes(fd, limit, until_ns)
+    return None if raw is None else decode(raw)
+
+
+def read_bytes(fd: int, limit: int, until_ns: int | None) -> bytes | None:
+    """What one message holds; as ``read_message``."""
     prefix = read_exactly(fd, _PREFIX_BYTES, until_ns)
     if prefix is None:
         return None
     length = int.from_bytes(prefix, "big")
     if length > limit:
         raise ValueError(f"message of {length} bytes, limit {limit}")
-    raw = read_exactly(fd, length, until_ns)
-    if raw is None:
-        return None
+    return read_exactly(fd, length, until_ns)
+
+
+def decode(raw: bytes) -> dict[str, Any]:
+    """The object in a message. Raises ValueError."""
     try:
         body = json.loads(raw)
     except RecursionError:

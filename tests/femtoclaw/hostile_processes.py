@@ -74,7 +74,10 @@ def kills_parent(args: Args, workspace: str, settings: Args) -> Args:
     scatter()
     parent = os.getppid()
     if parent:
-        os.kill(parent, signal.SIGKILL)
+        try:
+            os.kill(parent, signal.SIGKILL)
+        except PermissionError:
+            return {"refused": True}
         time.sleep(600)
     return {"parent": parent}
 

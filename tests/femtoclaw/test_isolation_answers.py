@@ -23,7 +23,8 @@ NO_JSON = {"class": "ExecutionError", "message": "the answer is not valid JSON"}
 
 def claw(name: str, **limits: Any) -> Manifest:
     bounds = Limits()._replace(**limits)
-    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{HOSTILE}:{name}", limits=bounds)
+    return Manifest(name, "1.0.0", "a test claw", "system", {"type": "object"}, {}, f"{HOSTILE}:{name}", limits=bounds,
+                    permissions=("workspace.read", "processes"))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def says(isolation: Isolation, raw: bytes, **limits: Any) -> Outcome:
 
 
 def ended(**changes: Any) -> answer.Report:
-    return answer.Report("", 0, 10, 10, 1, 2, "none")._replace(**changes)
+    return answer.Report("", 0, 10, 10, 1, 2, "")._replace(**changes)
 
 
 INVALID = {
@@ -168,7 +169,7 @@ def test_no_bytes_make_an_exception() -> None:
 
 REPORT: dict[str, Any] = {
     "verdict": "", "exit_status": 0, "seen_bytes": 5, "kept_bytes": 5, "started_ns": 1, "ended_ns": 2,
-    "namespace": "none",
+    "unconfined": "",
 }  # fmt: skip
 
 
@@ -177,7 +178,7 @@ REPORT: dict[str, Any] = {
     [
         {"verdict": "success"}, {"verdict": []}, {"exit_status": "0"}, {"exit_status": True}, {"exit_status": -300},
         {"seen_bytes": -1}, {"kept_bytes": 6}, {"kept_bytes": 101, "seen_bytes": 200}, {"started_ns": None},
-        {"ended_ns": 2**63}, {"namespace": 1}, {"more": 1},
+        {"ended_ns": 2**63}, {"unconfined": 1}, {"more": 1},
     ],
     ids=repr,
 )  # fmt: skip

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from femtoclaw.errors import CapabilityError
-from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError, call, client, scratch, supervisor, wire
+from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError, call, client, probe, scratch, supervisor, wire
 from femtoclaw.manifest import Limits, Manifest
-from tests.femtoclaw.isolated import HOSTILE, ROOT, declared, eventually
+from tests.femtoclaw.isolated import HOSTILE, PERMISSIONS, PROGRAMS, ROOT, declared, eventually, server, supervisors
 
 
 def claw(name: str, **limits: Any) -> Manifest:
@@ -31,7 +31,7 @@ def claw(name: str, **limits: Any) -> Manifest:
 @pytest.fixture
 def isolation(workspace: Path) -> Iterator[Isolation]:
     isolation = Isolation(str(workspace), modules=(HOSTILE,), search_path=str(ROOT))
-    assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
+    assert isolation.run(claw("leaves_daemon"), {}, PROGRAMS).status == "success"
     yield isolation
     isolation.close()
 
@@ -45,19 +45,9 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def server(isolation: Isolation) -> int:
-    assert isolation._server is not None
-    return isolation._server.pid
-
-
-def supervisors(isolation: Isolation) -> list[int]:
-    pid = server(isolation)
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def assert_never_runs(isolation: Isolation, workspace: Path) -> None:
     """The server works through what it has been given, a later call of another claw among it; nothing was touched."""
-    assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
+    assert isolation.run(claw("leaves_daemon"), {}, PROGRAMS).status == "success"
     assert eventually(lambda: supervisors(isolation) == [])
     assert not (workspace / "touched").exists()
 
@@ -83,7 +73,7 @@ def test_a_server_that_accepts_nothing_is_given_up(workspace: Path, monkeypatch:
     """Handing over a socket has a deadline too; the server is not thrown away for it, and works again later."""
     monkeypatch.setattr(client, "HAND_OVER_SECONDS_MAX", 0.3)
     isolation = Isolation(str(workspace), modules=(HOSTILE,), search_path=str(ROOT))
-    isolation.start()
+    isolation.layers()  # it has started, and said so
     control = isolation._control
     assert control is not None
     before = server(isolation)
@@ -92,7 +82,7 @@ def test_a_server_that_accepts_nothing_is_given_up(workspace: Path, monkeypatch:
             while True:
                 control.send(b"x" * 4096)
         with pytest.raises(CapabilityError, match="takes no call") as caught:
-            isolation.run(claw("touch"), {}, {})
+            isolation.run(claw("touch"), {}, PROGRAMS)
         assert not isinstance(caught.value, OutcomeUnknownError)
     assert_never_runs(isolation, workspace)
     assert server(isolation) == before
@@ -105,11 +95,12 @@ def request(workspace: Path, **changes: Any) -> bytes:
         "entry": f"{HOSTILE}:touch",
         "args": {},
         "workspace": str(workspace),
-        "settings": {},
+        "settings": PROGRAMS,
         "limits": Limits()._asdict(),
         "key": "",
         "start_by_ns": now + 10**10,
         "end_by_ns": now + 10**11,
+        "permissions": PERMISSIONS,
     }
     return wire.encode(body | changes)
 
@@ -146,7 +137,8 @@ def test_a_start_that_nobody_hears_is_no_start(tmp_path: Path) -> None:
     """The announcement is the decision: closed or shut down, the other end makes it fail before anything is forked."""
     ours, theirs = socket.socketpair()
     alive, held = os.pipe()
-    given = supervisor.Surroundings(scratch.create(str(tmp_path)), "none", True, alive)
+    granted = probe.Granted("none", 0, True, False, None, False, False, 0, False, {})
+    given = supervisor.Surroundings(scratch.create(str(tmp_path)), granted, (), [], None, -1, -1, (), alive)
     due = {"start_by_ns": time.monotonic_ns() + 10**10}
     with ours, theirs:
         supervisor._announce(due, theirs.fileno(), given)
@@ -172,7 +164,7 @@ def test_a_supervisor_that_falls_silent_leaves_the_outcome_unknown(
 
     def hang() -> None:
         try:
-            came.append(isolation.run(claw("hangs_with_daemon", wall_seconds=20.0), {}, {}))
+            came.append(isolation.run(claw("hangs_with_daemon", wall_seconds=20.0), {}, PROGRAMS))
         except CapabilityError as error:
             came.append(error)
 
@@ -277,7 +269,7 @@ def test_a_closed_isolation_executes_nothing(isolation: Isolation, workspace: Pa
     isolation.close()
     isolation.close()
     with pytest.raises(CapabilityError, match="closed"):
-        isolation.run(claw("touch"), {}, {})
+        isolation.run(claw("touch"), {}, PROGRAMS)
     assert not (workspace / "touched").exists()
 
 

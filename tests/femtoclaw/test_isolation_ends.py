@@ -22,11 +22,10 @@ import pytest
 from femtoclaw.claws import SHELL
 from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError
 from femtoclaw.manifest import Manifest
-from tests.femtoclaw.isolated import HOSTILE, ROOT, WAYS, declared, eventually
+from tests.femtoclaw.isolated import HOSTILE, PROGRAMS, ROOT, WAYS, declared, eventually, supervisors
 
 DAEMON_SCRIPT = "(setsid sleep 600 >/dev/null 2>&1 &) ; setsid sh -c 'sleep 600 & sleep 600' >/dev/null 2>&1 &"
 HANG_SCRIPT = DAEMON_SCRIPT + " echo > ready; sleep 600"
-PROGRAMS = {"binaries": ["/bin/sh"]}
 
 
 def claw(name: str, **limits: Any) -> Manifest:
@@ -83,14 +82,13 @@ def in_flight(isolation: Isolation, workspace: Path) -> tuple[Call, list[int]]:
 
 
 def supervisor_of(isolation: Isolation) -> int:
-    assert isolation._server is not None
-    (child,) = Path(f"/proc/{isolation._server.pid}/task/{isolation._server.pid}/children").read_text().split()
-    return int(child)
+    (child,) = supervisors(isolation)
+    return child
 
 
 def test_what_layers_says_is_what_a_claw_sees(isolation: Isolation, way: str) -> None:
     """In a PID namespace a claw is process 1; elsewhere it is not, and the layers say so."""
-    result = isolation.run(claw("leaves_daemon"), {}, {}).result
+    result = isolation.run(claw("leaves_daemon"), {}, PROGRAMS).result
     assert result is not None
     assert isolation.layers()["pid_namespace"].startswith("in force") == (result["pid"] == 1)
     assert way != "no_namespace" or result["pid"] != 1
@@ -101,14 +99,14 @@ def test_the_end_of_a_claw_is_the_end_of_its_daemons(isolation: Isolation, works
     """When a success or a timeout is there, nothing of the claw is: neither of Python nor of a program."""
     shell = isolation.run(SHELL, {"bin": "/bin/sh", "argv": ["-c", DAEMON_SCRIPT]}, PROGRAMS)
     assert (shell.status, inhabitants(workspace)) == ("success", [])
-    assert (isolation.run(claw("leaves_daemon"), {}, {}).status, inhabitants(workspace)) == ("success", [])
-    late = isolation.run(claw("hangs_with_daemon", wall_seconds=0.5), {}, {})
+    assert (isolation.run(claw("leaves_daemon"), {}, PROGRAMS).status, inhabitants(workspace)) == ("success", [])
+    late = isolation.run(claw("hangs_with_daemon", wall_seconds=0.5), {}, PROGRAMS)
     assert (late.status, inhabitants(workspace)) == ("timeout", [])
 
 
 def test_a_program_hears_a_signal(isolation: Isolation) -> None:
     """What the supervisor ignores is not ignored by the programs of its claw."""
-    assert isolation.run(claw("asked_to_end", wall_seconds=10.0), {}, {}).status == "success"
+    assert isolation.run(claw("asked_to_end", wall_seconds=10.0), {}, PROGRAMS).status == "success"
 
 
 def test_close_ends_claws_and_their_daemons(isolation: Isolation, workspace: Path) -> None:
@@ -130,7 +128,7 @@ def test_kill_9_of_the_server_ends_claws_and_their_daemons(isolation: Isolation,
     call.join(10)
     assert isinstance(call.came, Outcome), call.came
     assert (call.came.status, inhabitants(workspace)) == ("crashed", [])
-    assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
+    assert isolation.run(claw("leaves_daemon"), {}, PROGRAMS).status == "success"
 
 
 def test_kill_9_of_a_supervisor_ends_its_claw_and_daemons(isolation: Isolation, workspace: Path) -> None:
@@ -140,7 +138,7 @@ def test_kill_9_of_a_supervisor_ends_its_claw_and_daemons(isolation: Isolation, 
     call.join(10)
     assert isinstance(call.came, OutcomeUnknownError), call.came
     assert eventually(lambda: inhabitants(workspace) == [])
-    assert isolation.run(claw("leaves_daemon"), {}, {}).status == "success"
+    assert isolation.run(claw("leaves_daemon"), {}, PROGRAMS).status == "success"
 
 
 def test_with_everybody_above_it_dead_a_program_still_dies(isolation: Isolation, workspace: Path) -> None:
@@ -193,7 +191,7 @@ def test_an_outcome_is_not_told_while_something_may_live(workspace: Path) -> Non
     modules = (*WAYS["no_namespace"], "tests.femtoclaw.without_patience")
     isolation = Isolation(str(workspace), modules=modules, search_path=str(ROOT))
     with pytest.raises(OutcomeUnknownError):
-        isolation.run(claw("leaves_daemon"), {}, {})
+        isolation.run(claw("leaves_daemon"), {}, PROGRAMS)
     assert eventually(lambda: inhabitants(workspace) == [])
     isolation.close()
 

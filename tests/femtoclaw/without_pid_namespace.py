@@ -1,7 +1,0 @@
-"""Imported by a fork server: from then on it is as on a kernel that grants no PID namespace."""
-
-from __future__ import annotations
-
-from femtoclaw.isolation import namespace
-
-namespace.probe = lambda: (namespace.NONE, False)
