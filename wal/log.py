@@ -161,7 +161,10 @@ class Log(LogReader):
                 self._signers = signers
                 raise
             self._keys = keys
-            self.checkpoint()
+            try:
+                self.checkpoint()
+            except Exception as cause:  # whatever it was: to the caller the rotation must not look as if it had not been
+                raise self._writer.fail(cause) from cause
             self._signers = ((1, new_signer),)  # nothing is left for the old key to sign
             return receipt
 

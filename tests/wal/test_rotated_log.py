@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -229,6 +230,20 @@ def test_without_room_the_old_key_stays() -> None:
     log.checkpoint()
     assert log.rotate(NEXT_SIGNER, SCHEDULED).first == 3
     log.close()
+    assert findings(storage) == []
+
+
+@pytest.mark.invariant("I4")
+@pytest.mark.parametrize("error", [OSError, lambda: BoundError("too large"), lambda: LogFullError("no room")])
+def test_a_rotation_without_its_checkpoint_is_never_called_undone(error: Callable[[], BaseException]) -> None:
+    """Whatever stops the checkpoint behind a durable rotation is LogFailedError: the new key file must be kept."""
+    storage = MemoryStorage()
+    new_log(storage).close()
+    log = reopen(FaultyStorage(storage, fail_at=1, only="put_file", error=error), SIGNER)
+    with pytest.raises(LogFailedError):
+        log.rotate(NEXT_SIGNER, SCHEDULED)
+    assert refused(storage.copy(), SIGNER).expected == NEXT_SIGNER.public.vkey()
+    reopen(storage, NEXT_SIGNER).close()
     assert findings(storage) == []
 
 
