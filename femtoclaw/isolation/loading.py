@@ -28,6 +28,13 @@ KINDS = {
 }
 """Kind of an installed module, and what loads it: ``prepare() -> None`` before, ``load(Prepared) -> Loaded`` after."""
 
+_NEEDED = {
+    "python": ("inspect", "femtoclaw.sdk.declaration", "femtoclaw.sdk.interface", "femtoclaw.sdk.surroundings"),
+    "native": (),
+    "wasm": ("wasmtime",),
+}
+_ALWAYS = ("femtoclaw.isolation.answer", "femtoclaw.sdk.granted")
+
 PROBE = "probe"
 
 MODULE_BYTES_MAX = 64 * 1024 * 1024
@@ -64,9 +71,8 @@ class Loaded(NamedTuple):
 
 def preloads(entries: list[str]) -> tuple[str, ...]:
     """Modules that a fork server should import once, so that executions of these entries need not."""
-    kinds = {entry.partition(":")[0] for entry in entries} & set(KINDS)
-    more = ("wasmtime",) if "wasm" in kinds else ()
-    return ("femtoclaw.isolation.answer", *sorted(KINDS[kind] for kind in kinds), *more) if kinds else ()
+    kinds = sorted({entry.partition(":")[0] for entry in entries} & set(KINDS))
+    return (*_ALWAYS, *(name for kind in kinds for name in (KINDS[kind], *_NEEDED[kind]))) if kinds else ()
 
 
 def prepare(request: Mapping[str, Any]) -> Prepared:
