@@ -163,7 +163,11 @@ def _message(word: str) -> bytes:
         return word.encode("utf-8", "surrogateescape")
     import sys
 
-    return sys.stdin.buffer.read()
+    from femtoclaw.strict_json import DOCUMENT_BYTES_MAX
+
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", where="--message -", expected="a message on it")
+    return sys.stdin.buffer.read(DOCUMENT_BYTES_MAX + 1)  # the validator refuses what is longer
 
 
 _EXAMPLE = "see the files in femtoclaw/policies/cases of the installed program"
