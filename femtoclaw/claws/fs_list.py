@@ -25,6 +25,7 @@ MANIFEST = Manifest(
     targets={"path": "path"},
     entry="femtoclaw.claws.fs_list:execute",
     idempotent=True,
+    permissions=("workspace.read",),
 )
 
 _KINDS = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "folder"), (stat.S_ISLNK, "symlink"))

@@ -29,6 +29,7 @@ MANIFEST = Manifest(
     targets={"path": "path"},
     entry="femtoclaw.claws.fs_read:execute",
     idempotent=True,
+    permissions=("workspace.read",),
 )
 
 

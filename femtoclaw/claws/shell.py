@@ -37,6 +37,7 @@ MANIFEST = Manifest(
     },
     targets={"bin": "command"},
     entry="femtoclaw.claws.shell:execute",
+    permissions=("workspace.read", "workspace.write", "execute"),
 )
 
 
