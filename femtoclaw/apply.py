@@ -187,73 +187,83 @@ def _run_started(folding: Folding, event: events.RunStarted) -> None:
 
 
 def _input(folding: Folding, event: events.InputReceived) -> None:
-    execution_id, run_id, step, role, content, source, _ = event
+    execution_id, run_id, step, role, content, source, _, subject = event
     if execution_id in folding.executions or folding.node.process is not _S.IDLE:
         raise _forbidden(event, folding.node.process.value)
     if run_id:
         run = folding.runs.get(run_id)
         if run is None or step != run.step + 1:
             raise _forbidden(event, f"step {step} of run {run_id}")
-        window = remember(run.window, role, content.decode("utf-8", "replace"), source)
+        window = remember(run.window, role, content.decode("utf-8", "replace"), source, whole=subject != "")
         trail = evicted(run.trail, run.window, window)
         claw = folding.node.registry.get(source)
         if role == "tool" and source != RUNTIME and not (claw is not None and claw.trusted) and source:
             trail = tainted(trail, source)
         # The start that goes on with a run is its start from here on.
-        folding.runs[run_id] = Run(run.brain, run.source, run.agent, step, window, folding.node.boots, trail)
+        folding.runs[run_id] = Run(run.brain, run.source, run.agent, step, window, folding.node.boots, trail, subject)
     boot = folding.node.boots
     reached = advance(event, _S.IDLE)
-    folding.executions[execution_id] = Execution(run_id, step, reached, "", b"", "", "", False, "", boot)
+    folding.executions[execution_id] = Execution(run_id, step, reached, "", b"", "", "", False, "", boot, subject)
 
 
 # The functions below are the hottest lines of replay: each Execution is spelled out, as _replace costs five times that.
 
 
 def _inferred(folding: Folding, event: events.InferenceReceived) -> None:
-    run_id, step, state, claw, args, digest, decision, started, summary, boot = _executing(folding, event)
+    run_id, step, state, claw, args, digest, decision, started, summary, boot, subject = _executing(folding, event)
     run = folding.runs.get(run_id)
     if run is None:
         raise _forbidden(event, f"no run {run_id}")
-    window = remember(run.window, "assistant", event.raw.decode("utf-8", "replace"), "brain")
+    window = remember(run.window, "assistant", event.raw.decode("utf-8", "replace"), "brain", whole=subject != "")
     trail = evicted(run.trail, run.window, window)
-    folding.runs[run_id] = Run(run.brain, run.source, run.agent, run.step, window, run.boot, trail)
+    folding.runs[run_id] = Run(run.brain, run.source, run.agent, run.step, window, run.boot, trail, subject)
     folding.executions[event.execution_id] = Execution(
-        run_id, step, advance(event, state), claw, args, digest, decision, started, summary, boot
+        run_id, step, advance(event, state), claw, args, digest, decision, started, summary, boot, subject
     )
 
 
 def _moved(folding: Folding, event: Any) -> None:
-    run_id, step, state, claw, args, digest, decision, started, summary, boot = _executing(folding, event)
+    run_id, step, state, claw, args, digest, decision, started, summary, boot, subject = _executing(folding, event)
     folding.executions[event.execution_id] = Execution(
-        run_id, step, advance(event, state), claw, args, digest, decision, started, summary, boot
+        run_id, step, advance(event, state), claw, args, digest, decision, started, summary, boot, subject
     )
 
 
 def _validated(folding: Folding, event: events.ProtocolValidated) -> None:
-    run_id, step, state, _, _, _, decision, started, summary, boot = _executing(folding, event)
+    run_id, step, state, _, _, _, decision, started, summary, boot, subject = _executing(folding, event)
     folding.executions[event.execution_id] = Execution(
-        run_id, step, advance(event, state), event.tool, event.args, event.call_digest, decision, started, summary, boot
+        run_id,
+        step,
+        advance(event, state),
+        event.tool,
+        event.args,
+        event.call_digest,
+        decision,
+        started,
+        summary,
+        boot,
+        subject,
     )
 
 
 def _decided(folding: Folding, event: events.AuthorizationDecided) -> None:
-    run_id, step, state, claw, args, digest, _, started, summary, boot = _executing(folding, event)
+    run_id, step, state, claw, args, digest, _, started, summary, boot, subject = _executing(folding, event)
     if event.claw != claw or event.call_digest != digest:
         raise _forbidden(event, "a decision about another call")
     if event.execution_id in folding.approvals:
         del folding.approvals[event.execution_id]  # whatever it says: a hold ends with its decision, and serves once
     folding.executions[event.execution_id] = Execution(
-        run_id, step, advance(event, state), claw, args, digest, event.decision, started, summary, boot
+        run_id, step, advance(event, state), claw, args, digest, event.decision, started, summary, boot, subject
     )
 
 
 def _execution_started(folding: Folding, event: events.ExecutionStarted) -> None:
-    run_id, step, state, claw, args, digest, decision, started, summary, _ = _executing(folding, event)
+    run_id, step, state, claw, args, digest, decision, started, summary, _, subject = _executing(folding, event)
     if state is not _S.CAPABILITY_EXECUTING or started or claw != event.claw:
         raise _forbidden(event, f"{state.value}, started {started}, claw {claw}")
     # A held call may be approved in a later start than it came in: the start that runs it answers for it.
     folding.executions[event.execution_id] = Execution(
-        run_id, step, state, claw, args, digest, decision, True, summary, folding.node.boots
+        run_id, step, state, claw, args, digest, decision, True, summary, folding.node.boots, subject
     )
     folding.usage[claw] = admitted(folding.usage.get(claw, NO_USAGE), event.at_ns)
     if run_id:
@@ -262,11 +272,11 @@ def _execution_started(folding: Folding, event: events.ExecutionStarted) -> None
 
 
 def _finished(folding: Folding, event: events.ExecutionFinished) -> None:
-    run_id, step, state, claw, args, digest, decision, started, _, boot = _executing(folding, event)
+    run_id, step, state, claw, args, digest, decision, started, _, boot, subject = _executing(folding, event)
     if not started:
         raise _forbidden(event, "a result without a start")
     folding.executions[event.execution_id] = Execution(
-        run_id, step, advance(event, state), claw, args, digest, decision, started, event.status, boot
+        run_id, step, advance(event, state), claw, args, digest, decision, started, event.status, boot, subject
     )
     if run_id:
         run = folding.runs[run_id]

@@ -79,7 +79,7 @@ def grant(case: Case, operator: str, request_id: str) -> list[Event]:
 
 
 def _judge_again(case: Case, approval: Approval) -> list[Event]:
-    call = recorded_call(case.state.live.executions[case.execution_id].args, approval.claw)
+    call = recorded_call(case, approval.claw)
     context = context_of(case, call)
     verdict = authorize_call(case, call, context)
     rule = verdict.approval
@@ -111,7 +111,7 @@ def expire(case: Case) -> list[Event]:
 
 def _deny(case: Case, code: str) -> list[Event]:
     approval = _held(case)
-    call = recorded_call(case.state.live.executions[case.execution_id].args, approval.claw)
+    call = recorded_call(case, approval.claw)
     verdict = Verdict(Decision.DENIED_POLICY_VIOLATION, code, approval.policies)
     return settle(case, call, context_of(case, call), verdict, approval.manifest_digest)
 
@@ -129,4 +129,4 @@ def case_of(state: State, execution_id: str, at_ns: int, next_id: str, engines: 
     if execution is None:
         raise StateMachineError("no such execution in flight", where=execution_id)
     run = state.live.runs.get(execution.run_id)
-    return Case(state, execution_id, execution.run_id, run, at_ns, next_id, engines)
+    return Case(state, execution_id, execution.run_id, run, at_ns, next_id, engines, execution.subject)

@@ -19,6 +19,7 @@ from femtoclaw.engines import EngineCache
 from femtoclaw.errors import UnavailableError
 from femtoclaw.event_codec import EventFormatError, check_types, encode
 from femtoclaw.events import Event
+from femtoclaw.sealing import UNSEALED, Sealer
 from femtoclaw.state import State
 from wal import Log, Receipt
 from wal.errors import BoundError, LogFullError
@@ -26,7 +27,7 @@ from wal.writer import Ticket
 
 
 class Recorded(NamedTuple):
-    """Durable events of one command, where they stand in the log, and the states right after and before them."""
+    """Durable events of one command (opened, where a subject's are recorded sealed), where they stand in the log, and the states right after and before them."""
 
     events: tuple[Event, ...]
     receipt: Receipt
@@ -43,10 +44,13 @@ Observer = Callable[[Recorded], None]
 class Authority:
     """Serializes commands over one log. Thread-safe."""
 
-    def __init__(self, log: Log, state: State, observer: Observer | None = None) -> None:
+    def __init__(
+        self, log: Log, state: State, observer: Observer | None = None, sealer: Sealer = UNSEALED
+    ) -> None:  # fmt: skip
+        """``sealer`` has the keys of the subjects whose texts are recorded sealed."""
         self._log = log
         self._state = state
-        self._engines = EngineCache()
+        self._engines = EngineCache(sealer=sealer)
         self._lock = threading.Lock()
         self._last: Ticket | None = None
         self._refusal: str | None = None
@@ -86,8 +90,10 @@ class Authority:
                 raise UnavailableError("the authority has stopped", found=self._refusal)
             before = self._state
             happened = decide(before, command, self._engines)
-            state = fold(before, happened)
-            payloads = [_checked(event) for event in happened]
+            # What is recorded and folded is sealed; whoever asked gets it as it was decided.
+            recorded_as = self._engines.sealer.seal_all(happened, subject_of(before, command))
+            state = fold(before, recorded_as)
+            payloads = [_checked(event) for event in recorded_as]
             with self._stopping():
                 # Behind the last batch or not at all: should that one be refused, this state has never been.
                 self._last = ticket = self._log.enqueue(payloads, after=self._last)
@@ -109,6 +115,15 @@ class Authority:
         except BaseException as error:
             self._refusal = f"{type(error).__name__}: {error}"
             raise
+
+
+def subject_of(state: State, command: Command) -> str:
+    """Whose texts a command's events hold; empty for nobody's."""
+    if isinstance(command, (commands.StartRun, commands.SubmitIntent)):
+        return command.subject
+    named = command.resource if isinstance(command, commands.Control) else getattr(command, "execution_id", "")
+    execution = state.live.executions.get(named)
+    return execution.subject if execution is not None else ""
 
 
 def _is_new_work(command: Command) -> bool:

@@ -31,10 +31,12 @@ from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
 from femtoclaw.policy import engine_version
 from femtoclaw.restore import load_state
+from femtoclaw.sealing import Sealer
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
 from femtoclaw.snapshot import encode_snapshot
 from femtoclaw.sources import Sources
 from femtoclaw.state import Node
+from femtoclaw.subject_keys import StoredKeys, destroy_erased
 from femtoclaw.version import VERSION
 from wal import Examination, Log, LogError, open_log_directory
 from wal.errors import LogFullError, WrongKeyError
@@ -61,6 +63,7 @@ class Started(NamedTuple):
     interrupted: tuple[str, ...]
     adopted: tuple[str, ...]
     signer: KeySigner
+    subjects: StoredKeys
 
 
 def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset()) -> Started:
@@ -76,7 +79,9 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
         refuse_root(effective)
         policy = policy_text(home, effective)
         log, examination, signer = _open(home, sources, effective["memory"]["map_bytes"])
-        authority = _authority(log)
+        subjects = StoredKeys(home, signer)
+        authority = _authority(log, Sealer(subjects))
+        destroy_erased(home, signer, authority.state.node.erased)
         if settle_staged(home, authority.state.node, effective):
             effective = effective_configuration(home, None)
             policy = policy_text(home, effective)
@@ -101,13 +106,18 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
         )
         with contextlib.suppress(FemtoClawError, LogError):
             authority.perform(told)
-        stop(Started(home, sources, log, authority, examination, (), (), (), signer), f"start failed: {error.code}")
+        stop(
+            Started(home, sources, log, authority, examination, (), (), (), signer, subjects),
+            f"start failed: {error.code}",
+        )
         raise
     except BaseException:
         log.abandon()
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
-    return Started(home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted), signer)
+    return Started(
+        home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted), signer, subjects
+    )
 
 
 def _open(home: Home, sources: Sources, map_bytes: int) -> tuple[Log, Examination, KeySigner]:
@@ -152,9 +162,9 @@ def _tell_storage(home: Home, sources: Sources, authority: Authority, examinatio
             authority.perform(error)
 
 
-def _authority(log: Log) -> Authority:
+def _authority(log: Log, sealer: Sealer) -> Authority:
     try:
-        authority = Authority(log, load_state(log))
+        authority = Authority(log, load_state(log), sealer=sealer)
         authority.observer = _Snapshots(log, authority)
         return authority
     except BaseException:

@@ -68,6 +68,7 @@ class StartRun(NamedTuple):
     agent: str
     content: bytes
     at_ns: int = 0
+    subject: str = ""
 
 
 class SubmitIntent(NamedTuple):
@@ -77,6 +78,7 @@ class SubmitIntent(NamedTuple):
     execution_id: str
     raw: bytes
     at_ns: int = 0
+    subject: str = ""
 
 
 class RecordInference(NamedTuple):

@@ -320,6 +320,9 @@ def _erase(request: Request) -> Effects:
     node, subject = request.state.node, _named(request.command.resource, _NAME)
     if subject in node.erased:
         return "ERASED_BEFORE"
+    live = request.state.live
+    if any(each.subject == subject for each in (*live.executions.values(), *live.runs.values())):
+        return "IN_FLIGHT"  # whoever has to end it needs its key
     if len(node.erased) >= SUBJECTS_MAX:
         return "TOO_MANY"
     return [events.SubjectErased(subject, _reason(request), request.command.operator)]

@@ -21,6 +21,7 @@ from femtoclaw.errors import Category, CommandError, ConfigurationError
 from femtoclaw.events import Event
 from femtoclaw.judging import Case, failed, go_on, judge, source_of
 from femtoclaw.lifecycle import CONTAINED, FAILURES, UNKNOWN, RuntimeState
+from femtoclaw.sealing import SUBJECT
 from femtoclaw.state import FOLD_VERSION, Execution, State, state_hash
 
 
@@ -106,25 +107,44 @@ def _hash_state(state: State, command: object = None, engines: object = None) ->
 
 
 def _start_run(state: State, command: commands.StartRun, engines: EngineCache) -> list[Event]:
+    _refuse_erased(state, command.subject)
     return [
         events.RunStarted(command.run_id, command.brain, command.source, command.agent),
         events.InputReceived(
-            command.execution_id, command.run_id, 1, "user", command.content, source_of(state, "user"), command.at_ns
+            command.execution_id,
+            command.run_id,
+            1,
+            "user",
+            command.content,
+            source_of(state, "user"),
+            command.at_ns,
+            command.subject,
         ),
     ]
 
 
+def _refuse_erased(state: State, subject: str) -> None:
+    if subject in state.node.erased or (subject and not SUBJECT.fullmatch(subject)):
+        raise CommandError(
+            "nothing can be recorded for this subject", where="its name", expected="one that was not erased"
+        )
+
+
 def _submit_intent(state: State, command: commands.SubmitIntent, engines: EngineCache) -> list[Event]:
     source = source_of(state, "operator")
-    received = events.InputReceived(command.execution_id, "", 0, "intent", command.raw, source, command.at_ns)
-    case = Case(state, command.execution_id, "", None, command.at_ns, "", engines)
+    subject = command.subject
+    received = events.InputReceived(command.execution_id, "", 0, "intent", command.raw, source, command.at_ns, subject)
+    _refuse_erased(state, subject)
+    case = Case(state, command.execution_id, "", None, command.at_ns, "", engines, subject)
     return [received, *judge(case, command.raw)]
 
 
 def _record_inference(state: State, command: commands.RecordInference, engines: EngineCache) -> list[Event]:
     execution = _in_state(state, command.execution_id, RuntimeState.INPUT_RECEIVED)
     run = state.live.runs[execution.run_id]
-    case = Case(state, command.execution_id, execution.run_id, run, command.at_ns, command.next_id, engines)
+    case = Case(
+        state, command.execution_id, execution.run_id, run, command.at_ns, command.next_id, engines, run.subject
+    )
     return [events.InferenceReceived(*command[:-1]), *judge(case, command.raw)]
 
 
@@ -189,7 +209,7 @@ def _record_outcome(state: State, command: commands.RecordOutcome, engines: Engi
         )
     run = state.live.runs.get(execution.run_id)
     told = feedback.of_result(execution.claw, command.status, command.result, command.kept_bytes)
-    case = Case(state, command.execution_id, execution.run_id, run, 0, command.next_id, engines)
+    case = Case(state, command.execution_id, execution.run_id, run, 0, command.next_id, engines, execution.subject)
     return [*batch, *go_on(case, told, execution.claw)]
 
 

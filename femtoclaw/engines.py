@@ -15,6 +15,7 @@ from femtoclaw.errors import ConfigurationError
 from femtoclaw.manifest import Manifest, check_manifest, manifest_from_canonical
 from femtoclaw.policy import PolicyEngine
 from femtoclaw.protocol import ArgumentSchemas, Message, Rejected, ToolCall, validate
+from femtoclaw.sealing import UNSEALED, Sealer
 from femtoclaw.state import Claw, Node
 
 CACHE_MAX = 16
@@ -59,8 +60,10 @@ class Engines(NamedTuple):
 class EngineCache:
     """Engines by content. One for a process; replay with another policy uses one of its own."""
 
-    def __init__(self, policy_override: str | None = None) -> None:
-        """``policy_override``: judge by this policy text instead of the recorded one (counterfactual replay)."""
+    def __init__(self, policy_override: str | None = None, sealer: Sealer = UNSEALED) -> None:
+        """``policy_override``: judge by this policy text instead of the recorded one (counterfactual replay). ``sealer``
+        opens the texts of subjects whose keys are at hand."""
+        self.sealer = sealer
         self._override = policy_override
         self._made: dict[tuple[str, str, tuple[tuple[str, str, bool], ...]], Engines] = {}
         self._last: tuple[Node, Engines] | None = None

@@ -70,7 +70,7 @@ VERSIONS: dict[int, int] = dict.fromkeys(CODES, 1) | {21: 2, 22: 2, 27: 2}
 
 Upcaster = Callable[[tuple[Any, ...]], tuple[Any, ...]]
 UPCASTERS: dict[tuple[int, int], Upcaster] = {
-    (21, 1): lambda fields: (*fields, "", 0),
+    (21, 1): lambda fields: (*fields, "", 0, ""),
     (22, 1): lambda fields: (*fields, 0),
     (27, 1): lambda fields: (*fields, 0),
 }

@@ -102,7 +102,8 @@ class InputReceived(NamedTuple):
     """An execution began. ``role`` is user, tool (an earlier result) or intent (a raw message without a brain).
 
     ``source`` is where the content comes from: user, operator, runtime, or a claw's name. ``at_ns`` is the wall clock as
-    the decisions of this append saw it, nanoseconds since 1970; 0 where none was needed.
+    the decisions of this append saw it, nanoseconds since 1970; 0 where none was needed. With a ``subject`` the texts of
+    this execution are recorded sealed (``femtoclaw.sealing``).
     """
 
     execution_id: str
@@ -112,6 +113,7 @@ class InputReceived(NamedTuple):
     content: bytes
     source: str = ""
     at_ns: int = 0
+    subject: str = ""
 
 
 class InferenceReceived(NamedTuple):

@@ -100,8 +100,10 @@ class Gate:
         args: dict[str, Any],
         settings: dict[str, Any],
         secrets: Mapping[str, str] = NO_SECRETS,
+        salt: bytes = b"",
     ) -> Outcome:
-        """Spend the grant and run the call, with the secrets that its claw was granted.
+        """Spend the grant and run the call, with the secrets that its claw was granted. ``salt`` is that of the call's
+        digest, for a subject's.
 
         Raises SecurityError when the grant was forged or spent before, or when this is not the call it was given for.
         """
@@ -109,7 +111,7 @@ class Gate:
             if grant not in self._open:
                 raise SecurityError("grant is forged or already spent", where=grant.execution_id)
             self._open.discard(grant)
-        digest = call_digest(manifest.name, args, manifest.digest())
+        digest = call_digest(manifest.name, args, manifest.digest(), salt)
         if digest != grant.call_digest:
             raise SecurityError(
                 "the call is not the one that was authorized", where=grant.execution_id, expected=grant.call_digest,

@@ -216,7 +216,7 @@ def _refuse_overlap(home: Home, workspace: str) -> None:
     """A claw that may write its workspace must not reach what decides about it: a sandbox can let a folder through, and
     not keep a part of it back."""
     place, root = os.path.realpath(workspace), os.path.realpath(home.path)
-    own = [root, *(os.path.join(root, name) for name in ("log", "keys", "secrets", "modules", "index"))]
+    own = [root, *(os.path.join(root, name) for name in ("log", "keys", "secrets", "subjects", "modules", "index"))]
     for path in own:
         inside = path != root and os.path.commonpath([place, path]) == path
         if os.path.commonpath([place, path]) == place or inside:

@@ -15,7 +15,9 @@ from femtoclaw.engines import EngineCache
 from femtoclaw.errors import Category, Severity
 from femtoclaw.events import Event
 from femtoclaw.lifecycle import RuntimeState
+from femtoclaw.memory import clip
 from femtoclaw.policy_annotations import ApprovalRule
+from femtoclaw.policy_groups import ORIGIN
 from femtoclaw.protocol import Message, Rejected, ToolCall, call_digest, canonical_args
 from femtoclaw.state import Run, State
 
@@ -39,7 +41,7 @@ _NANOSECONDS = 1_000_000_000
 
 class Case(NamedTuple):
     """One message being judged: in which state, for which execution of which run (None: an operator's intent), at which
-    recorded time, and the id of the run's next execution."""
+    recorded time, the id of the run's next execution, and whose texts these are (then the state holds them sealed)."""
 
     state: State
     execution_id: str
@@ -48,6 +50,7 @@ class Case(NamedTuple):
     at_ns: int
     next_id: str
     engines: EngineCache
+    subject: str = ""
 
 
 def failed(
@@ -90,8 +93,26 @@ def call_context(run: Run | None, environment: str, extra: dict[str, dict[str, A
 def context_of(case: Case, call: ToolCall) -> CallContext:
     """The context of a call, with the groups that some policy in force reads."""
     fixed = case.engines.engines(case.state.node)
-    moment = Moment(case.state, case.run, call.tool, call.args, case.at_ns)
-    return call_context(case.run, fixed.environment, groups(moment, fixed.needs))
+    needs = fixed.needs
+    run = _opened(case) if ORIGIN in needs else case.run
+    return call_context(
+        case.run, fixed.environment, groups(Moment(case.state, run, call.tool, call.args, case.at_ns), needs)
+    )
+
+
+def _opened(case: Case) -> Run | None:
+    """The run with its memory as its brain saw it. Raises SealedError where that cannot be opened."""
+    if case.run is None or not case.subject:
+        return case.run
+    sealer = case.engines.sealer
+    return case.run._replace(
+        window=tuple(turn._replace(content=clip(sealer.text(turn.content))) for turn in case.run.window)
+    )
+
+
+def digest_of(case: Case, tool: str, args: dict[str, Any], manifest_digest: str) -> str:
+    """The call's digest, salted for a subject."""
+    return call_digest(tool, args, manifest_digest, case.engines.sealer.salt(case.subject))
 
 
 def authorize_call(case: Case, call: ToolCall, context: CallContext) -> Verdict:
@@ -102,7 +123,7 @@ def authorize_call(case: Case, call: ToolCall, context: CallContext) -> Verdict:
 
 
 def _answer(case: Case, message: Message, context: CallContext) -> list[Event]:
-    digest = call_digest("", {"content": message.content}, "")
+    digest = digest_of(case, "", {"content": message.content}, "")
     decided = events.AuthorizationDecided(
         case.execution_id, "", Decision.AUTHORIZED.value, BUILT_IN_ANSWER, (), case.state.node.policy.digest, "",
         digest, _inputs(case.state, digest, "", context),
@@ -127,7 +148,7 @@ def _call(case: Case, call: ToolCall) -> list[Event]:
     verdict = authorize_call(case, call, context)
     claw = case.state.node.registry.get(call.tool)
     manifest_digest = claw.digest if claw is not None else ""
-    digest = call_digest(call.tool, call.args, manifest_digest)
+    digest = digest_of(case, call.tool, call.args, manifest_digest)
     validated = events.ProtocolValidated(
         case.execution_id, "tool_call", call.tool, canonical_args(call.args), digest
     )  # fmt: skip
@@ -157,7 +178,7 @@ def settle(case: Case, call: ToolCall, context: CallContext, verdict: Verdict, m
     ``manifest_digest`` is that of the claw as the call was validated: a held call stays the same call, and can be
     denied, when its claw is another one by now, or none.
     """
-    digest = call_digest(call.tool, call.args, manifest_digest)
+    digest = digest_of(case, call.tool, call.args, manifest_digest)
     decided = events.AuthorizationDecided(
         case.execution_id, call.tool, verdict.decision.value, verdict.reason, verdict.determining,
         case.state.node.policy.digest, manifest_digest, digest, _inputs(case.state, digest, manifest_digest, context),
@@ -186,7 +207,8 @@ def go_on(case: Case, told: bytes, source: str) -> list[Event]:
     if not case.next_id:
         return [events.RunEnded(case.run_id, "interrupted", "nobody goes on with the run")]
     named = source_of(case.state, source)
-    return [events.InputReceived(case.next_id, case.run_id, case.run.step + 1, "tool", told, named, case.at_ns)]
+    step = case.run.step + 1
+    return [events.InputReceived(case.next_id, case.run_id, step, "tool", told, named, case.at_ns, case.subject)]
 
 
 def source_of(state: State, source: str) -> str:
@@ -195,6 +217,7 @@ def source_of(state: State, source: str) -> str:
     return source if state.node.control.version else ""
 
 
-def recorded_call(args: bytes, tool: str) -> ToolCall:
-    """The call as it was validated and recorded."""
-    return ToolCall(tool, json.loads(args))
+def recorded_call(case: Case, tool: str) -> ToolCall:
+    """The call as it was validated and recorded. Raises SealedError where it cannot be opened."""
+    args = case.state.live.executions[case.execution_id].args
+    return ToolCall(tool, json.loads(case.engines.sealer.open(args) if case.subject else args))

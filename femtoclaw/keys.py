@@ -160,9 +160,11 @@ def settle(home: Home, in_force: PublicKey, opened: Sequence[KeySigner] = ()) ->
     changes: dict[str, bytes | None] = {NODE_KEY: raw, NEXT_KEY: None}
     if own != in_force:
         from femtoclaw.secret_store import reseal
+        from femtoclaw.subject_keys import rewrap
 
         old = _opened(home, own, opened)
         reseal(home, old, new)
+        rewrap(home, old, new)
         # Signed by both: until the public half has changed, whoever checks the index knows the old key only.
         during = [old, new]
         public = {f"old/{own.key_id.hex()}.pub": own, NODE_PUBLIC: in_force}

@@ -21,9 +21,14 @@ def clip(text: str) -> str:
     return f"{text[:TURN_CHARACTERS_MAX]}\n[{len(text) - TURN_CHARACTERS_MAX} more characters not shown]"
 
 
-def remember(window: tuple[Turn, ...], role: str, text: str, source: str = "") -> tuple[Turn, ...]:
-    """The window with one more turn, oldest turns evicted until both bounds hold. The newest turn always stays."""
-    turns = (*window[-(WINDOW_TURNS_MAX - 1) :], Turn(role, clip(text), source))
+def remember(
+    window: tuple[Turn, ...], role: str, text: str, source: str = "", *, whole: bool = False
+) -> tuple[Turn, ...]:  # fmt: skip
+    """The window with one more turn, oldest turns evicted until both bounds hold. The newest turn always stays.
+
+    ``whole`` is for sealed texts, which a cut would make useless: they are clipped when they are opened.
+    """
+    turns = (*window[-(WINDOW_TURNS_MAX - 1) :], Turn(role, text if whole else clip(text), source))
     total = sum(len(turn.content) for turn in turns)
     start = 0
     while total > WINDOW_CHARACTERS_MAX and start < len(turns) - 1:

@@ -122,8 +122,12 @@ def canonical_args(args: dict[str, Any]) -> bytes:
     return _encode(args).encode()
 
 
-def call_digest(tool: str, args: dict[str, Any], manifest_digest: str) -> str:
-    """BLAKE3 of the exact call under one manifest, domain-tagged, 64 hex digits: what decisions and grants bind to."""
+def call_digest(tool: str, args: dict[str, Any], manifest_digest: str, salt: bytes = b"") -> str:
+    """BLAKE3 of the exact call under one manifest, domain-tagged, 64 hex digits: what decisions and grants bind to. With
+    a ``salt`` it says nothing to who guesses the arguments."""
+    if salt:
+        parts = (tool.encode(), canonical_args(args), manifest_digest.encode(), salt)
+        return digest_of_parts(b"femtoclaw salted call v1\x00", parts)
     return digest_of_parts(b"femtoclaw call v1\x00", (tool.encode(), canonical_args(args), manifest_digest.encode()))
 
 

@@ -22,6 +22,7 @@ from femtoclaw.event_codec import EventFormatError, check_types, decode
 from femtoclaw.events import Event
 from femtoclaw.judging import Case, authorize_call, context_of
 from femtoclaw.protocol import ToolCall
+from femtoclaw.sealing import UNSEALED, SealedError, Sealer
 from femtoclaw.state import EMPTY, State, state_hash
 from wal import KIND_EVENT, Record
 from wal.limits import BATCH_RECORDS_MAX
@@ -58,6 +59,8 @@ class Replay(NamedTuple):
     decisions: int
     divergences: tuple[Divergence, ...]
     flips: tuple[Flip, ...]
+    sealed: tuple[tuple[str, int], ...] = ()
+    """Subject to the number of appends whose texts could not be opened: recorded and folded, and not derived again."""
 
     @property
     def state_hash(self) -> str:
@@ -107,12 +110,13 @@ def checked_event(record: Record) -> Event:
     return event
 
 
-def replay(records: Iterable[Record], *, policy: str | None = None) -> Replay:
+def replay(records: Iterable[Record], *, policy: str | None = None, sealer: Sealer = UNSEALED) -> Replay:
     """Derive everything again from the first record on. With ``policy``, also list the decisions it would flip.
+    ``sealer`` has the keys of subjects; what it cannot open is counted, not derived.
 
     Raises PolicyError when ``policy`` does not load for the claws that the log registers.
     """
-    return _Replayer(policy).run(event_batches(records))
+    return _Replayer(policy, sealer).run(event_batches(records))
 
 
 def _of_another_fold(found: Event, derived: Event) -> bool:
@@ -122,10 +126,24 @@ def _of_another_fold(found: Event, derived: Event) -> bool:
     )
 
 
+def _subject_of(state: State, batch: Batch) -> str:
+    """Whose texts are in a batch: said by the execution that it is about, or by the input that begins one."""
+    for _, event in batch.events:
+        named = event.resource if isinstance(event, events.ControlRequested) else getattr(event, "execution_id", "")
+        execution = state.live.executions.get(named)
+        if execution is not None:
+            return execution.subject
+        if isinstance(event, events.InputReceived):
+            return event.subject
+    return ""
+
+
 class _Replayer:
-    def __init__(self, policy: str | None) -> None:
-        self._engines = EngineCache()
-        self._other = EngineCache(policy) if policy is not None else None
+    def __init__(self, policy: str | None, sealer: Sealer) -> None:
+        self._sealer = sealer
+        self._engines = EngineCache(sealer=sealer)
+        self._other = EngineCache(policy, sealer) if policy is not None else None
+        self._sealed: dict[str, int] = {}
         self._state = EMPTY
         self._decisions = 0
         self._divergences: list[Divergence] = []
@@ -138,12 +156,20 @@ class _Replayer:
             self._batch(batch)
             if len(self._divergences) >= DIVERGENCES_MAX:
                 break
-        return Replay(self._size, self._state, self._decisions, tuple(self._divergences), tuple(self._flips))
+        return Replay(self._size, self._state, self._decisions, tuple(self._divergences), tuple(self._flips),
+                      tuple(sorted(self._sealed.items())))  # fmt: skip
 
     def _batch(self, batch: Batch) -> None:
-        derived = self._derive(batch)
-        if derived is not None:
-            self._consider_flip(*batch.events[0])
+        try:
+            subject = _subject_of(self._state, batch)
+            opened = self._sealer.open_all((event for _, event in batch.events), subject)
+            derived = self._derive(batch, opened)
+            if derived is not None:
+                self._consider_flip(batch.events[0][0], opened[0])
+                derived = self._sealer.seal_all(derived, subject)
+        except SealedError:
+            self._sealed[subject] = self._sealed.get(subject, 0) + 1
+            derived = None
         compared = derived if derived is not None else []
         for number, (index, found) in enumerate(batch.events):
             if number < len(compared):
@@ -162,11 +188,10 @@ class _Replayer:
             self._diverge(batch.events[-1][0], "a whole batch", "one without its end")
         self._remember(batch)
 
-    def _derive(self, batch: Batch) -> list[Event] | None:
-        """What the authority decides on the batch's command; None, after a divergence where there should be one, when
-        there is nothing to compare with."""
+    def _derive(self, batch: Batch, happened: list[Event]) -> list[Event] | None:
+        """What the authority decides on the command of a batch whose events are ``happened``; None, after a divergence
+        where there should be one, when there is nothing to compare with. Raises SealedError."""
         index, first = batch.events[0]
-        happened = [event for _, event in batch.events]
         command = rebuild(happened)
         if command is None:
             if not (batch.last and len(happened) == 1 and isinstance(first, events.RunStarted)):
@@ -175,6 +200,8 @@ class _Replayer:
         try:
             self._check_context(index, command)
             return decide(self._state, command, self._engines)
+        except SealedError:
+            raise
         except Exception as error:  # forged fields can make any rule stumble: all of it is one finding
             self._diverge(index, f"a command that can be decided: {type(error).__name__}: {error}", repr(first))
             return None
@@ -229,7 +256,8 @@ class _Replayer:
         execution = self._state.live.executions.get(first.execution_id)
         run_id = execution.run_id if execution is not None else ""
         run = self._state.live.runs.get(run_id)
-        case = Case(self._state, first.execution_id, run_id, run, first.at_ns, "", engines)
+        subject = execution.subject if execution is not None else getattr(first, "subject", "")
+        case = Case(self._state, first.execution_id, run_id, run, first.at_ns, "", engines, subject)
         return authorize_call(case, call, context_of(case, call))
 
 
@@ -274,12 +302,14 @@ def rebuild(ahead: list[Event]) -> Command | None:
         case events.RunStarted():
             if followers and isinstance(followers[0], events.InputReceived):
                 begun = followers[0]
-                return commands.StartRun(*first[:1], begun.execution_id, *first[1:], begun.content, begun.at_ns)
+                return commands.StartRun(
+                    *first[:1], begun.execution_id, *first[1:], begun.content, begun.at_ns, begun.subject
+                )
             return None
         case events.InputReceived():
             if first.role != "intent":
                 return None
-            return commands.SubmitIntent(first.execution_id, first.content, first.at_ns)
+            return commands.SubmitIntent(first.execution_id, first.content, first.at_ns, first.subject)
         case events.InferenceReceived():
             return commands.RecordInference(*first, _next_input(first, followers))
         case events.InferenceFailed():

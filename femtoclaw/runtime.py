@@ -27,6 +27,8 @@ from femtoclaw.gate import Gate
 from femtoclaw.isolation import Outcome
 from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import UNKNOWN
+from femtoclaw.memory import clip
+from femtoclaw.sealing import UNSEALED, Sealer
 from femtoclaw.sources import Sources
 from femtoclaw.state import State
 from femtoclaw.vault import EMPTY_VAULT, Vault
@@ -98,8 +100,11 @@ class Runtime:
         self._listener = listener
         self._vault = vault
 
-    def run(self, text: str, brain: brains.Brain, *, source: str, agent: str) -> RunResult:
-        """One agent run to its end, or to a call that is held for operators; a brain's failure is a result.
+    def run(
+        self, text: str, brain: brains.Brain, *, source: str, agent: str, subject: str = ""
+    ) -> RunResult:  # fmt: skip
+        """One agent run to its end, or to a call that is held for operators; a brain's failure is a result. The texts of
+        a ``subject`` are recorded sealed under its key, which must be there.
 
         Raises UsageError for a text over ``INPUT_BYTES_MAX``, UnavailableError, LogError or SecurityError.
         """
@@ -111,7 +116,7 @@ class Runtime:
         with self._slots:
             run_id, execution_id = self._sources.new_id(), self._sources.new_id()
             at_ns = self._sources.wall_ns()
-            begun = commands.StartRun(run_id, execution_id, brain.name, source, agent, content, at_ns)
+            begun = commands.StartRun(run_id, execution_id, brain.name, source, agent, content, at_ns, subject)
             return self._loop(run_id, brain, self._perform(begun), [])
 
     def _loop(self, run_id: str, brain: brains.Brain, recorded: Recorded, steps: list[StepResult]) -> RunResult:
@@ -126,11 +131,11 @@ class Runtime:
         response = [event.content for event in recorded.events if isinstance(event, events.ResponseRecorded)]
         return RunResult(run_id, ended[0] if ended else HELD, response[0] if response else None, tuple(steps))
 
-    def intent(self, raw: bytes) -> StepResult:
-        """Gate exactly one raw protocol message."""
+    def intent(self, raw: bytes, subject: str = "") -> StepResult:
+        """Gate exactly one raw protocol message; ``subject`` as for ``run``."""
         with self._slots:
             execution_id = self._sources.new_id()
-            told = commands.SubmitIntent(execution_id, self._vault.redact(raw), self._sources.wall_ns())
+            told = commands.SubmitIntent(execution_id, self._vault.redact(raw), self._sources.wall_ns(), subject)
             recorded = self._perform(told)
             result = step_result(recorded.events)
             if isinstance(recorded.events[-1], events.ExecutionStarted):
@@ -138,7 +143,9 @@ class Runtime:
                 result = step_result(recorded.events, result)
             return result
 
-    def control(self, command: commands.Control, brain: brains.Brain | None = None) -> tuple[Recorded, RunResult | None]:
+    def control(
+        self, command: commands.Control, brain: brains.Brain | None = None
+    ) -> tuple[Recorded, RunResult | None]:
         """An operator's request, and what it sets going: the last approval of a held call runs it, and with ``brain``
         its run goes on. Without one the run ends there.
 
@@ -171,7 +178,7 @@ class Runtime:
 
     def _think(self, brain: brains.Brain, run_id: str, execution_id: str, state: State) -> Recorded:
         """Ask the brain and record what it said with the verdicts on it, or that it failed."""
-        context, digest = assemble_context(state, run_id)
+        context, digest = assemble_context(state, run_id, self._authority.engines.sealer)
         try:
             thought = brain.think(context)
             if len(thought.raw) > RAW_BYTES_MAX:
@@ -189,14 +196,16 @@ class Runtime:
         """Spend the grant for a durable start, and record what the claw did."""
         started = recorded.events[-1]
         assert isinstance(started, events.ExecutionStarted)
-        args = json.loads(recorded.state.live.executions[started.execution_id].args)
+        execution, sealer = recorded.state.live.executions[started.execution_id], self._authority.engines.sealer
+        args = json.loads(sealer.open(execution.args) if execution.subject else execution.args)
         fixed = self._authority.engines.engines(recorded.state.node)
         manifest = fixed.manifests[started.claw]
         settings = dict(fixed.settings.get(started.claw, {}))
         try:
             grant = self._gate.grant(recorded)
             secrets = self._vault.granted(recorded.state.node, manifest)
-            outcome = self._gate.dispatch(grant, manifest, args, settings, secrets)
+            salt = sealer.salt(execution.subject)
+            outcome = self._gate.dispatch(grant, manifest, args, settings, secrets, salt)
         except SecurityError as error:
             self._contain(error)
             raise
@@ -207,7 +216,8 @@ class Runtime:
         except Exception as error:  # a defect of ours: the claw may or may not have run, and that is what is recorded
             outcome = without_result(UNKNOWN, "EnvironmentError", f"the isolation failed: {type(error).__name__}")
         try:
-            return self._perform(self._outcome_command(started.execution_id, self._vault.redact_outcome(outcome), goes_on))
+            told = self._vault.redact_outcome(outcome)
+            return self._perform(self._outcome_command(started.execution_id, told, goes_on, execution.subject))
         except (LogError, UnavailableError) as error:
             raise ResultLostError(
                 "the claw was reached, but what it did could not be recorded", where=f"execution {started.execution_id}",
@@ -225,13 +235,17 @@ class Runtime:
             pass  # the breach itself is what must be raised
         self._authority.contain(f"security: {error.what}")
 
-    def _outcome_command(self, execution_id: str, outcome: Outcome, goes_on: bool) -> commands.RecordOutcome:
+    def _outcome_command(
+        self, execution_id: str, outcome: Outcome, goes_on: bool, subject: str
+    ) -> commands.RecordOutcome:  # fmt: skip
         result, blob = b"", ""
         if outcome.result is not None:
             result = json.dumps(outcome.result, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
                 "utf-8", "surrogatepass"
             )
             if len(result) > RESULT_INLINE_BYTES_MAX:
+                if subject:
+                    result = self._authority.engines.sealer.seal(result, subject, f"{execution_id} blob")
                 result, blob = b"", self._log.put_blob(result)
         error = outcome.error or {}
         return commands.RecordOutcome(
@@ -266,11 +280,14 @@ def _waiting(recorded: Recorded) -> str:
     return received[-1].execution_id
 
 
-def assemble_context(state: State, run_id: str) -> tuple[brains.Context, str]:
-    """What the brain gets to see, and its digest: a pure function of the state."""
+def assemble_context(state: State, run_id: str, sealer: Sealer = UNSEALED) -> tuple[brains.Context, str]:
+    """What the brain gets to see, and the digest of what is recorded of it: a function of the state, and of a subject's
+    key where the state holds their texts."""
     run = state.live.runs[run_id]
     node = state.node
-    turns = tuple(brains.Turn(turn.role, turn.content) for turn in run.window)
+    turns = tuple(
+        brains.Turn(turn.role, clip(sealer.text(turn.content)) if run.subject else turn.content) for turn in run.window
+    )
     tools = tuple(brains.describe(claw.manifest) for _, claw in sorted(node.registry.items()) if claw.enabled)
     return brains.Context(turns, tools), context_digest(state, run_id)
 

@@ -119,6 +119,8 @@ class Execution(NamedTuple):
     summary: str = ""
     boot: int = 0
     """Which start of the runtime began it: another one may only close it, by the crash rules."""
+    subject: str = ""
+    """Whose texts these are: they are sealed then, ``args`` among them."""
 
 
 class Turn(NamedTuple):
@@ -156,6 +158,8 @@ class Run(NamedTuple):
     window: tuple[Turn, ...]
     boot: int = 0
     trail: Trail = Trail()
+    subject: str = ""
+    """Whose texts these are: the window holds them sealed then."""
 
 
 class Approval(NamedTuple):
@@ -272,9 +276,11 @@ def _live(executions: Any, runs: Any, recent: Any, totals: Any, approvals: Any, 
     )
 
 
-def _run(brain: str, source: str, agent: str, step: int, window: Any, boot: int, trail: Any) -> Run:
+def _run(
+    brain: str, source: str, agent: str, step: int, window: Any, boot: int, trail: Any, subject: str
+) -> Run:  # fmt: skip
     turns = tuple(Turn(*turn) for turn in window)
-    return Run(brain, source, agent, step, turns, boot, Trail(*map(_hashable, trail)))
+    return Run(brain, source, agent, step, turns, boot, Trail(*map(_hashable, trail)), subject)
 
 
 def _hashable(value: Any) -> Any:

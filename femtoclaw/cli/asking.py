@@ -29,6 +29,8 @@ REFUSALS = {
     "LAST_OF_THEIR_KIND": "without this operator nobody could change the control policy, or add operators",
     "KNOWN_BEFORE": "there is one of this name, or with this key",
     "KEY_IN_USE": "another operator has this key: one key is one person",
+    "IN_FLIGHT": "something of theirs is still in flight: settle it first",
+    "ERASED_BEFORE": "they were erased before",
     "UNKNOWN": "there is none of this name",
 }
 """Reasons of a refused request, in words."""

@@ -81,11 +81,13 @@ def _isolation(started: Started, settings: dict[str, Any], output: Output) -> Is
     """The sandbox of this node's claws. In development mode layers may be missing, which is said."""
     home = started.home
     own = [home.log, os.path.dirname(home.key_file), home.modules, home.config_file, home.journal, home.manifest_file]
-    own += [os.path.join(home.path, name) for name in ("secrets", "index")]
+    own += [os.path.join(home.path, name) for name in ("secrets", "subjects", "index")]
     own += [home.inside(settings["policy"]["file"])]
     lenient = mode_of(started.authority.state.node) == DEVELOPMENT
     if lenient:
-        output.note("development mode: edited files come into force, and claws run where layers of the sandbox are missing")
+        output.note(
+            "development mode: edited files come into force, and claws run where layers of the sandbox are missing"
+        )
     return Isolation(
         home.inside(settings["security"]["workspace"]), modules=_entries(started), module_store=home.modules,
         protected=own, accept_missing=REQUIRED if lenient else (),
@@ -139,7 +141,8 @@ def run(arguments: Arguments, output: Output) -> int:
     with open_node(getattr(arguments, "home", None), output, listen) as node:
         runtime = node.settings["runtime"]
         brain = open_brain(arguments.brain or runtime["brain"], runtime["brains"], _secret)
-        result = node.runtime.run(arguments.text, brain, source="cli", agent=runtime["agent"])
+        subject = _subject(node, arguments)
+        result = node.runtime.run(arguments.text, brain, source="cli", agent=runtime["agent"], subject=subject)
     output.data(
         {
             "run_id": result.run_id,
@@ -210,7 +213,7 @@ def intent(arguments: Arguments, output: Output) -> int:
     if len(raw) > INTENT_BYTES_MAX - 1024:
         raise UsageError("message is too long to record", expected=f"< {INTENT_BYTES_MAX - 1024} bytes", found=len(raw))
     with open_node(getattr(arguments, "home", None), output) as node:
-        step = node.runtime.intent(raw)
+        step = node.runtime.intent(raw, _subject(node, arguments))
     output.data(contract(step))
     if step.outcome == HELD:
         tell_held(step, output)
@@ -236,6 +239,18 @@ def tell_held(step: StepResult, output: Output) -> None:
     output.line(f"held: {asked['approvals']} {plural}{who} needed; nothing was executed", "yellow")
     output.line(f"  execution  {step.execution_id}")
     output.note(f"see `femtoclaw approvals`, then `femtoclaw approve {step.execution_id}` or `deny`")
+
+
+def _subject(node: Node, arguments: Arguments) -> str:
+    """Whose texts these are, with a key for them. Raises ConfigurationError for a name that cannot be used."""
+    subject: str = arguments.subject or ""
+    if subject in node.started.authority.state.node.erased:
+        raise UsageError(
+            "this subject was erased", where="--subject", expected="another name", found="one that was erased"
+        )
+    if subject:
+        node.started.subjects.make(subject)
+    return subject
 
 
 def contract(step: StepResult) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from femtoclaw.cli.asking import change
+from femtoclaw.cli.execute import Node
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, program
 from femtoclaw.control_policy import ROLES
@@ -91,6 +92,21 @@ def _name(arguments: Arguments) -> str:
     if not arguments.name:
         raise UsageError("which operator?", where=f"operator {arguments.what}", expected="a NAME")
     return str(arguments.name)
+
+
+def redact(arguments: Arguments, output: Output) -> int:
+    """Erase what users, brains and claws said in a subject's executions: its key is destroyed, the records stay."""
+    subject = arguments.subject
+
+    def destroy(node: Node) -> None:
+        node.started.subjects.destroy(subject)
+
+    code = change(
+        arguments, output, "data.erase", subject, lambda node: {"reason": arguments.reason or ""}, after=destroy
+    )
+    if code == 0:
+        output.note("copies of the key in backups of this home are not erased by this: destroy them too")
+    return code
 
 
 def contain(arguments: Arguments, output: Output) -> int:

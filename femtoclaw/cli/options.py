@@ -59,6 +59,14 @@ _INTENT: dict[str, dict[str, Any]] = {
     "message": {"metavar": "JSON|-", "help": "the message, or - to read it from standard input"},
 }
 
+_SUBJECT: dict[str, Any] = {
+    "type": utf8,
+    "metavar": "NAME",
+    "help": "whose texts these are: recorded sealed under a key of their own, which `redact` destroys",
+}
+_RUN["--subject"] = _SUBJECT
+_INTENT["--subject"] = _SUBJECT
+
 _LOG: dict[str, dict[str, Any]] = {
     "--execution": {"type": utf8, "metavar": "ID"},
     "--kind": {"type": utf8, "metavar": "TYPE", "help": "an event type, such as AuthorizationDecided"},
@@ -220,6 +228,11 @@ _SECRET: dict[str, dict[str, Any]] = COSIGNING | {
     "claw": {"type": utf8, "nargs": "?", "metavar": "CLAW"},
 }
 
+_REDACT: dict[str, dict[str, Any]] = SIGNING | {
+    "subject": {"type": utf8, "metavar": "SUBJECT"},
+    "--reason": {"type": utf8, "metavar": "TEXT"},
+}
+
 _CONTAIN: dict[str, dict[str, Any]] = SIGNING | {"--reason": {"type": utf8, "metavar": "TEXT"}}
 
 COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
@@ -245,6 +258,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "operator": ("who may change this node: list, keygen, add, revoke", "operators", _OPERATOR),
     "key": ("the keys of this node: list, verify, protect, rotate", "keys", _KEY),
     "secret": ("values that claws are granted: set, list, remove, grant, withdraw", "secrets", _SECRET),
+    "redact": ("erase what was said in a subject's executions; the chain stays", "operators", _REDACT),
     "contain": ("take the node out of service: every call is denied", "operators", _CONTAIN),
     "release": ("put it back into service", "operators", _CONTAIN),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),

@@ -1,0 +1,116 @@
+"""The keys of subjects: one file each, sealed under a key that follows from the node's. Destroying one is an erasure."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from femtoclaw.errors import ConfigurationError, SecurityError
+from femtoclaw.sealing import KEY_BYTES, NONCE_BYTES, SUBJECT
+from wal.durable_file import read_file, sync_folder, write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from femtoclaw.home import Home
+    from femtoclaw.key_file import KeySigner
+
+CONTEXT = "femtoclaw subject keys v1"
+_ENDING = ".key"
+_FILE_BYTES = NONCE_BYTES + KEY_BYTES + 16
+
+
+class StoredKeys:
+    """The subject keys of a home. ``make`` creates one; ``key`` only looks."""
+
+    def __init__(self, home: Home, signer: KeySigner) -> None:
+        self._folder = folder(home)
+        self._wrapping = signer.derive(CONTEXT)
+        self._known: dict[str, bytes] = {}
+
+    def key(self, subject: str) -> bytes | None:
+        """The key, or None. Raises SecurityError for a file that does not open under the node's key."""
+        known = self._known.get(subject)
+        if known is None and SUBJECT.fullmatch(subject):
+            raw = read_file(_path(self._folder, subject))
+            if raw is not None:
+                known = self._known[subject] = _unwrap(raw, subject, self._wrapping)
+        return known
+
+    def make(self, subject: str) -> None:
+        """Have a key for this subject, durable when this returns. Raises ConfigurationError for an unusable name."""
+        if not SUBJECT.fullmatch(subject):
+            raise ConfigurationError("a subject's name is not usable", expected=f"the form {SUBJECT.pattern}")
+        if self.key(subject) is None:
+            write_file(_path(self._folder, subject), _wrap(os.urandom(KEY_BYTES), subject, self._wrapping))
+
+    def destroy(self, subject: str) -> None:
+        """Overwrite and remove the key; nothing where there is none. What backups hold of it is theirs to erase."""
+        self._known.pop(subject, None)
+        path = _path(self._folder, subject)
+        if os.path.lexists(path):
+            with open(path, "r+b") as file:
+                file.write(os.urandom(_FILE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            os.unlink(path)
+            sync_folder(self._folder)
+
+
+def folder(home: Home) -> str:
+    """Where they are."""
+    return os.path.join(home.path, "subjects")
+
+
+def destroy_erased(home: Home, signer: KeySigner, erased: Iterable[str]) -> None:
+    """Finish what a crash cut between the record of an erasure and the destruction of its key."""
+    if os.path.isdir(folder(home)):
+        keys = StoredKeys(home, signer)
+        for subject in erased:
+            keys.destroy(subject)
+
+
+def rewrap(home: Home, old: KeySigner, new: KeySigner) -> None:
+    """Seal every key anew, for a node whose own key changes; the same again does nothing. Raises SecurityError."""
+    place = folder(home)
+    if not os.path.isdir(place):
+        return
+    before, after = old.derive(CONTEXT), new.derive(CONTEXT)
+    for name in sorted(os.listdir(place)):
+        if name.endswith(_ENDING):
+            subject, path = name.removesuffix(_ENDING), os.path.join(place, name)
+            raw = read_file(path) or b""
+            if not _opens(raw, subject, after):
+                write_file(path, _wrap(_unwrap(raw, subject, before), subject, after))
+
+
+def _path(place: str, subject: str) -> str:
+    return os.path.join(place, subject + _ENDING)
+
+
+def _wrap(key: bytes, subject: str, wrapping: bytes) -> bytes:
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt as encrypt
+
+    nonce = os.urandom(NONCE_BYTES)
+    return nonce + bytes(encrypt(key, subject.encode(), nonce, wrapping))
+
+
+def _opens(raw: bytes, subject: str, wrapping: bytes) -> bool:
+    try:
+        return bool(_unwrap(raw, subject, wrapping))
+    except SecurityError:
+        return False
+
+
+def _unwrap(raw: bytes, subject: str, wrapping: bytes) -> bytes:
+    from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt as decrypt
+    from nacl.exceptions import CryptoError
+
+    try:
+        key: bytes = decrypt(raw[NONCE_BYTES:], subject.encode(), raw[:NONCE_BYTES], wrapping)
+    except (CryptoError, ValueError, TypeError):
+        raise SecurityError(
+            "a subject's key does not open", where=f"subject {subject}", expected="a file that this node sealed",
+            found="another's, or an altered one", remedy="restore it from a backup, unless the subject was erased",
+        ) from None  # fmt: skip
+    return key
