@@ -149,7 +149,8 @@ def _hindering(asker: _Asker, condition: Mapping[str, Any]) -> Part | None:
     """
     clause = str(condition["kind"])
     hinders = clause == "unless"
-    for body in _flat(condition["body"], "||" if hinders else "&&"):
+    for part in _flat(condition["body"], "||" if hinders else "&&"):
+        body = _balanced(part)
         answer = asker.ask(conditions=[{"kind": "when", "body": body}])
         if answer is hinders or isinstance(answer, str):
             failure = answer if isinstance(answer, str) else ""
@@ -168,6 +169,26 @@ def _flat(body: Any, operator: str) -> list[Any]:
         else:
             found.append(node)
     return found
+
+
+def _balanced(node: Any) -> Any:
+    """The same condition with its chains of ``&&`` and of ``||`` as trees: a long list of alternatives is deeper than
+    Cedar's JSON may be, and what is evaluated when does not change."""
+    if isinstance(node, list):
+        return [_balanced(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    for operator in ("&&", "||"):
+        if node.keys() == {operator}:
+            return _tree([_balanced(part) for part in _flat(node, operator)], operator)
+    return {key: _balanced(value) for key, value in node.items()}
+
+
+def _tree(parts: list[Any], operator: str) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    middle = len(parts) // 2
+    return {operator: {"left": _tree(parts[:middle], operator), "right": _tree(parts[middle:], operator)}}
 
 
 def _text(body: Any) -> str:

@@ -118,6 +118,17 @@ def test_explanations_agree_with_the_engine(seed: int) -> None:
             assert verdict.allowed or not verdict.determining or "forbid" in applies.values()
 
 
+def test_a_long_list_of_alternatives_is_explained() -> None:
+    """A chain as long as a policy's text may have: false as a whole, and the part of an `unless` that is true."""
+    chain = " || ".join(f'context.path == "{number}"' for number in range(150))
+    found = why(f'@id("a") permit {READ} when {{ {chain} }};')
+    assert found.part is not None
+    assert (found.outcome, found.part.clause, found.part.failure) == ("condition", "when", "")
+    found = why(f'@id("a") permit {READ} unless {{ {chain} }};', path="149")
+    assert found.part is not None
+    assert (found.part.clause, found.part.text) == ("unless", 'context.path == "149"')
+
+
 def test_a_policy_that_cannot_be_taken_apart_is_said_to_be_one() -> None:
     """Deeper than Cedar's JSON may be: no explanation, and no exception."""
     found = why(f'@id("a") permit {READ} when {{ 1{" + 1" * 190} == 5 }};')
