@@ -18,6 +18,8 @@ from femtoclaw.event_codec import EventFormatError, EventUnknownError, decode
 from femtoclaw.home import Home
 from femtoclaw.keys import load_public_key
 from femtoclaw.replay import Replay, checked_event, replay
+from femtoclaw.sealing import UNSEALED, Sealer
+from femtoclaw.subject_keys import sealer_at
 from wal import KIND_EVENT, LogError, LogReader, Record, read_log_directory
 from wal.blob import blob_file, read_blob
 from wal.bundle import Bundle
@@ -83,15 +85,19 @@ class _RuleCheck:
 
 
 def check_rules(
-    records: Iterable[Record], blob: Callable[[str], bytes], held: set[str] | None = None
+    records: Iterable[Record],
+    blob: Callable[[str], bytes],
+    held: set[str] | None = None,
+    sealer: Sealer = UNSEALED,
 ) -> tuple[list[Finding], Replay | None]:
     """Types, blobs and re-derivation over verified records. Never raises for what is in them.
 
-    With ``held``, digests of blobs that came along, also none of those may be there that no record names.
+    With ``held``, digests of blobs that came along, also none of those may be there that no record names. ``sealer`` has
+    the keys of subjects, where they are at hand: what it opens is derived again too.
     """
     check = _RuleCheck(records, blob)
     try:
-        replayed = replay(check)
+        replayed = replay(check, sealer=sealer)
     except (FemtoClawError, LogError) as error:
         expected = "" if error.expected is None else str(error.expected)
         code = FORMAT_UNKNOWN if newer(error) else type(error).__name__
@@ -137,6 +143,7 @@ def _report(size: int, root: str, findings: list[dict[str, Any]], replayed: Repl
         "root": root,
         "state_hash": replayed.state_hash if replayed is not None else None,
         "decisions": replayed.decisions if replayed is not None else 0,
+        "sealed": dict(replayed.sealed) if replayed is not None else {},
         "findings": findings,
         "skipped": [],
     } | more
@@ -155,9 +162,11 @@ def verify_home(home: Home, *, deep: bool = False, key: PublicKey | None = None,
         return _report(raw["size"], raw["root"], raw["findings"], None, skipped=raw["skipped"])
     reader = read_log_directory(home.log)
     try:
+        sealer = sealer_at(home)
         findings, replayed = check_rules(
-            reader.scan(1, raw["size"] + 1), lambda digest: read_blob(reader.storage, digest)
+            reader.scan(1, raw["size"] + 1), lambda digest: read_blob(reader.storage, digest), sealer=sealer
         )
+        findings += _lost_keys(replayed, sealer)
         findings += _check_key(home, reader.key)
         if key is not None and key != reader.key:
             findings.append(Finding("FOREIGN_KEY", "index 1, by --key", key.vkey(), reader.key.vkey()))
@@ -171,6 +180,18 @@ def verify_home(home: Home, *, deep: bool = False, key: PublicKey | None = None,
         )  # fmt: skip
     finally:
         reader.close()
+
+
+def _lost_keys(replayed: Replay | None, sealer: Sealer) -> list[Finding]:
+    """Where the keys of subjects are at hand, only those who were erased may lack theirs."""
+    if replayed is None or sealer is UNSEALED:
+        return []
+    erased = replayed.state.node.erased
+    return [
+        Finding("SUBJECT_KEY_LOST", f"subject {subject}", "its key, or the record of an erasure", f"{count} sealed appends")
+        for subject, count in replayed.sealed
+        if subject not in erased
+    ]
 
 
 def _check_key(home: Home, key: PublicKey) -> list[Finding]:

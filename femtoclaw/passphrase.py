@@ -37,6 +37,14 @@ def node_passphrase(where: str) -> str:
     return _find((NODE,), where)
 
 
+def given_passphrase(where: str) -> str:
+    """The passphrase of the node's key where a variable gives it. Never asks; raises KeyLockedError without one."""
+    found = _given((NODE,))
+    if found is None:
+        raise KeyLockedError("the key is encrypted and no passphrase was given", where=where)
+    return found
+
+
 def operator_passphrase(where: str) -> str:
     """The same for an operator's key, which may have a passphrase of its own."""
     return _find((OPERATOR, NODE), where)

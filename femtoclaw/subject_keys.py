@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from femtoclaw.errors import ConfigurationError, SecurityError
-from femtoclaw.sealing import KEY_BYTES, NONCE_BYTES, SUBJECT
+from femtoclaw.sealing import KEY_BYTES, NONCE_BYTES, SUBJECT, UNSEALED, Sealer
 from wal.durable_file import read_file, sync_folder, write_file
 
 if TYPE_CHECKING:
@@ -60,6 +60,21 @@ class StoredKeys:
 def folder(home: Home) -> str:
     """Where they are."""
     return os.path.join(home.path, "subjects")
+
+
+def sealer_at(home: Home) -> Sealer:
+    """What opens the texts of this home's subjects, for who reads it: the keys where they can be had without asking for
+    a passphrase, none otherwise. Raises SecurityError for keys that were changed by hand."""
+    if not os.path.isdir(folder(home)):
+        return UNSEALED
+    from femtoclaw.keys import load_public_key, select_signer
+    from femtoclaw.passphrase import KeyLockedError, given_passphrase
+
+    try:
+        signer = select_signer(home, load_public_key(home.public_key_file), given_passphrase)
+    except (KeyLockedError, ConfigurationError):
+        return UNSEALED
+    return Sealer(StoredKeys(home, signer))
 
 
 def destroy_erased(home: Home, signer: KeySigner, erased: Iterable[str]) -> None:

@@ -54,6 +54,7 @@ def verify(arguments: Arguments, output: Output) -> int:
     else:
         output.line(f"NOT ok: {what}", "red")
     output.fields([(name, report[name]) for name in ("size", "root", "state_hash", "decisions") if report[name]])
+    _tell_sealed(report["sealed"], output)
     for finding in report["findings"][:50]:
         output.line(f"  {finding['code']}  {finding['where']}", "red")
         output.line(f"    expected  {printable(finding['expected'])}")
@@ -89,11 +90,17 @@ def _reader(arguments: Arguments) -> LogReader:
     return read_log_directory(home.log)
 
 
+def _tell_sealed(sealed: dict[str, int], output: Output) -> None:
+    for subject, count in sorted(sealed.items()):
+        output.note(f"{count} appends of subject {printable(subject)} are sealed and were not derived again")
+
+
 def replay(arguments: Arguments, output: Output) -> int:
     """0 when every decision re-derives, 3 on a divergence, 1 when another policy would flip decisions."""
     from femtoclaw.audit import newer
     from femtoclaw.event_codec import EventFormatError
     from femtoclaw.replay import replay as derive
+    from femtoclaw.subject_keys import sealer_at
 
     policy = None
     if arguments.policy is not None:
@@ -104,7 +111,8 @@ def replay(arguments: Arguments, output: Output) -> int:
         to = size if arguments.to is None else arguments.to
         if not 1 <= to <= size:
             raise UsageError("--to is outside of the log", expected=f"1 to {size}", found=to)
-        report = derive(reader.scan(1, to + 1), policy=policy)
+        sealer = sealer_at(locate(getattr(arguments, "home", None)))
+        report = derive(reader.scan(1, to + 1), policy=policy, sealer=sealer)
     except PolicyError as error:
         error.where = arguments.policy
         raise
@@ -121,10 +129,12 @@ def replay(arguments: Arguments, output: Output) -> int:
             "decisions": report.decisions,
             "divergences": [d._asdict() for d in report.divergences],
             "flips": [f._asdict() for f in report.flips],
+            "sealed": dict(report.sealed),
         }
     )
     output.line(f"replayed {report.size} records", "bold")
     output.fields([("state hash", report.state_hash), ("decisions re-derived", report.decisions)])
+    _tell_sealed(dict(report.sealed), output)
     for divergence in report.divergences:
         output.line(f"  divergence at index {divergence.index}", "red")
         output.line(f"    expected  {printable(divergence.expected)}")
