@@ -214,12 +214,14 @@ print(json.dumps(loading.load(prepared)({"text": "a"}, "/", {})))
 
 
 def test_imports_among_its_own_files_come_from_verified_bytes(sandbox: Sandbox) -> None:
-    """Packages and helpers of the module are found; a file of the same name in the workspace is not."""
+    """Packages, helpers and data of the module are found, before an installed package of the same name; a file of the same
+    name in the workspace is not."""
     (sandbox.workspace / "helper.py").write_text("VALUE = 'from the workspace'")
     files = {
         "main.py": b"import helper\nfrom parts import inner\nfrom parts.deeper import VALUE\n"
-        b"import pkgutil\nWORDS = pkgutil.get_data(__name__, 'words.txt').decode()\n"
-        b"def run(args, workspace, settings): return {'found': [helper.VALUE, inner.VALUE, VALUE, WORDS]}\n",
+        b"import blake3\nimport pkgutil\nWORDS = pkgutil.get_data(__name__, 'words.txt').decode()\n"
+        b"def run(args, workspace, settings): return {'found': [helper.VALUE, inner.VALUE, VALUE, WORDS, blake3.VALUE]}\n",
+        "blake3.py": b"VALUE = 5\n",
         "words.txt": b"one two",
         "helper.py": b"VALUE = 1\n",
         "parts/__init__.py": b"",
@@ -228,7 +230,7 @@ def test_imports_among_its_own_files_come_from_verified_bytes(sandbox: Sandbox) 
     }
     declared = build.manifest("python:main.py:run", files, abi="")
     install_files(sandbox.store, declared, files)
-    assert sandbox.isolation.run(declared, {"text": "a"}, {}).result == {"found": [1, 2, 3, "one two"]}
+    assert sandbox.isolation.run(declared, {"text": "a"}, {}).result == {"found": [1, 2, 3, "one two", 5]}
 
 
 @pytest.mark.requirement("ABI-9.1")

@@ -271,6 +271,15 @@ def test_trying_a_module_out(source: bytes, expected: str) -> None:
         assert (found.name, found.digest) == ("test.module", declared.digest())
 
 
+def test_trying_out_gives_no_permission() -> None:
+    """What a module may do when it is called it may not do before an operator has installed it."""
+    files = {
+        "module.py": b"import os\nopen(os.path.join(os.getcwd(), 'mark'), 'w')\ndef run(args, workspace, settings): pass"
+    }
+    declared = manifest("python:module.py:run", files, abi="", permissions=["workspace.read", "workspace.write"])
+    assert code(probe(declared, files)) == "INIT_FAILED"
+
+
 @pytest.mark.requirement("ABI-8.1", "ABI-19.1")
 @pytest.mark.parametrize("kind", ENTRIES)
 def test_trying_out_compares_the_code_with_its_manifest(kind: str, tmp_path: Path) -> None:
