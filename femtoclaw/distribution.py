@@ -154,6 +154,14 @@ def revoke(home: Home, key: str, signer: Signer) -> None:
     _write_pin(home, before, signer)
 
 
+def sign_again(home: Home, signer: Signer) -> None:
+    """Have the pin signed by the node's new key, unchanged otherwise: for a rotation, or a log that follows a lost one.
+    Nothing is done where there is no pin."""
+    before = trusted(home)
+    if before is not None:
+        _write_pin(home, before, signer)
+
+
 def _write_pin(home: Home, made: sealed.Pin, signer: Signer) -> None:
     from wal.durable_file import write_file
     from wal.note import sign_note
