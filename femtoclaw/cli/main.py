@@ -15,7 +15,7 @@ from femtoclaw.errors import (
 )
 from wal.errors import LogError
 
-EFFECTS = ("run", "intent", "approve", "recover")
+EFFECTS = ("run", "intent", "approve", "deny", "policy", "config", "operator", "claw", "key", "secret", "redact", "contain", "release", "recover")
 """Commands that may have caused an effect when they are interrupted."""
 
 
