@@ -15,6 +15,7 @@ _SHEBANG_BYTES = 256
 _INTERPRETERS_MAX = 4
 """The kernel follows so many scripts that are interpreted by scripts."""
 _PROGRAM_HEADERS_MAX = 64
+_ELF_BYTES = 64
 _SEGMENT_INTERPRETER = 3
 _ENV_FOLDERS = ("/bin", "/usr/bin")
 
@@ -30,7 +31,7 @@ def needed(binary: str) -> list[str]:
         found.append(path)
         try:
             waiting += _interpreters(path)
-        except (OSError, ValueError, struct.error):
+        except (OSError, ValueError, OverflowError, struct.error):  # no program that the kernel would run
             continue
     return found
 
@@ -59,6 +60,8 @@ def _of_script(line: bytes) -> list[str]:
 
 def _of_elf(fd: int, head: bytes) -> list[str]:
     """The loader that a dynamic program names. Raises ValueError or struct.error for a header that is none."""
+    if len(head) < _ELF_BYTES:
+        return []
     wide, order = head[4] == 2, "<" if head[5] == 1 else ">"
     offset, size, count = (
         (*struct.unpack_from(order + "Q", head, 32), *struct.unpack_from(order + "HH", head, 54)) if wide

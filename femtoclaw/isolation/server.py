@@ -115,7 +115,7 @@ def _surroundings(task: Task, folders: scratch.Scratch, alive: int) -> tuple[Sur
         seccomp.prepare()
     shared = granted.way == namespace.DIRECT and granted.flags & namespace.NETWORK
     given = Surroundings(
-        folders, granted, lacking, rules, view, namespace.open_proc(), namespace.empty_network() if shared else -1,
+        task.workspace, folders, granted, lacking, rules, view, namespace.open_proc(), namespace.empty_network() if shared else -1,
         tuple(task.protected), alive,
     )  # fmt: skip
     return given, layers
@@ -135,6 +135,7 @@ class _Server:
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         self._waking = waking
         self._spare: tuple[int, socket.socket] | None = None
+        self._spares_workspace: tuple[int, int] | None = None
 
     def serve(self) -> None:
         """Fork a supervisor for each socket that comes, until the control socket ends."""
@@ -204,6 +205,8 @@ class _Server:
             return False
         pid, channel = spare
         with channel:
+            if supervisor.identity(self._surroundings.workspace) != self._spares_workspace:
+                return False  # another folder has its name now; the end of the channel is the end of the spare
             try:
                 socket.send_fds(channel, [b"x"], [connection])
             except OSError:  # it has died
@@ -215,6 +218,7 @@ class _Server:
         """Have a supervisor ready for the next call. Without one the next call starts its own, and is told if not."""
         if self._spare is not None:
             return
+        self._spares_workspace = supervisor.identity(self._surroundings.workspace)
         ours, theirs = socket.socketpair()
         try:
             self._spare = self._fork(lambda: self._wait_for_call(theirs, ours)), ours

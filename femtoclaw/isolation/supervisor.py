@@ -37,12 +37,13 @@ _PEER_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 class Surroundings(NamedTuple):
     """What a supervisor has from its server.
 
-    The temporary folders, what the kernel grants, the layers that are missing and not accepted, what every claw may
+    The claws' workspace, their temporary folders, what the kernel grants, the layers that are missing and not accepted, what every claw may
     read, the claws' view of the file system (None without mount namespaces), a descriptor of ``/proc``, one of a network
     namespace without a network (-1: each makes its own), the node's own paths, and the reading end of a pipe that ends
     when the server is dead.
     """
 
+    workspace: str
     folders: Scratch
     granted: probe.Granted
     missing: tuple[str, ...]
@@ -61,8 +62,8 @@ class _Refused(Exception):
 class Settled(NamedTuple):
     """A supervisor in its namespaces with a claw's process below it, which waits for what to run.
 
-    ``network`` says whether it has the machine's network; ``folder`` is the claw's temporary one; ``order`` and
-    ``answer`` are the ends of the pipes to and from the claw.
+    ``network`` says whether it has the machine's network; ``folder`` is the claw's temporary one; ``order`` and ``answer``
+    are the ends of the pipes to and from the claw; ``workspace`` is the folder that was found under its name.
     """
 
     surroundings: Surroundings
@@ -71,6 +72,16 @@ class Settled(NamedTuple):
     child: int
     order: int
     answer: int
+    workspace: tuple[int, int] | None
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells a folder from another of its name; None when there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def settle(surroundings: Surroundings, *, network: bool) -> Settled:
@@ -96,7 +107,7 @@ def settle(surroundings: Surroundings, *, network: bool) -> Settled:
     os.set_blocking(answer, False)
     os.set_blocking(order, False)
     _rehearse()
-    return Settled(surroundings, network, folder, child, order, answer)
+    return Settled(surroundings, network, folder, child, order, answer, identity(surroundings.workspace))
 
 
 def _rehearse() -> None:
@@ -144,6 +155,8 @@ def _check(request: dict[str, Any], settled: Settled) -> int:
     if held is not None:
         raise _Refused(f"claws must not reach {held}: it holds files of the node, or lies among them")
     granted = surroundings.granted
+    if identity(request["workspace"]) != settled.workspace:
+        raise _Refused("the workspace was replaced by another folder while the call was on its way")
     if granted.mounts and "workspace.write" not in permissions:
         mounts.make_read_only(request["workspace"])
     processes = int(request["limits"]["processes"])

@@ -138,7 +138,7 @@ def test_a_start_that_nobody_hears_is_no_start(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     alive, held = os.pipe()
     granted = probe.Granted("none", 0, True, False, None, False, False, 0, False, {})
-    given = supervisor.Surroundings(scratch.create(str(tmp_path)), granted, (), [], None, -1, -1, (), alive)
+    given = supervisor.Surroundings("/", scratch.create(str(tmp_path)), granted, (), [], None, -1, -1, (), alive)
     due = {"start_by_ns": time.monotonic_ns() + 10**10}
     with ours, theirs:
         supervisor._announce(due, theirs.fileno(), given)
