@@ -235,6 +235,15 @@ def is_sealed(path: str) -> bool:
     return stated_key(raw, path) is not None and _decode(raw, path)["kdf"] == ENCRYPTED
 
 
+def at_rest(path: str) -> str:
+    """How the key at ``path`` is kept, in words, without reading more than its form; for a key that cannot be read, why."""
+    try:
+        raw = read_key_file(path)
+    except ConfigurationError as error:
+        return f"{error.what} ({error.found})"
+    return "encrypted" if f'"kdf": "{ENCRYPTED}"'.encode() in raw else "not encrypted at rest"
+
+
 def public_path(path: str) -> str:
     """Where the public half of the key at ``path`` lies."""
     return path.removesuffix(".key") + ".pub"

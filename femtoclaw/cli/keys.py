@@ -7,13 +7,11 @@ from typing import Any
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
-from femtoclaw.errors import ConfigurationError, FemtoClawError, UnavailableError
+from femtoclaw.errors import FemtoClawError, UnavailableError
 from femtoclaw.home import Home, locate, require
 from femtoclaw.keys import NEXT_KEY, NODE_KEY, folder, load_public_key, operator_file, protect_key
 from wal.note import PublicKey
 from wal.reader import read_log_directory
-
-PLAIN = "not encrypted at rest"
 
 
 def key(arguments: Arguments, output: Output) -> int:
@@ -56,20 +54,12 @@ def _history(home: Home) -> list[dict[str, Any]]:
 
 def _private(home: Home) -> list[dict[str, Any]]:
     """Every private key of the home, with how it is kept."""
-    from femtoclaw.key_file import is_sealed
+    from femtoclaw.key_file import at_rest
 
     names = [name for name in (NODE_KEY, NEXT_KEY) if os.path.lexists(os.path.join(folder(home), name))]
     if os.path.isdir(home.operators):
         names += [f"operators/{name}" for name in sorted(os.listdir(home.operators)) if name.endswith(".key")]
-    found = []
-    for name in names:
-        path = os.path.join(folder(home), name)
-        try:
-            at_rest = "encrypted" if is_sealed(path) else PLAIN
-        except ConfigurationError as error:
-            at_rest = error.what
-        found.append({"file": name, "at_rest": at_rest})
-    return found
+    return [{"file": name, "at_rest": at_rest(os.path.join(folder(home), name))} for name in names]
 
 
 def _verify(home: Home, arguments: Arguments, output: Output) -> int:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def init(arguments: Arguments, output: Output) -> int:
     """Provision a node and print its manifest."""
     from femtoclaw.boot import operator_name
+    from femtoclaw.key_file import at_rest
     from femtoclaw.policy_starters import chosen
     from femtoclaw.provision import initialize
     from femtoclaw.sources import live
@@ -50,6 +51,8 @@ def init(arguments: Arguments, output: Output) -> int:
             ("configuration", home.config_file),
         ]
     )
+    if (kept := at_rest(home.key_file)) != "encrypted":
+        output.note(f"the keys are {kept}; `femtoclaw key protect` encrypts the node's (see docs/keys.md)")
     output.line()
     name = program()
     output.line(f'next: {name} intent \'{{"message":{{"content":"hello"}}}}\'   or   {name} run TEXT --brain echo')
@@ -82,6 +85,7 @@ def _text(value: Any) -> str:
 
 def describe(home: Home) -> dict[str, Any]:
     """The status object, read without taking the writer's lock."""
+    from femtoclaw.key_file import at_rest
     from femtoclaw.restore import load_state
     from femtoclaw.version import VERSION
     from wal.head import read_slots
@@ -100,6 +104,7 @@ def describe(home: Home) -> dict[str, Any]:
             "program": VERSION,
             "log": reader.origin,
             "public_key": reader.key.vkey(),
+            "private_key": at_rest(home.key_file),
             "size": head.index,
             "link": head.link.hex(),
             # Asking for the lock holds it for a moment, in which a start could not get it: only asked where a stop was

@@ -142,6 +142,7 @@ def test_a_protected_node_starts_with_its_passphrase_only(node: Node, tmp_path: 
     seed, file = seed_of(node), tmp_path / "pass"
     file.touch(0o600)
     file.write_text(PASS + "\n")
+    assert node.call("status").body["private_key"] == "not encrypted at rest"
     answers = [with_passphrase(node, "key", "protect", FEMTOCLAW_PASSPHRASE_FILE=str(file))]
     listed: list[dict[str, Any]] = node.call("key", "list").body["files"]
     assert {each["file"]: each["at_rest"] for each in listed}["node.key"] == "encrypted"
@@ -154,12 +155,24 @@ def test_a_protected_node_starts_with_its_passphrase_only(node: Node, tmp_path: 
     assert "KeyLockedError" in answers[1].stdout + answers[2].stdout
     listed = node.call("key", "list").body["files"]
     assert {each["file"]: each["at_rest"] for each in listed}["node.key"] == "encrypted"
+    assert node.call("status").body["private_key"] == "encrypted"
     file.chmod(0o644)
     answers.append(with_passphrase(node, "intent", MESSAGE, expect=2, FEMTOCLAW_PASSPHRASE_FILE=str(file)))
     assert "permissions are too wide" in answers[-1].body["error"]["what"]
     node.call("log")
     assert traces(node, seed, *answers) == []
     assert traces(node, PASS, *answers) == []
+
+
+def test_init_says_how_the_keys_are_kept(tmp_path: Path) -> None:
+    """Plain, unless a passphrase was there; then node's and operator's keys are encrypted from the beginning."""
+    plain = femtoclaw("--home", str(tmp_path / "plain"), "init", cwd=tmp_path)
+    assert "the keys are not encrypted at rest" in plain.stderr
+    sealed = femtoclaw("--home", str(tmp_path / "sealed"), "init", cwd=tmp_path, FEMTOCLAW_PASSPHRASE=PASS)
+    assert "not encrypted" not in sealed.stderr
+    listed = Node(tmp_path / "sealed").call("key", "list").body["files"]
+    assert {each["at_rest"] for each in listed} == {"encrypted"}
+    assert len(listed) == 2
 
 
 def test_new_words_at_the_command_line_are_explained(node: Node) -> None:

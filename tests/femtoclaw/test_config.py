@@ -174,6 +174,7 @@ def test_a_private_key_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "keys" / "node.pub").write_text(Ed25519Signer("n", bytes(32)).public.vkey())
     for text in (SEED + "5ec7", SEED[:-2], f"+{SEED}", SEED):
         (tmp_path / "keys" / "node.key").write_text(text)
+        (tmp_path / "keys" / "node.key").chmod(0o600)
         with pytest.raises(ConfigurationError) as caught:
             load_signer(home)
         assert "5ec7" not in everything(caught.value)
