@@ -16,8 +16,9 @@ import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec, SourceFileLoader
 
 from femtoclaw.launcher.held import Held, hold
-from femtoclaw.launcher.refusal import mismatch, missing
+from femtoclaw.launcher.refusal import Refused, mismatch, missing
 from femtoclaw.launcher.sealed import FOLDER, Manifest
+from femtoclaw.launcher.sweep import measure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,9 +198,40 @@ def _module(path: str) -> str:
     return ""
 
 
+class _Guard:
+    """An audit hook: a library that is opened by its name (``ctypes``), past the import system, is compared first.
+
+    It is loaded from the disk, so one that is exchanged in the moment between is not noticed.
+    """
+
+    def __init__(self, distribution: Distribution) -> None:
+        self._distribution = distribution
+        self._places = (distribution.root + os.sep, distribution.place("@/"))
+
+    def __call__(self, event: str, arguments: Any) -> None:
+        if event != "ctypes.dlopen" or not isinstance(arguments[0], (str, bytes)):
+            return
+        where = os.path.realpath(os.fsdecode(arguments[0]))
+        if where.startswith(self._places):
+            self._check(where)
+
+    def _check(self, where: str) -> None:
+        distribution = self._distribution
+        entry = distribution.manifest.files.get(distribution.relative(where))
+        if entry is None:
+            raise Refused("UNLISTED_FILE", "a library that was not sealed", where, "a sealed one", "another")
+        try:
+            found = measure(where, distribution.manifest.hasher(), entry.size)[1]
+        except OSError as error:
+            raise missing(where, entry.digest, error) from None
+        if found != entry.digest:
+            raise mismatch(where, entry.digest, found)
+
+
 def install(distribution: Distribution) -> None:
     """From now on the distribution's modules are loaded from verified bytes only, and nothing from the folders that
     are no part of the interpreter's installation."""
     outside = ("site-packages", "dist-packages")
     sys.path[:] = [folder for folder in sys.path if folder and os.path.basename(folder) not in outside]
+    sys.addaudithook(_Guard(distribution))
     sys.meta_path.insert(0, Finder(distribution))

@@ -10,7 +10,6 @@ import pytest
 from femtoclaw.launcher import start
 from tests.femtoclaw.installed import (
     DRIVER,
-    LAUNCHER,
     READ,
     WORK,
     Installed,
@@ -173,6 +172,36 @@ except Refused as refused:
 """
     done = place.run(driver.format(root=str(place.root), home=str(place.home), library=str(library)))
     assert (done.code, done.stdout.strip()) == (0, "HASH_MISMATCH"), done.stderr
+
+
+def test_libraries_that_are_opened_by_name_are_compared_first(place: Installed) -> None:
+    """Past the import system: a sealed one, one that was altered after the check, one that was never sealed, and the
+    system's."""
+    altered = place.root / first_of(place, "blake3/*.so")
+    driver = (
+        DRIVER
+        + """
+start.verified.sweep.settle()
+import ctypes, os
+from femtoclaw.launcher.refusal import Refused
+ctypes.CDLL(None), ctypes.CDLL("libc.so.6"), ctypes.CDLL({sealed!r})
+os.unlink({altered!r})
+open({altered!r}, "wb").write(open({sealed!r}, "rb").read())
+os.link({sealed!r}, {unlisted!r})
+for path in ({altered!r}, {unlisted!r}):
+    try:
+        ctypes.CDLL(path)
+    except Refused as refused:
+        print(refused.code)
+"""
+    )
+    names = {"sealed": place.root / first_of(place, "immutables/*.so"), "altered": altered,
+             "unlisted": place.root / "immutables" / "other.so"}  # fmt: skip
+    driver = driver.format(
+        root=str(place.root), home=str(place.home), **{name: str(path) for name, path in names.items()}
+    )
+    done = place.run(driver)
+    assert (done.code, done.stdout.split()) == (0, ["HASH_MISMATCH", "UNLISTED_FILE"]), done.stderr
 
 
 def test_other_interpreters_of_a_node_are_bound_to_its_manifest(place: Installed) -> None:
