@@ -41,23 +41,36 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(node, module, key, public)
 
 
-@pytest.fixture
-def world(made: World, tmp_path: Path) -> World:
-    module = tmp_path / "module"
-    shutil.copytree(made.module, module)
-    return made._replace(node=made.node.copy(tmp_path / "home"), module=module)
-
-
-def kinds(node: Node) -> list[str]:
-    return [row["type"] for row in node.call("log", "--limit", "0").objects]
-
-
-def installed(world: World) -> None:
-    """The module is registered, enabled and permitted."""
+@pytest.fixture(scope="module")
+def installed_once(made: World) -> World:
+    """The same with the module registered, enabled and permitted."""
+    world = made._replace(node=made.node.copy(made.module.parent / "installed"))
     world.node.call("publisher", "trust", "acme", "--public-key", world.public)
     world.node.call("claw", "install", str(world.module))
     world.node.call("claw", "enable", "text.checksum")
     adopt(world.node, POLICY)
+    return world
+
+
+def copied(world: World, folder: Path) -> World:
+    """Free to be broken."""
+    module = folder / "module"
+    shutil.copytree(world.module, module)
+    return world._replace(node=world.node.copy(folder / "home"), module=module)
+
+
+@pytest.fixture
+def world(made: World, tmp_path: Path) -> World:
+    return copied(made, tmp_path)
+
+
+@pytest.fixture
+def installed(installed_once: World, tmp_path: Path) -> World:
+    return copied(installed_once, tmp_path)
+
+
+def kinds(node: Node) -> list[str]:
+    return [row["type"] for row in node.call("log", "--limit", "0").objects]
 
 
 def adopt(node: Node, text: str) -> None:
@@ -72,11 +85,9 @@ def checksum(node: Node, expect: int | None = 0) -> Answer:
 
 
 @pytest.mark.requirement("CLAW-6.1", "SDK-5.1")
-def test_a_module_from_its_publisher_to_the_gate_and_out_again(world: World) -> None:
+def test_a_module_from_its_publisher_to_the_gate_and_out_again(installed: World) -> None:
     """Trusted, installed, enabled, permitted, called; then disabled and removed, and nothing of it is left."""
-    node = world.node
-    assert checksum(node, expect=1).code == 1
-    installed(world)
+    node = installed.node
     shown = node.call("claw", "show", "text.checksum").body
     assert (shown["enabled"], shown["publisher"], shown["files_fault"]) == (True, "acme", "")
     assert (node.path / "modules" / shown["digest"] / "checksum.py").is_file()
@@ -105,10 +116,9 @@ def test_an_untrusted_module_is_refused_with_an_event(world: World) -> None:
 
 
 @pytest.mark.requirement("BOOT-9.1", "EXT-17.1")
-def test_a_tampered_module_is_refused_wherever_it_lies(world: World) -> None:
+def test_a_tampered_module_is_refused_wherever_it_lies(installed: World) -> None:
     """In the publisher's folder, and in the store: at the next call, and when it is to be enabled."""
-    node = world.node
-    installed(world)
+    node = installed.node
     digest = node.call("claw", "show", "text.checksum").body["digest"]
     stored = node.path / "modules" / digest / "checksum.py"
     stored.chmod(0o600)
@@ -118,10 +128,32 @@ def test_a_tampered_module_is_refused_wherever_it_lies(world: World) -> None:
     node.call("claw", "disable", "text.checksum")
     refused = node.call("claw", "enable", "text.checksum", expect=3)
     assert "HASH_MISMATCH" in refused.body["error"]["what"]
-    (world.module / "checksum.py").write_bytes(b"raise SystemExit")
-    refused = node.call("claw", "install", str(world.module), expect=3)
+    (installed.module / "checksum.py").write_bytes(b"raise SystemExit")
+    refused = node.call("claw", "install", str(installed.module), expect=3)
     assert "HASH_MISMATCH" in refused.body["error"]["what"]
     assert kinds(node).count("ModuleRejected") >= 2
+
+
+@pytest.mark.requirement("CLAW-6.1")
+def test_an_upgrade_is_its_publishers_alone(installed: World) -> None:
+    """Another trusted publisher cannot take the name, and leaves nothing in the store; the publisher's next version can."""
+    node, folder = installed.node, installed.module.parent
+    evil = folder / "evil.key"
+    public = femtoclaw("--json", "operator", "keygen", "evil", "--out", str(evil), cwd=folder).body["public_key"]
+    node.call("publisher", "trust", "evil", "--public-key", public)
+    before = [path.name for path in (node.path / "modules").iterdir()]
+    source = (installed.module / "checksum.py").read_text()
+    (installed.module / "checksum.py").write_text(source.replace("08x", "09x"))
+    pack = ("--json", "claw", "pack", str(installed.module), "--entry", "python:checksum.py:checksum", "--key")
+    femtoclaw(*pack, str(evil), cwd=folder)
+    assert node.call("claw", "install", str(installed.module), expect=1).body["code"] == "ANOTHER_PUBLISHER"
+    assert [path.name for path in (node.path / "modules").iterdir()] == before
+    (installed.module / "module.json").unlink()
+    (installed.module / "checksum.py").write_text(source.replace("1.0.0", "1.0.1"))
+    digest = femtoclaw(*pack, str(installed.key), cwd=folder).body["digest"]
+    node.call("claw", "install", str(installed.module))
+    assert [path.name for path in (node.path / "modules").iterdir()] == [digest]
+    assert node.call("claw", "show", "text.checksum").body["version"] == "1.0.1"
 
 
 @pytest.mark.requirement("SDK-20.1")
