@@ -23,9 +23,9 @@ from femtoclaw.subject_keys import sealer_at
 from wal import KIND_EVENT, LogError, LogReader, Record, read_log_directory
 from wal.blob import blob_file, read_blob
 from wal.bundle import Bundle
-from wal.checkpoint import open_checkpoint
 from wal.errors import CorruptFileError
 from wal.inspection import verify_directory
+from wal.key_history import KeyHistory, Tenure
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
 from wal.record import FLAG_BATCH_END, KIND_GENESIS, KIND_RECOVERED, KIND_ROTATED
@@ -121,11 +121,13 @@ def newer(error: Exception) -> bool:
     return isinstance(error, EventUnknownError)
 
 
-def check_anchor(note: bytes, key: PublicKey, origin: str, size: int, root_of: Callable[[int], bytes]) -> list[Finding]:
+def check_anchor(
+    note: bytes, keys: KeyHistory, origin: str, size: int, root_of: Callable[[int], bytes]
+) -> list[Finding]:
     """Does the log still begin as a checkpoint that someone kept says? Finds histories that were cut or rewritten by
     whoever holds the node, key included. ``root_of(n)`` is the root over the first n records."""
     try:
-        kept = open_checkpoint(note, [key], origin).checkpoint
+        kept = keys.open_checkpoint(note, origin).checkpoint
     except LogError as error:
         return [Finding("ANCHOR_INVALID", "--checkpoint", str(error.expected), f"{error.what}: {error.found}")]
     if kept.size > size:
@@ -167,13 +169,14 @@ def verify_home(home: Home, *, deep: bool = False, key: PublicKey | None = None,
             reader.scan(1, raw["size"] + 1), lambda digest: read_blob(reader.storage, digest), sealer=sealer
         )
         findings += _lost_keys(replayed, sealer)
-        findings += _check_key(home, reader.key)
-        if key is not None and key != reader.key:
+        keys = reader.keys()
+        findings += _check_key(home, keys)
+        if key is not None and not keys.knows(key):
             findings.append(Finding("FOREIGN_KEY", "index 1, by --key", key.vkey(), reader.key.vkey()))
         if deep:
             findings += _check_index(home, reader)
         if anchor is not None:
-            findings += check_anchor(anchor, reader.key, reader.origin, raw["size"], reader.tree().root)
+            findings += check_anchor(anchor, keys, reader.origin, raw["size"], reader.tree().root)
         return _report(
             raw["size"], raw["root"], [f._asdict() for f in findings], replayed, key=reader.key.vkey(),
             skipped=raw["skipped"],
@@ -188,21 +191,24 @@ def _lost_keys(replayed: Replay | None, sealer: Sealer) -> list[Finding]:
         return []
     erased = replayed.state.node.erased
     return [
-        Finding("SUBJECT_KEY_LOST", f"subject {subject}", "its key, or the record of an erasure", f"{count} sealed appends")
+        Finding(
+            "SUBJECT_KEY_LOST", f"subject {subject}", "its key, or the record of an erasure", f"{count} sealed appends"
+        )
         for subject, count in replayed.sealed
         if subject not in erased
     ]
 
 
-def _check_key(home: Home, key: PublicKey) -> list[Finding]:
+def _check_key(home: Home, keys: KeyHistory) -> list[Finding]:
     """A log names its own key, so a whole forged log is sound in itself: the home's public key must be the same."""
     if not os.path.exists(home.public_key_file):
         return []  # a log that was taken away to be looked at
     try:
-        own = load_public_key(home.public_key_file).vkey()
+        own = load_public_key(home.public_key_file)
     except FemtoClawError as error:
-        own = str(error)
-    return [Finding("FOREIGN_KEY", "index 1", own, key.vkey())] if own != key.vkey() else []
+        return [Finding("FOREIGN_KEY", "index 1", str(error), keys.newest.key.vkey())]
+    # A rotation that is recorded and not yet settled in the files leaves an earlier key of the log there.
+    return [] if keys.knows(own) else [Finding("FOREIGN_KEY", "index 1", own.vkey(), keys.newest.key.vkey())]
 
 
 def _check_index(home: Home, reader: LogReader) -> list[Finding]:
@@ -234,14 +240,25 @@ def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> 
             if anchor is not None:
                 assert checked.genesis is not None
                 findings += check_anchor(
-                    anchor, key, checked.genesis.origin, checked.size, lambda size: _root(bundle.records(), size)
+                    anchor,
+                    checked.keys,
+                    checked.genesis.origin,
+                    checked.size,
+                    lambda size: _root(bundle.records(), size),
                 )
         return _report(
             checked.size, checked.root.hex(), [f._asdict() for f in findings], replayed, key=key.vkey(),
             origin=checked.genesis.origin if checked.genesis is not None else None,
+            trusted_from=checked.trusted.first if checked.trusted is not None else None,
+            ended=_ended(checked.ended),
         )  # fmt: skip
     finally:
         bundle.close()
+
+
+def _ended(tenure: Tenure | None) -> dict[str, Any] | None:
+    """The rotation that ended the auditor's key, for the report."""
+    return {"first": tenure.first, "key": tenure.key.vkey(), "reason": tenure.reason} if tenure is not None else None
 
 
 def _root(records: Iterable[Record], size: int) -> bytes:

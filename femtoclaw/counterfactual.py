@@ -21,7 +21,8 @@ from femtoclaw.events import Event
 from femtoclaw.judging import Case, judge
 from femtoclaw.policy import engine_version
 from femtoclaw.protocol import ToolCall
-from femtoclaw.replay import event_batches
+from femtoclaw.replay import Batch, event_batches, subject_of
+from femtoclaw.sealing import UNSEALED, SealedError, Sealer
 from femtoclaw.state import EMPTY, FOLD_VERSION, Run, State
 from wal import Record
 from wal.genesis import decode_genesis
@@ -75,10 +76,11 @@ class Judged(NamedTuple):
     raw: bytes
     call: ToolCall
     recorded: Outcome
+    subject: str = ""
 
     def case(self, engines: EngineCache) -> Case:
         """The same question put to these engines."""
-        return Case(self.state, self.execution_id, self.run_id, self.run, self.at_ns, "", engines)
+        return Case(self.state, self.execution_id, self.run_id, self.run, self.at_ns, "", engines, self.subject)
 
 
 class History:
@@ -87,10 +89,13 @@ class History:
     ``origin``, ``size``, ``root`` and ``link`` are complete once ``judged`` has come to its end, and so is ``state``.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record], sealer: Sealer = UNSEALED) -> None:
+        """``sealer`` has the keys of subjects; calls that it cannot open are counted in ``sealed`` and not judged."""
         self._records = records
+        self._sealer = sealer
+        self.sealed = 0
         self._frontier = Frontier()
-        self._engines = EngineCache()
+        self._engines = EngineCache(sealer=sealer)
         self.state: State = EMPTY
         self.origin = ""
         self.size = 0
@@ -111,14 +116,21 @@ class History:
         """Every call that was judged, in order. Raises EventFormatError, or SecurityError where the log does not say
         what its own policy decides."""
         for batch in event_batches(self._read()):
-            happened = [event for _, event in batch.events]
-            found = self._question(happened)
+            found = self._opened_question(batch)
             if found is not None:
                 recorded = _recorded(batch.events)
                 if recorded is not None:
                     yield found._replace(index=recorded[0], recorded=recorded[1])
             for index, event in batch.events:
                 self._take(index, event)
+
+    def _opened_question(self, batch: Batch) -> Judged | None:
+        try:
+            happened = self._sealer.open_all((event for _, event in batch.events), subject_of(self.state, batch))
+            return self._question(happened)
+        except SealedError:
+            self.sealed += 1
+            return None
 
     def _read(self) -> Iterator[Record]:
         for record in self._records:
@@ -153,18 +165,21 @@ class History:
         run_id = execution.run_id if execution is not None else ""
         run = self.state.live.runs.get(run_id)
         nothing = Outcome("", "", ())
-        return Judged(0, first.execution_id, self.state, run_id, run, first.at_ns, raw, call, nothing)
+        subject = execution.subject if execution is not None else getattr(first, "subject", "")
+        return Judged(0, first.execution_id, self.state, run_id, run, first.at_ns, raw, call, nothing, subject)
 
 
-def compare(records: Iterable[Record], old: str | None, new: str | None) -> dict[str, Any]:
+def compare(
+    records: Iterable[Record], old: str | None, new: str | None, sealer: Sealer = UNSEALED
+) -> dict[str, Any]:  # fmt: skip
     """Judge every recorded call under two policies (None: those that were in force) and report every flip.
 
     Raises PolicyError when a policy does not load for the claws that are registered at the end, EventFormatError, or
     SecurityError when the log does not hold what its own policies decide: a report about a forged history says nothing.
     """
-    history = History(records)
-    recorded_engines = EngineCache()
-    sides = [EngineCache(text) if text is not None else None for text in (old, new)]
+    history = History(records, sealer)
+    recorded_engines = EngineCache(sealer=sealer)
+    sides = [EngineCache(text, sealer) if text is not None else None for text in (old, new)]
     count = 0
     flips: list[dict[str, Any]] = []
     for judged in history.judged():
@@ -194,6 +209,7 @@ def compare(records: Iterable[Record], old: str | None, new: str | None) -> dict
         "old": _side(old, history),
         "new": _side(new, history),
         "decisions": count,
+        "sealed": history.sealed,
         "flips": flips,
         "note": NOTE,
     }
@@ -206,7 +222,9 @@ def flips_to_allow(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [flip for flip in report["flips"] if _looser(flip["old"], flip["new"])]
 
 
-def verify(report: Mapping[str, Any], records: Iterable[Record]) -> list[str]:
+def verify(
+    report: Mapping[str, Any], records: Iterable[Record], sealer: Sealer = UNSEALED
+) -> list[str]:  # fmt: skip
     """Compute a report again from ``records``, verified and as many as ``report["log"]["size"]``; the names of the parts
     that are not equal, none when all are.
 
@@ -215,7 +233,7 @@ def verify(report: Mapping[str, Any], records: Iterable[Record]) -> list[str]:
     check_report(report)
     if report["digest"] != report_digest(report):
         return ["digest"]
-    again = compare(records, _text_of(report["old"]), _text_of(report["new"]))
+    again = compare(records, _text_of(report["old"]), _text_of(report["new"]), sealer)
     return sorted(name for name in again.keys() | report.keys() if again.get(name) != report.get(name))
 
 

@@ -126,7 +126,7 @@ def _of_another_fold(found: Event, derived: Event) -> bool:
     )
 
 
-def _subject_of(state: State, batch: Batch) -> str:
+def subject_of(state: State, batch: Batch) -> str:
     """Whose texts are in a batch: said by the execution that it is about, or by the input that begins one."""
     for _, event in batch.events:
         named = event.resource if isinstance(event, events.ControlRequested) else getattr(event, "execution_id", "")
@@ -161,7 +161,7 @@ class _Replayer:
 
     def _batch(self, batch: Batch) -> None:
         try:
-            subject = _subject_of(self._state, batch)
+            subject = subject_of(self._state, batch)
             opened = self._sealer.open_all((event for _, event in batch.events), subject)
             derived = self._derive(batch, opened)
             if derived is not None:

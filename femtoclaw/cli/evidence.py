@@ -55,6 +55,7 @@ def verify(arguments: Arguments, output: Output) -> int:
         output.line(f"NOT ok: {what}", "red")
     output.fields([(name, report[name]) for name in ("size", "root", "state_hash", "decisions") if report[name]])
     _tell_sealed(report["sealed"], output)
+    _tell_ended(report.get("ended"), output)
     for finding in report["findings"][:50]:
         output.line(f"  {finding['code']}  {finding['where']}", "red")
         output.line(f"    expected  {printable(finding['expected'])}")
@@ -88,6 +89,18 @@ def _reader(arguments: Arguments) -> LogReader:
     home = locate(getattr(arguments, "home", None))
     require(home)
     return read_log_directory(home.log)
+
+
+def _tell_ended(ended: dict[str, Any] | None, output: Output) -> None:
+    """What a key that is not in force any more can still vouch for."""
+    if ended is None:
+        return
+    output.note(f"the key that you trust was in force up to record {ended['first'] - 1}; then {ended['key']}")
+    if ended["reason"] == "compromised":
+        output.note(
+            "it was given up as compromised: whoever stole it could have signed another end. Get the newer key, or a "
+            "checkpoint, by another way"
+        )
 
 
 def _tell_sealed(sealed: dict[str, int], output: Output) -> None:
@@ -174,12 +187,11 @@ def proof(arguments: Arguments, output: Output) -> int:
 
 def _signed_size(reader: LogReader, tree: LogTree, note: bytes | None) -> int:
     """Size of the signed checkpoint, 0 without one. Raises RollbackError when the records have another root there."""
-    from wal.checkpoint import open_checkpoint
     from wal.errors import RollbackError
 
     if note is None:
         return 0
-    checkpoint = open_checkpoint(note, [reader.key], reader.origin).checkpoint
+    checkpoint = reader.keys().open_checkpoint(note, reader.origin).checkpoint
     root = tree.root(checkpoint.size)
     if root != checkpoint.root:
         raise RollbackError(

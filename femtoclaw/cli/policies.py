@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from femtoclaw.manifest import Manifest
     from femtoclaw.policy import PolicyEngine
+    from femtoclaw.sealing import Sealer
     from femtoclaw.state import State
     from wal import Record
 
@@ -89,6 +90,14 @@ def test(arguments: Arguments, output: Output) -> int:
     return 1 if failed else 0
 
 
+def _sealer(arguments: Arguments) -> Sealer:
+    """What opens the texts of subjects: the keys of the home, where its history is what is asked about."""
+    from femtoclaw.sealing import UNSEALED
+    from femtoclaw.subject_keys import sealer_at
+
+    return UNSEALED if arguments.bundle is not None else sealer_at(locate(getattr(arguments, "home", None)))
+
+
 def _print_table(rows: list[dict[str, Any]], output: Output) -> None:
     width = min(CASE_COLUMNS_MAX, max(len(printable(row["case"])) for row in rows))
     for row in rows:
@@ -108,7 +117,7 @@ def diff(arguments: Arguments, output: Output) -> int:
         _files(arguments)
         report = read_report(read_bounded(arguments.verify, REPORT_BYTES_MAX), arguments.verify)
         with _records(arguments, report["log"]["size"]) as records:
-            wrong = verify(report, records)
+            wrong = verify(report, records, _sealer(arguments))
         output.data({"report": arguments.verify, "equal": not wrong, "differs": wrong, "digest": report["digest"]})
         told = f"NOT equal: {', '.join(wrong)}" if wrong else f"equal: {len(report['flips'])} flips, {report['digest']}"
         output.line(printable(told), "red" if wrong else "green")
@@ -116,7 +125,7 @@ def diff(arguments: Arguments, output: Output) -> int:
     old, new = _files(arguments, "OLD", "NEW")
     texts = [None if word == RECORDED else chosen(word) for word in (old, new)]
     with _records(arguments, None) as records:
-        report = compare(records, *texts)
+        report = compare(records, texts[0], texts[1], _sealer(arguments))
     output.data(report)
     loosened = {flip["index"] for flip in flips_to_allow(report)}
     for flip in report["flips"]:

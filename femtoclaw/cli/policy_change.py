@@ -48,7 +48,7 @@ def _content(node: Node, text: str, arguments: Arguments, output: Output) -> Con
     from femtoclaw.counterfactual import compare, flips_to_allow
 
     # This process holds the writer's lock: nothing is decided between the comparison and the change.
-    report = compare(node.started.log.scan(), None, text)
+    report = compare(node.started.log.scan(), None, text, node.started.authority.engines.sealer)
     loosened = flips_to_allow(report)
     named = set(arguments.allow_flip)
     missing = [flip for flip in loosened if flip["execution"] not in named]
@@ -62,6 +62,8 @@ def _content(node: Node, text: str, arguments: Arguments, output: Output) -> Con
             remedy="look at each with `femtoclaw show`, then name those that may be permitted, or change the policy",
         )  # fmt: skip
     flips: list[Any] = sorted(flip["execution"] for flip in loosened)
+    if report["sealed"]:
+        output.note(f"{report['sealed']} calls of erased subjects could not be judged again")
     output.note(f"{report['decisions']} recorded decisions compared, {len(report['flips'])} flips")
     return {"text": text, "engine": engine_version(), "report": report["digest"], "flips": flips}
 
