@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from femtoclaw import commands, config
+from femtoclaw import config
 from femtoclaw.cli.asking import Content, ask, change, tell
 from femtoclaw.cli.claws import folder_of, publishers, target_of
 from femtoclaw.cli.execute import Node, open_node
@@ -19,6 +19,7 @@ from femtoclaw.home import read_bounded
 from femtoclaw.integrity import CONFIGURATION, put_in_place, stage
 from femtoclaw.manifest import Manifest, manifest_from_canonical
 from femtoclaw.modules.probe import probe
+from femtoclaw.modules.recording import record
 from femtoclaw.modules.refusal import ModuleRejectedError, Refusal
 from femtoclaw.modules.store import install_files, remove_files, verify_installed
 from femtoclaw.modules.verification import Verified, verify_folder
@@ -66,12 +67,8 @@ def _forget(node: Node, before: str, manifest: Manifest) -> None:
 
 def rejected(node: Node, refusal: Refusal) -> ModuleRejectedError:
     """Have the refusal recorded. Returns the error to raise."""
-    node.started.authority.perform(commands.RejectModule(*_fields(refusal)))
+    record(node.started.authority, refusal)
     return ModuleRejectedError(refusal)
-
-
-def _fields(refusal: Refusal) -> tuple[str, str, str, str]:
-    return refusal.name, refusal.code, refusal.detail, refusal.digest
 
 
 def remove(arguments: Arguments, output: Output) -> int:

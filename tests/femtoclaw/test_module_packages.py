@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from immutables import Map
 
 from femtoclaw.modules.declared import runtime_fits
 from femtoclaw.modules.drafting import draft, pack
 from femtoclaw.modules.package import Package, read_package
 from femtoclaw.modules.probe import probe
-from femtoclaw.modules.refusal import CODES, Refusal
+from femtoclaw.modules.refusal import CODES, Refusal, refused_at_load
 from femtoclaw.modules.signature import check, sign, verify_signature
+from femtoclaw.modules.startup import entry_modules, faults
 from femtoclaw.modules.store import install_files, remove_files, verify_installed
 from femtoclaw.modules.verification import Verified, verify, verify_folder
+from femtoclaw.state import Claw, Node
 from tests.femtoclaw.built_modules import ENTRIES, SCHEMA, built, manifest, write_package
 from wal.note import Ed25519Signer, sign_note
 
@@ -315,3 +318,41 @@ def test_a_draft_declares_itself(tmp_path: Path) -> None:
     found = verify_folder(str(tmp_path), TRUSTED)
     assert isinstance(found, Verified), found
     assert found.manifest == drafted.manifest
+
+
+@pytest.mark.requirement("BOOT-9.1")
+def test_a_start_looks_at_enabled_modules(folder: Path, tmp_path: Path) -> None:
+    """Whose files are missing or others is told; those of disabled modules and of the program are no matter."""
+    found = verify_folder(str(folder), TRUSTED)
+    assert isinstance(found, Verified)
+    store, raw, digest = str(tmp_path / "modules"), found.manifest.canonical(), found.manifest.digest()
+    shipped = Claw("fs.read", b"{}", "0" * 64, enabled=True)
+    module = Claw("test.module", raw, digest, enabled=True, publisher="publisher")
+    node = Node()._replace(registry=Map({"fs.read": shipped, "test.module": module}))
+    assert [(each.code, each.name, each.digest) for each in faults(store, node)] == [
+        ("HASH_MISMATCH", "test.module", digest)
+    ]
+    path = Path(install_files(store, found.manifest, found.files)) / "module.py"
+    assert list(faults(store, node)) == []
+    path.chmod(0o600)
+    path.write_bytes(b"")
+    assert [each.code for each in faults(store, node)] == ["HASH_MISMATCH"]
+    assert list(faults(store, node._replace(registry=Map({"test.module": module._replace(enabled=False)})))) == []
+    assert "femtoclaw.isolation.python_files" in entry_modules(node)
+    assert entry_modules(node._replace(registry=Map({"fs.read": shipped}))) == ()
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("module refused: HASH_MISMATCH: a file", Refusal("HASH_MISMATCH", "a file", "n", "d")),
+        ("module refused: INIT_FAILED: two\nlines", Refusal("INIT_FAILED", "", "n", "d")),
+        ("module refused: WRONG_ABI: " + "x" * 300, Refusal("WRONG_ABI", "", "n", "d")),
+        ("module refused: SOMETHING: a file", None),
+        ("no such file", None),
+        (None, None),
+    ],
+)
+def test_a_refusal_at_load_is_read_from_the_outcome(text: object, expected: Refusal | None) -> None:
+    """Only known codes, and no text that could steer a terminal or fill the log."""
+    assert refused_at_load(text, "n", "d") == expected
