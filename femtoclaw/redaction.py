@@ -35,6 +35,7 @@ _JSON = re.compile(
     rb"|\\([\"'\\/bfnrt])"
 )
 _PERCENT = re.compile(rb"%([0-9a-fA-F]{2})")
+_BLANK = b" \t\r\n"
 _BLANKS = re.compile(rb"[ \t\r\n]+")
 _SHORT = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _ESCAPE_END = re.compile(rb"[\"'\\/bfnrt]|[0-9a-fA-F]{1,4}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}")
@@ -73,40 +74,58 @@ class _Pattern:
 class _View:
     """Text with one kind of escapes undone; every place in it knows where it was in the text that was given."""
 
-    __slots__ = ("_at", "_sizes", "_sources", "_under", "data", "folded", "packed")
+    __slots__ = ("_at", "_sizes", "_sources", "_under", "data", "folded", "packed", "whole")
 
     def __init__(self, data: bytes, under: _View | None = None, *, packed: bool = False) -> None:
         self.data = data
         self.folded: bytes | None = None
         self.packed = packed
+        self.whole = packed or under is None  # no escape was undone here that could have spoilt the head of a value
         self._under = under
         self._at: list[int] = []
         self._sizes: list[int] = []
         self._sources: list[tuple[int, int]] = []
 
-    def undo(self, escape: re.Pattern[bytes], meant: Callable[[re.Match[bytes]], bytes], packed: bool) -> _View | None:
+    def undo(self, escape: re.Pattern[bytes], meant: Callable[[re.Match[bytes]], bytes]) -> _View | None:
         """The view with these escapes undone, None when there are none."""
-        view, pieces, written, last = _View(b"", self, packed=packed), list[bytes](), 0, 0
-        for found in escape.finditer(self.data):
+        view = _View(b"", self)
+        view.data = b"".join(view._pieces(escape, meant))
+        return view if view._at else None
+
+    def without_blanks(self) -> _View | None:
+        """The view without blanks and line breaks, None when there are none. Where things were is worked out only when
+        something is found: most text has blanks and no secrets."""
+        data = self.data.translate(None, _BLANK)
+        return _View(data, self, packed=True) if len(data) < len(self.data) else None
+
+    def _pieces(self, escape: re.Pattern[bytes], meant: Callable[[re.Match[bytes]], bytes]) -> Iterator[bytes]:
+        """What the view below becomes, piece by piece, noting where each escape stood."""
+        assert self._under is not None
+        below, written, last = self._under.data, 0, 0
+        for found in escape.finditer(below):
             start, end = found.span()
             new = meant(found)
             written += start - last
-            view._at.append(written)
-            view._sizes.append(len(new))
-            view._sources.append((start, end))
-            pieces += (self.data[last:start], new)
+            self._at.append(written)
+            self._sizes.append(len(new))
+            self._sources.append((start, end))
+            yield below[last:start]
+            yield new
             written, last = written + len(new), end
-        if not pieces:
-            return None
-        view.data = b"".join((*pieces, self.data[last:]))
-        return view
+        yield below[last:]
+
+    def sought_in(self, folded: bool) -> bytes:
+        """The data, in small letters where case does not matter."""
+        if not folded:
+            return self.data
+        if self.folded is None:
+            self.folded = self.data.lower()
+        return self.folded
 
     def find(self, pattern: _Pattern) -> Iterator[tuple[int, int]]:
         """Where the pattern stands, as spans of the text that was given."""
-        if pattern.folded and self.folded is None:
-            self.folded = self.data.lower()
-        data = self.folded if pattern.folded and self.folded is not None else self.data
-        for cut in pattern.cuts if self._under is not None and not self.packed else (0,):
+        data = self.sought_in(pattern.folded)
+        for cut in (0,) if self.whole else pattern.cuts:
             sought, place = pattern.sought[cut:], 0
             while (start := data.find(sought, place)) >= 0:
                 place = start + len(sought)
@@ -146,6 +165,9 @@ class _View:
 
     def _below(self, place: int) -> tuple[int, int]:
         """Start and end, in the view below, of what stands at one place here."""
+        if self.packed and not self._at:
+            for _ in self._pieces(_BLANKS, lambda blanks: b""):
+                pass
         number = bisect_right(self._at, place) - 1
         if number < 0:
             return place, place + 1
@@ -262,11 +284,10 @@ def _views(raw: bytes) -> Iterator[_View]:
         above: list[_View] = []
         for view in layer:
             yield view
-            if (packed := view.undo(_BLANKS, lambda _: b"", True)) is not None:
+            if (packed := view.without_blanks()) is not None:
                 yield packed
             if depth < _LAYERS:
-                undone = (view.undo(_JSON, _json_meaning, False), view.undo(_PERCENT, _percent_meaning, False))
-                above += filter(None, undone)
+                above += filter(None, (view.undo(_JSON, _json_meaning), view.undo(_PERCENT, _percent_meaning)))
         layer = above
 
 
@@ -292,7 +313,9 @@ def _spans(raw: bytes, patterns: list[_Pattern]) -> Iterator[tuple[int, int, byt
         return
     for view in _views(raw):
         for pattern in patterns:
-            if pattern.encoded or not view.packed:
+            if view.packed and not pattern.encoded:
+                continue
+            if not view.whole or pattern.sought in view.sought_in(pattern.folded):
                 yield from ((start, end, pattern.marker) for start, end in view.find(pattern))
 
 
