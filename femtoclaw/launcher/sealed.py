@@ -24,7 +24,6 @@ from __future__ import annotations
 import binascii
 import os
 
-from femtoclaw.launcher import ed25519
 from femtoclaw.launcher.refusal import Refused
 
 TYPE_CHECKING = False
@@ -135,6 +134,8 @@ def split(raw: bytes) -> tuple[str, list[tuple[str, bytes]]]:
 
 def check_signature(raw: bytes, key: str, where: str) -> str:
     """The text of a note that ``key`` (name+hash+base64) signed. Raises Refused, with what exactly is wrong."""
+    from femtoclaw.launcher.ed25519 import verify
+
     try:
         text, signatures = split(raw)
     except ValueError as error:
@@ -152,7 +153,7 @@ def check_signature(raw: bytes, key: str, where: str) -> str:
         signers.append(signer)
         if signer != name or body[:4] != identity:
             continue
-        if ed25519.verify(public, text.encode(), body[4:]):
+        if verify(public, text.encode(), body[4:]):
             return text
         raise Refused(
             "BAD_SIGNATURE", "the manifest's signature does not hold", where, f"a signature by {key}", "another"
