@@ -70,9 +70,13 @@ class Loaded(NamedTuple):
 
 
 def preloads(entries: list[str]) -> tuple[str, ...]:
-    """Modules that a fork server should import once, so that executions of these entries need not."""
+    """Modules that a fork server should import once, so that executions of these entries need not. Those that are not
+    there are left out: a module that needs one is refused by itself, and the server starts."""
+    from importlib.util import find_spec
+
     kinds = sorted({entry.partition(":")[0] for entry in entries} & set(KINDS))
-    return (*_ALWAYS, *(name for kind in kinds for name in (KINDS[kind], *_NEEDED[kind]))) if kinds else ()
+    wanted = (*_ALWAYS, *(name for kind in kinds for name in (KINDS[kind], *_NEEDED[kind]))) if kinds else ()
+    return tuple(name for name in wanted if find_spec(name) is not None)
 
 
 def prepare(request: Mapping[str, Any]) -> Prepared:

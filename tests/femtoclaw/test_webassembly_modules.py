@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.femtoclaw.built_modules import ENTRIES, Sandbox, built, message
+from tests.femtoclaw.isolated import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +61,24 @@ def test_memory_over_the_limit_is_not_given_at_all(sandbox: Sandbox, tmp_path: P
     """A module that declares more than its share of the memory bound does not start."""
     raw = built("wasm", tmp_path, top='(memory (export "memory") 5000)')
     assert "over a bound" in message(sandbox.run(ENTRIES["wasm"], raw))
+
+
+def test_without_wasmtime_only_webassembly_is_refused() -> None:
+    """The fork server starts, other modules run, and what is missing is said."""
+    program = """
+import importlib.util, sys
+sys.modules["wasmtime"] = None
+from femtoclaw.isolation import loading, webassembly
+from femtoclaw.isolation.abi import ModuleRefusedError
+try:
+    webassembly.prepare()
+except ModuleRefusedError as error:
+    print(error.code)
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "wasmtime" else real(name)
+print("wasmtime" in loading.preloads(["wasm:a.wasm", "native:b.so"]), len(loading.preloads(["wasm:a.wasm"])) > 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("INCOMPATIBLE_RUNTIME\nFalse True\n", "")
