@@ -27,7 +27,8 @@ from wal.writer import Ticket
 
 
 class Recorded(NamedTuple):
-    """Durable events of one command (opened, where a subject's are recorded sealed), where they stand in the log, and the states right after and before them."""
+    """Durable events of one command (opened, where a subject's are recorded sealed), where they stand in the log, and the
+    states right after and before them."""
 
     events: tuple[Event, ...]
     receipt: Receipt

@@ -11,11 +11,11 @@ import sys
 from typing import Any, NamedTuple
 
 from femtoclaw import approvals, commands, config
+from femtoclaw.adoption import may_be_enabled
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
-from femtoclaw.control_effects import may_be_enabled
 from femtoclaw.crash_rules import interrupted
-from femtoclaw.errors import Category, FemtoClawError, PolicyError, Severity, UnavailableError
+from femtoclaw.errors import Category, ConfigurationError, FemtoClawError, PolicyError, Severity, UnavailableError
 from femtoclaw.home import (
     Home,
     check_permissions,
@@ -128,7 +128,10 @@ def _open(home: Home, sources: Sources, map_bytes: int) -> tuple[Log, Examinatio
         log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
     except WrongKeyError as error:
         # Whoever has the key that the log names opens it: a rotation leaves it in a file of its own until it is settled.
-        signer = select_signer(home, parse_public_key(str(error.expected), home.log))
+        try:
+            signer = select_signer(home, parse_public_key(str(error.expected), home.log))
+        except ConfigurationError:
+            raise error from None
         log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
     try:
         settle(home, signer.public, [signer])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from femtoclaw import approvals, commands, config, events
+from femtoclaw.adoption import adopt_configuration, adopt_policy, may_be_enabled, whole_configuration
 from femtoclaw.control_policy import ROLES, load_control
 from femtoclaw.engines import EngineCache, load_policy, registrable
 from femtoclaw.errors import ConfigurationError, PolicyError
@@ -37,44 +38,6 @@ class Request(NamedTuple):
     state: State
     command: commands.Control
     engines: EngineCache
-
-
-def adopt_configuration(node: Node, content: bytes, operator: str) -> list[Event]:
-    """Put a configuration in force, and switch claws as it says. One whose publisher is not trusted stays disabled.
-
-    Raises ConfigurationError for bytes that are no canonical configuration, and for claws that are not registered.
-    """
-    current = node.configuration
-    wanted = config.enabled(content)
-    unknown = wanted - set(node.registry)
-    if unknown:
-        raise ConfigurationError("configuration enables claws that are not registered", found=sorted(unknown))
-    adopted = events.ConfigurationAdopted(
-        current.version + 1, config.digest(content), content, current.digest, operator
-    )
-    batch: list[Event] = [adopted]
-    for name, claw in sorted(node.registry.items()):
-        on = may_be_enabled(node, name) and name in wanted
-        if claw.enabled != on:
-            batch.append(events.ClawEnabled(name, operator) if on else events.ClawDisabled(name, operator))
-    return batch
-
-
-def may_be_enabled(node: Node, name: str) -> bool:
-    """Whether this claw's code comes from somebody who is still trusted: the program itself, or a publisher."""
-    publisher = node.registry[name].publisher
-    return not publisher or publisher in node.publishers
-
-
-def adopt_policy(node: Node, text: str, engine: str, operator: str) -> list[Event]:
-    """Put a policy in force. Raises PolicyError for a text that does not load for the registered claws."""
-    loaded = load_policy(text, node)
-    current = node.policy
-    return [
-        events.PolicyAdopted(
-            current.version + 1, loaded.digest, text, loaded.schema_digest, engine, current.digest, operator
-        )
-    ]
 
 
 def _policy_set(request: Request) -> Effects:
@@ -110,7 +73,7 @@ def repairable(node: Node, text: str, without: str = "") -> bool:
 
 def _configuration_set(request: Request) -> Effects:
     content, node = request.command.content, request.state.node
-    before, after = _in_force(node), _configuration(node, content)
+    before, after = _in_force(node), whole_configuration(node, content)
     if after["runtime"]["mode"] != before["runtime"]["mode"] and before["runtime"]["mode"] == "secure":
         return "MODE_IS_FIXED"
     if _switches(before) != _switches(after):
@@ -126,7 +89,7 @@ def _claw_switched(request: Request) -> Effects:
     wanted = request.command.action == "claw.enable"
     if wanted and not may_be_enabled(node, name):
         return "PUBLISHER_NOT_TRUSTED"
-    before, after = _in_force(node), _configuration(node, request.command.content)
+    before, after = _in_force(node), whole_configuration(node, request.command.content)
     entry = before["capabilities"].setdefault(name, {"enabled": False, "settings": {}})
     entry["enabled"] = wanted
     if before != after:
@@ -139,22 +102,6 @@ def _in_force(node: Node) -> dict[str, Any]:
     body = json.loads(node.configuration.content)
     body["capabilities"] = {name: entry for name, entry in body["capabilities"].items() if name in node.registry}
     return config.resolve(body, "the configuration in force", frozenset(node.registry))
-
-
-def _configuration(node: Node, content: bytes) -> dict[str, Any]:
-    """Raises ConfigurationError for bytes that are no whole configuration in its canonical form."""
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise ConfigurationError("these bytes are no configuration", expected="a JSON object", found="other bytes")
-    effective = config.resolve(body, "the request", frozenset(node.registry))
-    if config.canonical(effective) != content:
-        raise ConfigurationError(
-            "these bytes are no configuration", expected="the canonical form of a whole one", found="another spelling"
-        )
-    return effective
 
 
 def _switches(body: dict[str, Any]) -> dict[str, bool]:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from femtoclaw import approvals, commands, events, feedback
+from femtoclaw.adoption import adopt_configuration, adopt_policy
 from femtoclaw.commands import Command
-from femtoclaw.control_effects import adopt_configuration, adopt_policy
 from femtoclaw.control_plane import decide_control
 from femtoclaw.control_policy import load_control
 from femtoclaw.crash_rules import close_interrupted, close_run

@@ -454,50 +454,12 @@ class IntegrityVerified(NamedTuple):
 
 
 Event: TypeAlias = (
-    NodeProvisioned
-    | ConfigurationAdopted
-    | PolicyAdopted
-    | ClawRegistered
-    | ClawEnabled
-    | ClawDisabled
-    | RuntimeStarted
-    | RuntimeStopped
-    | StateHashed
-    | RunStarted
-    | InputReceived
-    | InferenceReceived
-    | InferenceFailed
-    | ProtocolValidated
-    | ProtocolRejected
-    | AuthorizationDecided
-    | ExecutionStarted
-    | ExecutionFinished
-    | OutcomeUnknown
-    | ResponseRecorded
-    | ExecutionCompleted
-    | ExecutionFailed
-    | RunEnded
-    | ErrorRecorded
-    | OperatorAdded
-    | OperatorRevoked
-    | ControlPolicyAdopted
-    | ControlRequested
-    | ControlDecided
-    | ApprovalRequested
-    | ApprovalGranted
-    | ApprovalRefused
-    | ApprovalExpired
-    | PublisherTrusted
-    | PublisherDistrusted
-    | ModuleInstalled
-    | ModuleRejected
-    | ClawRemoved
-    | SecretChanged
-    | SecretGranted
-    | SecretWithdrawn
-    | NodeKeyRotated
-    | SubjectErased
-    | NodeContained
-    | NodeReleased
-    | IntegrityVerified
-)
+    NodeProvisioned | ConfigurationAdopted | PolicyAdopted | ClawRegistered | ClawEnabled | ClawDisabled
+    | RuntimeStarted | RuntimeStopped | StateHashed | RunStarted | InputReceived | InferenceReceived
+    | InferenceFailed | ProtocolValidated | ProtocolRejected | AuthorizationDecided | ExecutionStarted
+    | ExecutionFinished | OutcomeUnknown | ResponseRecorded | ExecutionCompleted | ExecutionFailed | RunEnded
+    | ErrorRecorded | OperatorAdded | OperatorRevoked | ControlPolicyAdopted | ControlRequested | ControlDecided
+    | ApprovalRequested | ApprovalGranted | ApprovalRefused | ApprovalExpired | PublisherTrusted
+    | PublisherDistrusted | ModuleInstalled | ModuleRejected | ClawRemoved | SecretChanged | SecretGranted
+    | SecretWithdrawn | NodeKeyRotated | SubjectErased | NodeContained | NodeReleased | IntegrityVerified
+)  # fmt: skip
