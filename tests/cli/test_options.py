@@ -12,7 +12,7 @@ from femtoclaw.cli.options import COMMANDS, SHARED, read_plain
 from femtoclaw.cli.parser import parse
 from femtoclaw.errors import UsageError
 
-LINES = 2500
+LINES = 6000
 VALUES = [
     "",
     "x",
