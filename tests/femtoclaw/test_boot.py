@@ -12,7 +12,7 @@ import pytest
 
 from femtoclaw import boot, commands, events
 from femtoclaw.boot import Started
-from femtoclaw.errors import ConfigurationError, PolicyError, UnavailableError
+from femtoclaw.errors import ConfigurationError, IntegrityError, PolicyError, UnavailableError
 from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
 from femtoclaw.lifecycle import RuntimeState
@@ -49,6 +49,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(template: Path, tmp_path: Path) -> Home:
     """A provisioned node that was never started, free to be broken."""
     return Home(str(shutil.copytree(template, tmp_path / "home")))
+
+
+@pytest.fixture
+def developed(tmp_path: Path) -> Home:
+    """A provisioned node in development mode, where an edited file comes into force at the next start."""
+    made = Home(str(tmp_path / "developed"))
+    initialize(
+        made, enable=["fs.read"], binaries=[], policy=POLICY, operator="tester", sources=SOURCES, mode="development"
+    )  # fmt: skip
+    return made
 
 
 def start(home: Home) -> Started:
@@ -177,9 +187,10 @@ def test_a_contained_authority_stops_without_a_word_of_its_own(home: Home) -> No
     assert again.unknown == (execution_id,)
 
 
-def test_a_stop_that_finds_the_log_full_closes_it_and_says_so(home: Home) -> None:
+def test_a_stop_that_finds_the_log_full_closes_it_and_says_so(developed: Home) -> None:
     """The stop event has no room in a real map: nothing is raised, the journal tells, what was done is kept, and with
     room the next start goes on."""
+    home = developed
     config = Path(home.config_file)
     text = config.read_text()
     config.write_text(text + "\n[memory]\nmap_bytes = 1048576\n")
@@ -199,8 +210,9 @@ def test_a_stop_that_finds_the_log_full_closes_it_and_says_so(home: Home) -> Non
     assert_next_start_works(home)
 
 
-def test_a_full_log_met_before_the_stop_is_not_asked_again(home: Home) -> None:
+def test_a_full_log_met_before_the_stop_is_not_asked_again(developed: Home) -> None:
     """A command found the log full and the authority refused: the stop does not write a state that was never recorded."""
+    home = developed
     config = Path(home.config_file)
     text = config.read_text()
     config.write_text(text + "\n[memory]\nmap_bytes = 1048576\n")
@@ -269,22 +281,39 @@ def test_a_snapshot_that_cannot_be_written_still_frees_the_log(home: Home) -> No
     assert_next_start_works(home)
 
 
-def test_a_wrong_policy_file_leaves_the_log_closed_in_order_with_the_reason_in_it(home: Home) -> None:
-    """The operator's mistake is a typed error, a line in the journal and the reason of a recorded stop; the policy in
-    force stays, and the next start is an ordinary one."""
-    policy = Path(home.path, "policy.cedar")
+def test_a_wrong_policy_file_leaves_the_log_closed_in_order_with_the_reason_in_it(developed: Home) -> None:
+    """In development mode the file is read: the mistake in it is a typed error, a line in the journal and the reason of
+    a recorded stop; the policy in force stays, and the next start is an ordinary one."""
+    policy = Path(developed.path, "policy.cedar")
     text = policy.read_text()
     policy.write_text("permit (principal, action, resource")
     with pytest.raises(PolicyError) as caught:
-        start(home)
-    assert stops(home) == [f"start failed: {caught.value.code}"]
-    assert stopped_clean(home.log)
-    line = journal(home)[-1]
+        start(developed)
+    assert stops(developed) == [f"start failed: {caught.value.code}"]
+    assert stopped_clean(developed.log)
+    line = journal(developed)[-1]
     assert (line["event"], line["error"]) == ("start_failed", "PolicyError")
     assert line["text"] == str(caught.value)
-    assert folded(home) == loaded(home)
-    assert folded(home).node.policy.text == text
+    assert folded(developed) == loaded(developed)
+    assert folded(developed).node.policy.text == text
     policy.write_text(text)
+    assert assert_next_start_works(developed).adopted == ()
+
+
+@pytest.mark.parametrize("text", ["permit (principal, action, resource", POLICY + "\n", POLICY.replace("read", "list")])
+def test_a_policy_file_that_is_not_the_recorded_one_starts_nothing(home: Home, text: str) -> None:
+    """In secure mode no edit is read, right or wrong: a typed error, a line in the journal, and not one record."""
+    lived(home)
+    before = recorded(home)
+    Path(home.path, "policy.cedar").write_text(text)
+    with pytest.raises(IntegrityError) as caught:
+        start(home)
+    assert caught.value.exit_code == 3
+    line = journal(home)[-1]
+    assert (line["event"], line["error"], line["text"]) == ("start_failed", "IntegrityError", str(caught.value))
+    assert recorded(home) == before
+    assert stopped_clean(home.log)
+    Path(home.path, "policy.cedar").write_text(POLICY)
     assert assert_next_start_works(home).adopted == ()
 
 
@@ -313,19 +342,19 @@ def test_what_is_wrong_before_the_log_is_opened_leaves_it_untouched(
     assert (journal(home)[-1]["event"], journal(home)[-1]["error"]) == ("start_failed", "ConfigurationError")
 
 
-def test_a_changed_policy_is_adopted_with_its_operator(home: Home) -> None:
-    """What the operator changed between two lives is an event of the second; unchanged files are none."""
-    lived(home)
-    Path(home.path, "policy.cedar").write_text(POLICY + '@id("no") forbid (principal, action, resource);\n')
-    started = start(home)
+def test_a_changed_policy_is_adopted_with_its_operator(developed: Home) -> None:
+    """In development mode what was edited between two lives is an event of the second; unchanged files are none."""
+    lived(developed)
+    Path(developed.path, "policy.cedar").write_text(POLICY + '@id("no") forbid (principal, action, resource);\n')
+    started = start(developed)
     assert started.adopted == ("policy version 2",)
     boot.stop(started, "done")
-    adopted = [event for event in recorded(home) if isinstance(event, events.PolicyAdopted)]
+    adopted = [event for event in recorded(developed) if isinstance(event, events.PolicyAdopted)]
     assert [(event.operator, '"no"' in event.text) for event in adopted] == [
         ("tester", False),
         (boot.operator_name(), True),
     ]
-    assert assert_next_start_works(home).adopted == ()
+    assert assert_next_start_works(developed).adopted == ()
 
 
 def foreign(home: Home) -> State:
