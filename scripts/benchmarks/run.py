@@ -1,4 +1,4 @@
-"""Benchmarks P1, P2, P3, P4 (validate, authorize), P6, P7, P10: each figure beside its limit or a peer, in one run.
+"""Benchmarks P1, P2, P3, P4 (validate, authorize, dispatch), P6, P7, P10: each figure beside its limit or a peer, in one run.
 
 Usage: scripts/bench [--quick] [--only P1,P2] [--delay-ms 1] [--json FILE]. ``--delay-ms`` repeats P1 to P3 with that much
 added to every flush, as a slower device would (LMDB flushes twice a commit, HEAD once).
@@ -23,6 +23,7 @@ import lmdb
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 import authority
+import dispatch
 from handoff import Handoff
 from measure import Report, environment, interleaved, main_guard, met, p50, process_ms, resident_mb, timed
 
@@ -430,6 +431,7 @@ def main() -> None:
         if "P4" in wanted:
             authority.decisions(report, arguments.quick)
             authority.validations(report, arguments.quick)
+            dispatch.dispatches(report, arguments.quick)
         if "P6" in wanted:
             p6(report, folder, arguments.quick)
             p7_open(report, folder, arguments.quick)

@@ -40,3 +40,22 @@ def renames(args: Args, workspace: str, settings: Args) -> Args:
         except OSError:
             continue
     return {"done": done}
+
+
+def raced(args: Args, workspace: str, settings: Args) -> Args:
+    """Call ``fs.read`` or ``fs.write`` 1000 times on a path that somebody swaps."""
+    from femtoclaw.claws import fs_read, fs_write
+    from femtoclaw.claws.errors import ClawError
+
+    os.fsync = lambda fd: None  # what is written is not meant to last, and the race is faster
+    done = refused = reached = 0
+    while done + refused < 1000:
+        try:
+            if args["write"]:
+                fs_write.execute({"path": args["path"], "content": "mine", "mode": args["write"]}, workspace, settings)
+            else:
+                reached += "secret" in fs_read.execute({"path": args["path"]}, workspace, settings)["content"]
+            done += 1
+        except ClawError:
+            refused += 1
+    return {"done": done, "refused": refused, "reached": reached}
