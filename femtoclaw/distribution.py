@@ -37,6 +37,10 @@ class Integrity:
         self.trust = trust
         self.counter = counter
 
+    def check(self) -> tuple[str, str, str, str]:
+        """As a start records its checks: component, result, digest, anchor."""
+        return "distribution", self.result, self.digest, self.anchor
+
 
 def integrity() -> Integrity:
     """Of this process. Waits for the large files that the launcher is still hashing. Raises launcher's Refused."""
