@@ -28,6 +28,7 @@ from femtoclaw.isolation import Outcome
 from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import UNKNOWN
 from femtoclaw.memory import clip
+from femtoclaw.modules.recording import record_outcome
 from femtoclaw.sealing import UNSEALED, Sealer
 from femtoclaw.sources import Sources
 from femtoclaw.state import State
@@ -216,6 +217,7 @@ class Runtime:
         except Exception as error:  # a defect of ours: the claw may or may not have run, and that is what is recorded
             outcome = without_result(UNKNOWN, "EnvironmentError", f"the isolation failed: {type(error).__name__}")
         try:
+            record_outcome(self._authority, manifest, outcome)
             told = self._vault.redact_outcome(outcome)
             return self._perform(self._outcome_command(started.execution_id, told, goes_on, execution.subject))
         except (LogError, UnavailableError) as error:

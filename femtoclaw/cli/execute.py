@@ -25,6 +25,7 @@ from femtoclaw.home import locate
 from femtoclaw.integrity import mode_of
 from femtoclaw.isolation import Isolation
 from femtoclaw.isolation.layers import REQUIRED
+from femtoclaw.modules.recording import record_faults
 from femtoclaw.runtime import HELD, Runtime, StepResult
 from femtoclaw.sources import live
 from femtoclaw.state import Run
@@ -60,6 +61,8 @@ def open_node(
         settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
         isolation = _isolation(started, settings, output)
         gate = Gate(isolation, lambda: started.authority.state)
+        for refusal in record_faults(started.authority, home.modules):
+            output.note(f"{refusal.name}: {refusal.code}: {refusal.detail}; its calls are refused")
         vault, missing = open_vault(home, started.signer, started.authority.state.node)
         for name in missing:
             output.note(f"the value of secret {name} is not in the store, or not the recorded one: no claw gets it")
@@ -97,7 +100,12 @@ def _isolation(started: Started, settings: dict[str, Any], output: Output) -> Is
 def _entries(started: Started) -> tuple[str, ...]:
     """The modules of the claws that may be called: what the fork server loads before the first call."""
     registry = started.authority.state.node.registry
-    return tuple(
+    installed: tuple[str, ...] = ()
+    if any(claw.publisher and claw.enabled for claw in registry.values()):
+        from femtoclaw.modules.startup import entry_modules
+
+        installed = entry_modules(started.authority.state.node)
+    return installed + tuple(
         claw.entry.partition(":")[0] for claw in SHIPPED if claw.name in registry and registry[claw.name].enabled
     )
 

@@ -64,8 +64,6 @@ def asked(request: Mapping[str, Any], permissions: frozenset[str]) -> Rules:
     """What the permissions and settings of ``request`` let through."""
     workspace = (READ if "workspace.read" in permissions else 0) | (WRITE if "workspace.write" in permissions else 0)
     found = [(request["workspace"], workspace)]
-    if request.get("module_dir"):
-        found.append((request["module_dir"], READ))
     for permission, paths in (
         ("network", NETWORK_FILES), ("system", SYSTEM_FILES), ("processes", ("/proc",)), ("execute", PROGRAM_FILES)
     ):  # fmt: skip
