@@ -51,6 +51,11 @@ def check_recorded(
             "unknown claw", where=f"{home.config_file}: capabilities", expected=", ".join(sorted(node.registry)),
             found=unknown[0],
         )  # fmt: skip
+    if node.control.version and not os.path.lexists(index_file(home)):
+        raise IntegrityError(
+            "the index of the key files is gone", where=index_file(home), expected="the index that this node signed",
+            found="nothing", remedy="put it back from a backup, after a look at every file in the folder",
+        )  # fmt: skip
     told: list[str] = []
     file = home.inside(effective["policy"]["file"])
     for component, same, recorded, path, remedy in (
@@ -126,6 +131,12 @@ def sandbox() -> str:
     if lacking:
         return f"MISSING: {', '.join(lacking)}; in secure mode no claw is run (see `femtoclaw health`)"
     return f"landlock ABI {version}, seccomp"
+
+
+def index_file(home: Home) -> str:
+    """Where the signed index of the key files is. A node with operators has one: without it nothing says which keys are
+    its own."""
+    return os.path.join(os.path.dirname(home.key_file), "index.note")
 
 
 def privileges() -> str:

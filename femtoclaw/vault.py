@@ -7,6 +7,7 @@ brains say, goes through ``redact`` before it becomes a command: no later step c
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -101,12 +102,15 @@ class StoredVault:
 
 def open_vault(home: Home, signer: KeySigner, node: Node) -> tuple[Vault, tuple[str, ...]]:
     """The vault of a node, and the names of secrets whose recorded value is not in the store: no claw gets those."""
-    if not node.secrets:
+    if not node.secrets and not os.path.isdir(os.path.join(home.path, "secrets")):
         return EMPTY_VAULT, ()
     from femtoclaw.errors import FemtoClawError
-    from femtoclaw.secret_store import SecretStore
+    from femtoclaw.secret_store import SecretStore, list_secrets
 
     store = SecretStore(home, signer)
+    for found in list_secrets(home):
+        if found.name not in node.secrets:
+            store.settle(found.name, "")  # a crash came between the record of its removal and that of its file
     values: dict[str, str] = {}
     missing: list[str] = []
     for name, secret in sorted(node.secrets.items()):
@@ -114,4 +118,6 @@ def open_vault(home: Home, signer: KeySigner, node: Node) -> tuple[Vault, tuple[
             values[name] = store.get(name, secret.mark)
         except FemtoClawError:
             missing.append(name)
+    if not node.secrets:
+        return EMPTY_VAULT, ()
     return StoredVault(values, {name: node.secrets[name].mark for name in values}), tuple(missing)
