@@ -66,10 +66,10 @@ class Started(NamedTuple):
     subjects: StoredKeys
 
 
-def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset()) -> Started:
+def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(), room: int = 0) -> Started:
     """Open a node for work. ``adopting`` names the files that an operator is about to have adopted (``CONFIGURATION``,
-    ``POLICY``): they may differ from what is recorded. Raises the errors of each step; each is also a line in the boot
-    journal."""
+    ``POLICY``): they may differ from what is recorded. ``room`` is the least size of the log's map in bytes: who is about
+    to raise it needs it for the record of that. Raises the errors of each step; each is also a line in the boot journal."""
     require(home)
     boot_id = sources.new_id()
     log: Log | None = None
@@ -78,7 +78,7 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
         effective = effective_configuration(home, None)
         refuse_root(effective)
         policy = policy_text(home, effective)
-        log, examination, signer = _open(home, sources, effective["memory"]["map_bytes"])
+        log, examination, signer = _open(home, sources, max(room, effective["memory"]["map_bytes"]))
         subjects = StoredKeys(home, signer)
         authority = _authority(log, Sealer(subjects))
         destroy_erased(home, signer, authority.state.node.erased)

@@ -83,10 +83,11 @@ def change(
     adopting: frozenset[str] = frozenset(),
     before: Callable[[Node], None] | None = None,
     after: Callable[[Node], None] | None = None,
+    room: int = 0,
 ) -> int:
     """Open the node, ask, tell: 0 when it was done, 1 when it was refused. ``before`` and ``after`` prepare files and put
-    them in place, around a change that was permitted."""
-    with open_node(getattr(arguments, "home", None), output, adopting=adopting) as node:
+    them in place, around a change that was permitted; ``adopting`` and ``room`` as in ``boot.start``."""
+    with open_node(getattr(arguments, "home", None), output, adopting=adopting, room=room) as node:
         body = content(node)
         if before is not None:
             before(node)

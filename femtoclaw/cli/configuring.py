@@ -132,6 +132,7 @@ def _set(arguments: Arguments, output: Output) -> int:
         lambda node: _effective(home, raw, frozenset(node.started.authority.state.node.registry)),
         adopting=frozenset({CONFIGURATION}), before=lambda node: stage(home.config_file, raw),
         after=lambda node: put_in_place(home.config_file),
+        room=json.loads(_effective(home, raw, None))["memory"]["map_bytes"],
     )  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def _new_file(home: Home, arguments: Arguments) -> bytes:
     return edited(raw, home.config_file, changes)
 
 
-def _effective(home: Home, raw: bytes, claws: frozenset[str]) -> bytes:
+def _effective(home: Home, raw: bytes, claws: frozenset[str] | None) -> bytes:
     sources = tuple(
         source._replace(overrides=parse_toml(raw, home.config_file)) if source.where == home.config_file else source
         for source in gather(home)

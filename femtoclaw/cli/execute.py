@@ -46,14 +46,19 @@ class Node:
 
 @contextmanager
 def open_node(
-    home_flag: str | None, output: Output, listener: Any = None, *, adopting: frozenset[str] = frozenset()
+    home_flag: str | None,
+    output: Output,
+    listener: Any = None,
+    *,
+    adopting: frozenset[str] = frozenset(),
+    room: int = 0,
 ) -> Iterator[Node]:
-    """Start the node, and stop it in order whatever happens inside; SIGTERM ends the work as Ctrl-C does. ``adopting`` as
-    in ``boot.start``."""
+    """Start the node, and stop it in order whatever happens inside; SIGTERM ends the work as Ctrl-C does. ``adopting``
+    and ``room`` as in ``boot.start``."""
     home = locate(home_flag)
     sources = live()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    started = start(home, sources, adopting=adopting)
+    started = start(home, sources, adopting=adopting, room=room)
     reason = "command ended"
     gate: Gate | None = None
     try:

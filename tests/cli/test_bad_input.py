@@ -92,6 +92,11 @@ def test_init_never_touches_what_is_there(node: Node) -> None:
     assert links(node) == before
 
 
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
 CONFIGURATIONS: dict[str, tuple[Callable[[Node], object], str]] = {
     "not TOML": (lambda node: (node.path / "femtoclaw.toml").write_text("[runtime"), "not TOML"),
     "unknown key": (lambda node: (node.path / "femtoclaw.toml").write_text("[runtime]\nstep_max = 3\n"), "step_max"),
@@ -120,18 +125,12 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Node], object], str]] = {
         "openai.base_url",
     ),
     "workspace gone": (lambda node: shutil.move(node.workspace, node.path / "elsewhere"), "security.workspace"),
-    "unknown claw": (lambda node: (node.path / "femtoclaw.toml").write_text("[capabilities.fly]\n"), "fly"),
+    "unknown claw": (lambda node: append(node.path / "femtoclaw.toml", "\n[capabilities.fly]\n"), "fly"),
     "configuration gone": (lambda node: (node.path / "femtoclaw.toml").unlink(), "femtoclaw.toml"),
     "policy gone": (lambda node: (node.path / "policy.cedar").unlink(), "policy.cedar"),
-    "policy broken": (lambda node: (node.path / "policy.cedar").write_text("permit"), "parse"),
-    "policy misspelt": (
-        lambda node: (node.path / "policy.cedar").write_text(
-            '@id("a") permit (principal, action, resource) when { context.pth == "x" };'
-        ),
-        "pth",
-    ),
-    "key gone": (lambda node: (node.path / "keys" / "node.key").unlink(), "node.key"),
-    "key no key": (lambda node: (node.path / "keys" / "node.key").write_text("zz"), "malformed"),
+    "policy no UTF-8": (lambda node: (node.path / "policy.cedar").write_bytes(b"\xff\xfe"), "UTF-8"),
+    "public key gone": (lambda node: (node.path / "keys" / "node.pub").unlink(), "node.pub"),
+    "public key no key": (lambda node: (node.path / "keys" / "node.pub").write_text("zz"), "not a public key"),
     "key readable by all": (lambda node: (node.path / "keys" / "node.key").chmod(0o644), "too wide"),
     "home writable by all": (lambda node: node.path.chmod(0o777), "too wide"),
 }
@@ -140,24 +139,38 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Node], object], str]] = {
 @pytest.mark.requirement("ERROR-10.1", "DEPLOY-6.1", "STORAGE-18.2")
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_wrong_configuration_starts_nothing(node: Node, name: str) -> None:
-    """Exit 2 with the file and key; the records are as they were; the boot journal has the failure, if there is one."""
+    """Exit 2 with the file and key; not a byte of the records differs. What only differs from the record: test_integrity."""
     before = (node.path / "log" / "data" / "data.mdb").read_bytes()
     breaks, said = CONFIGURATIONS[name]
     breaks(node)
     assert said in refused(node, 2).stderr
-    if "policy" not in name:
-        assert (node.path / "log" / "data" / "data.mdb").read_bytes() == before
+    assert (node.path / "log" / "data" / "data.mdb").read_bytes() == before
 
 
-def test_a_broken_policy_leaves_the_one_in_force(node: Node) -> None:
-    """After the failed start the recorded policy is the old one, and with the old file the node works."""
-    policy = node.path / "policy.cedar"
-    good = policy.read_text()
-    policy.write_text("permit (")
-    refused(node, 2)
+WRONG_POLICIES = {
+    "broken": ("permit (", "brackets"),
+    "misspelt": ('@id("a") permit (principal, action, resource) when { context.pth == "x" };', "pth"),
+    "a claw that is not": ('@id("a") permit (principal, action == Action::"fs.raed", resource);', "fs.raed"),
+    "a name twice": ('@id("a") permit (principal, action, resource);' * 2, "a"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_POLICIES)
+def test_a_broken_policy_leaves_the_one_in_force(node: Node, name: str) -> None:
+    """Exit 2 with the place in it; the request is not recorded, the policy in force and its file are as they were, and
+    the node works with them."""
+    text, said = WRONG_POLICIES[name]
+    wrong = node.path.parent / "wrong.cedar"
+    wrong.write_text(text)
+    good = (node.path / "policy.cedar").read_bytes()
+    answer = refused(node, 2, "policy", "set", str(wrong))
+    assert answer.body["error"]["type"] == "PolicyError"
+    assert said in answer.stderr
     assert node.call("status").body["policy"]["version"] == 1
-    policy.write_text(good)
+    assert node.call("log", "--kind", "ControlRequested").objects == []
+    assert (node.path / "policy.cedar").read_bytes() == good
     assert node.intent(READ).body["decision"] == "AUTHORIZED"
+    assert sorted(path.name for path in node.path.iterdir() if "cedar" in path.name) == ["policy.cedar"]
     assert node.call("verify").body["ok"]
 
 
@@ -304,12 +317,16 @@ def test_a_deleted_lock_file_of_a_stopped_node_is_harmless(node: Node) -> None:
 
 
 def test_keys_of_another_node(node: Node, tmp_path: Path) -> None:
-    """A whole foreign key pair: exit 3, the log does not belong to it."""
+    """A foreign key pair is told by the index of the keys, and a whole foreign folder, index and all, by the log: it
+    does not belong to it. Exit 3 both times."""
     other = Node(tmp_path / "other")
     other.call("init")
     for name in ("node.key", "node.pub"):
         shutil.copy(other.path / "keys" / name, node.path / "keys" / name)
-    assert "different logs" in refused(node, 3).stderr
+    assert "not signed by this node's key" in refused(node, 3).stderr
+    shutil.rmtree(node.path / "keys")
+    shutil.copytree(other.path / "keys", node.path / "keys")
+    assert "not the one in force" in refused(node, 3).stderr
 
 
 def test_a_log_of_a_newer_format(node: Node) -> None:
@@ -330,18 +347,19 @@ def test_a_log_of_a_newer_format(node: Node) -> None:
 
 
 def test_a_full_map_refuses_and_keeps_everything(node: Node) -> None:
-    """memory.map_bytes smaller than the data needs: exit 4, and with room again all records are there."""
+    """memory.map_bytes smaller than the data needs: exit 4, and with room again all records are there. The operator
+    gives it room by the same command, though nothing more fits into the log as it is."""
     before = links(node)
-    config = node.path / "femtoclaw.toml"
-    text = config.read_text()
+    room = node.call("config", "show").body["configuration"]["memory"]["map_bytes"]
     size = (node.path / "log" / "data" / "data.mdb").stat().st_size
-    config.write_text(text + f"\n[memory]\nmap_bytes = {size + 8192}\n")
+    node.call("config", "set", f"memory.map_bytes={size + 8192}")
     answers = [node.call("intent", json.dumps(SAY), expect=None) for _ in range(12)]
     assert answers[-1].code == 4
     assert "no room" in answers[-1].stderr or "map is full" in answers[-1].stderr
-    config.write_text(text)
     assert links(node)[: len(before)] == before
+    node.call("config", "set", f"memory.map_bytes={room}")
     assert node.intent(READ).body["decision"] == "AUTHORIZED"
+    assert links(node)[: len(before)] == before
     assert node.call("verify").body["ok"]
 
 

@@ -212,9 +212,8 @@ def test_many_readers_of_one_new_index(node: Node) -> None:
 
 
 def test_dropped_telemetry_is_told(node: Node) -> None:
-    """The configuration's bound holds from the next start on, and the number of dropped rows is said."""
-    with (node.path / "femtoclaw.toml").open("a") as file:
-        file.write("\n[observability]\ntelemetry_retention_events = 5\n")
+    """The configuration's bound holds from its adoption on, and the number of dropped rows is said."""
+    node.call("config", "set", "observability.telemetry_retention_events=5")
     node.intent(READ)
     answer = node.call("log", "--store", "telemetry", "--limit", "0")
     assert len(answer.objects) == 5

@@ -402,8 +402,8 @@ def test_a_dry_run_knows_the_nodes_key(node: Node, tmp_path: Path) -> None:
     """What opening would refuse, because the key is another node's, a dry run says too."""
     other = Node(tmp_path / "other")
     call(other, "init")
-    for name in ("node.key", "node.pub"):
-        shutil.copy(other.path / "keys" / name, node.path / "keys" / name)
+    shutil.rmtree(node.path / "keys")
+    shutil.copytree(other.path / "keys", node.path / "keys")
     assert call(node, "recover", "--dry-run", expect=3).body["verdict"] == "halt-foreign"
     assert call(node, "recover", "--salvage", expect=3).body["error"]["type"] == "ForeignLogError"
 

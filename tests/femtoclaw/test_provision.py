@@ -287,11 +287,12 @@ def test_what_came_while_the_marker_was_put_up_is_not_ours(tmp_path: Path) -> No
 
 
 def test_the_last_things_made_durable_are_the_keys_the_home_and_its_name(tmp_path: Path) -> None:
-    """By the system calls: after the last file is written its folders are synced, and the marker goes after that."""
+    """By the system calls: a folder of keys is synced after the last file in it, the home after its last file, and the
+    marker goes after all of that."""
     if shutil.which("strace") is None:
         pytest.skip("no strace here")
     trace = tmp_path / "trace"
-    words = ["strace", "-f", "-y", "-o", str(trace), "-e", "trace=fsync,fdatasync,unlink,unlinkat,openat,mkdir"]
+    words = ["strace", "-f", "-y", "-o", str(trace), "-e", "trace=fsync,rename,renameat,unlink,unlinkat"]
     done = subprocess.run(
         [*words, *command(tmp_path / "new" / "home", "init", "--json")], capture_output=True, env=environment(),
         check=False,
@@ -307,7 +308,9 @@ def test_the_last_things_made_durable_are_the_keys_the_home_and_its_name(tmp_pat
     written = last("fsync", f"<{home}/manifest.json>")
     marker = last("unlink", "init.unfinished")
     synced = [number for number, line in enumerate(lines) if "fsync" in line and f"<{home}>" in line]
-    assert written < last("fsync", f"<{home}/keys>") < marker
+    assert last("rename", "/keys/index.note") < last("fsync", f"<{home}/keys>") < marker
+    assert last("fsync", f"<{home}/keys/node.pub>") < last("fsync", f"<{home}/keys>")
+    assert last("fsync", f"<{home}/keys/operators/") < last("fsync", f"<{home}/keys/operators>") < marker
     assert any(written < number < marker for number in synced)
     assert max(synced) > marker
     for folder in (tmp_path, tmp_path / "new"):
