@@ -1,6 +1,8 @@
 """Old histories replay for ever: a recorded log gives its pinned state and decisions, in any process.
 
-Rewrite with FEMTOCLAW_REWRITE_GOLDEN=1 only when a new event version or format is intended; then keep the old one too.
+The frames of a history are never written again: they are what a node of its time left. Its JSON is pinned to the version
+of the fold. With FEMTOCLAW_REWRITE_GOLDEN=1, only when a new fold, event version or format is intended, that of each is
+written anew, and the frames of one that has none yet: so add a version to ``HISTORIES``, and keep the old ones.
 """
 
 from __future__ import annotations
@@ -10,14 +12,22 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
+from femtoclaw.state import FOLD_VERSION
+from tests.femtoclaw.simulated import Simulated
+from tests.femtoclaw.test_core_replay import lived
 from tests.femtoclaw.test_replay import worked
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "history"
+
+HISTORIES: dict[str, Callable[[], Simulated]] = {"v1": worked, "v2": lived}
+"""Who made each: v1 before there were operators; v2 a controlled node, with approvals, requests, taint and usage."""
 
 PROGRAM = textwrap.dedent(
     """
@@ -59,22 +69,54 @@ def replayed(file: Path, hash_seed: str) -> dict[str, object]:
     return answer
 
 
-def test_the_golden_history_replays_to_its_pinned_state() -> None:
-    """Size, state hash and number of decisions are the pinned ones; nothing diverges."""
+def rewrite(version: str) -> None:
+    frames = GOLDEN / f"{version}.frames"
+    if not frames.exists():
+        records = HISTORIES[version]().storage.records
+        frames.write_bytes(b"".join(records[index] for index in sorted(records)))
+    pinned = {"fold": FOLD_VERSION, "frames": blake3(frames.read_bytes()).hexdigest(), **replayed(frames, "0")}
+    (GOLDEN / f"{version}.json").write_text(json.dumps(pinned, indent=1) + "\n")
+
+
+@pytest.mark.parametrize("version", HISTORIES)
+def test_a_golden_history_replays_to_its_pinned_state(version: str) -> None:
+    """Size, state hash and number of decisions are the pinned ones; nothing diverges; its bytes are what they were."""
     if os.environ.get("FEMTOCLAW_REWRITE_GOLDEN"):
-        node = worked()
-        GOLDEN.mkdir(parents=True, exist_ok=True)
-        records = node.storage.records
-        (GOLDEN / "v1.frames").write_bytes(b"".join(records[index] for index in sorted(records)))
-        (GOLDEN / "v1.json").write_text(json.dumps(replayed(GOLDEN / "v1.frames", "0"), indent=1) + "\n")
-    assert replayed(GOLDEN / "v1.frames", "0") == json.loads((GOLDEN / "v1.json").read_text())
+        rewrite(version)
+    pinned = json.loads((GOLDEN / f"{version}.json").read_text())
+    frames = GOLDEN / f"{version}.frames"
+    assert pinned.pop("fold") == FOLD_VERSION, "another fold: pin the states anew"
+    assert pinned.pop("frames") == blake3(frames.read_bytes()).hexdigest()
+    assert replayed(frames, "0") == pinned
+    assert pinned["divergences"] == []
+
+
+def test_the_golden_histories_hold_every_event_of_their_time() -> None:
+    """The newest one has what the control plane and approvals record, so that a change of its replay is noticed."""
+    from femtoclaw.event_codec import decode
+    from wal.chain import follow
+    from wal.lmdb_storage import split_frames
+    from wal.record import EMPTY, KIND_EVENT
+
+    raw = (GOLDEN / "v2.frames").read_bytes()
+    found = {
+        type(decode(record.payload)).__name__
+        for record in follow(EMPTY, split_frames(1, raw)) if record.kind == KIND_EVENT
+    }  # fmt: skip
+    assert found >= {
+        "OperatorAdded", "OperatorRevoked", "ControlPolicyAdopted", "ControlRequested", "ControlDecided",
+        "ApprovalRequested", "ApprovalGranted", "ApprovalRefused", "ApprovalExpired", "PublisherTrusted",
+        "SecretChanged", "SecretGranted", "SubjectErased", "NodeContained", "NodeReleased", "ExecutionStarted",
+        "ExecutionFinished", "AuthorizationDecided", "RunEnded", "StateHashed",
+    }  # fmt: skip
 
 
 @pytest.mark.invariant("I6")
 @pytest.mark.requirement("STORAGE-25.1")
-def test_hash_seeds_and_missing_parts_change_nothing() -> None:
+@pytest.mark.parametrize("version", HISTORIES)
+def test_hash_seeds_and_missing_parts_change_nothing(version: str) -> None:
     """Two hash seeds, in processes that may open no socket and start no program and load neither brain nor claw."""
-    first, second = (replayed(GOLDEN / "v1.frames", seed) for seed in ("1", "4242"))
+    first, second = (replayed(GOLDEN / f"{version}.frames", seed) for seed in ("1", "4242"))
     assert first == second
     assert first["divergences"] == []
     assert first["loaded"] == []
