@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any, NamedTuple
 
-from femtoclaw import approvals, commands, config
+from femtoclaw import approvals, commands, config, distribution
 from femtoclaw.adoption import may_be_enabled
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.claws import SHIPPED
@@ -72,32 +72,19 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
     to raise it needs it for the record of that. Raises the errors of each step; each is also a line in the boot journal."""
     require(home)
     boot_id = sources.new_id()
-    log: Log | None = None
     try:
-        check_permissions(home)
-        effective = effective_configuration(home, None)
-        refuse_root(effective)
-        policy = policy_text(home, effective)
-        log, examination, signer = _open(home, sources, max(room, effective["memory"]["map_bytes"]))
-        subjects = StoredKeys(home, signer)
-        authority = _authority(log, Sealer(subjects))
-        destroy_erased(home, signer, authority.state.node.erased)
-        if settle_staged(home, authority.state.node, effective):
-            effective = effective_configuration(home, None)
-            policy = policy_text(home, effective)
-        checks = check_recorded(home, authority.state.node, effective, policy, adopting)
+        opened = _verify_and_open(home, sources, boot_id, adopting, room)
     except (FemtoClawError, LogError) as error:
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
-        if log is not None:
-            log.abandon()
         raise
+    log, authority, examination = opened.log, opened.authority, opened.examination
     try:
         version, python = VERSION, sys.version.split()[0]
-        authority.perform(commands.StartRuntime(boot_id, version, python, _verdict(log, examination), checks))
+        authority.perform(commands.StartRuntime(boot_id, version, python, _verdict(log, examination), opened.checks))
         _tell_storage(home, sources, authority, examination)
         unknown, cut = _close_interrupted(authority)
         _expire_approvals(authority, sources)
-        adopted = _adopt(home, authority, effective, policy)
+        adopted = _adopt(home, authority, opened.effective, opened.policy)
     except FemtoClawError as error:
         # The operator's files are wrong, the log is not: leave it closed in order, with the reason in it.
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
@@ -107,7 +94,7 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
         with contextlib.suppress(FemtoClawError, LogError):
             authority.perform(told)
         stop(
-            Started(home, sources, log, authority, examination, (), (), (), signer, subjects),
+            Started(home, sources, log, authority, examination, (), (), (), opened.signer, opened.subjects),
             f"start failed: {error.code}",
         )
         raise
@@ -116,8 +103,56 @@ def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(
         raise
     journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
     return Started(
-        home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted), signer, subjects
-    )
+        home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted), opened.signer,
+        opened.subjects,
+    )  # fmt: skip
+
+
+class _Opened(NamedTuple):
+    """A node whose files have passed every check, with its log open and nothing recorded yet."""
+
+    log: Log
+    examination: Examination
+    authority: Authority
+    signer: KeySigner
+    subjects: StoredKeys
+    effective: dict[str, Any]
+    policy: str
+    checks: tuple[str, ...]
+
+
+def _verify_and_open(home: Home, sources: Sources, boot_id: str, adopting: frozenset[str], room: int) -> _Opened:
+    """Every check in the runbook's order, each a line in the boot journal when it is passed. Raises the error of the
+    first that is not: no later one is made then."""
+
+    def passed(name: str) -> None:
+        journal(home, sources.wall_ns(), "stage", boot_id=boot_id, name=name, result="verified")
+
+    runs_from = distribution.require(home)
+    for stage in distribution.stages():
+        journal(home, sources.wall_ns(), "stage", boot_id=boot_id, **stage)
+    check_permissions(home)
+    effective = effective_configuration(home, None)
+    refuse_root(effective)
+    passed("configuration")
+    policy = policy_text(home, effective)
+    passed("policy")
+    log, examination, signer = _open(home, sources, max(room, effective["memory"]["map_bytes"]))
+    try:
+        distribution.require(home, log.key)
+        passed("keys and log")
+        subjects = StoredKeys(home, signer)
+        authority = _authority(log, Sealer(subjects))
+        destroy_erased(home, signer, authority.state.node.erased)
+        if settle_staged(home, authority.state.node, effective):
+            effective = effective_configuration(home, None)
+            policy = policy_text(home, effective)
+        checks = (*runs_from.check(), *check_recorded(home, authority.state.node, effective, policy, adopting))
+        passed("registry and record")
+    except BaseException:
+        log.abandon()
+        raise
+    return _Opened(log, examination, authority, signer, subjects, effective, policy, checks)
 
 
 def _open(home: Home, sources: Sources, map_bytes: int) -> tuple[Log, Examination, KeySigner]:

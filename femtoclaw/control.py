@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from femtoclaw import commands
+from femtoclaw.distribution import sign_again
 from femtoclaw.errors import ConfigurationError, ControlRefusedError
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner, is_sealed
@@ -111,4 +112,5 @@ def rotate_node_key(
         return None
     log.rotate(new, reason)
     settle(home, new.public, [signer, new])
+    sign_again(home, new)
     return new

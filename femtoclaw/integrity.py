@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any
 
-from femtoclaw import config
+from femtoclaw import config, distribution
 from femtoclaw.errors import ConfigurationError, IntegrityError
 from femtoclaw.home import Home
 from femtoclaw.state import Node
@@ -55,6 +55,12 @@ def check_recorded(
         raise IntegrityError(
             "the index of the key files is gone", where=index_file(home), expected="the index that this node signed",
             found="nothing", remedy="put it back from a backup, after a look at every file in the folder",
+        )  # fmt: skip
+    if node.control.version and not os.path.lexists(distribution.pin_path(home)):
+        raise IntegrityError(
+            "what this home trusts to run it is gone", where=distribution.pin_path(home),
+            expected="the pin that this node signed", found="nothing",
+            remedy="put it back from a backup, or have an operator accept: `femtoclaw distribution accept DIGEST`",
         )  # fmt: skip
     told: list[str] = []
     file = home.inside(effective["policy"]["file"])

@@ -17,7 +17,7 @@ from femtoclaw.errors import ConfigurationError
 from femtoclaw.home import DIRECTORY_MODE, OTHERS_WRITE, Home, check_mode, names
 from wal.durable_file import sync_folder
 
-MADE = ("femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json")
+MADE = ("femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json", "distribution.pin")
 """What ``init`` makes in a home, in any stage."""
 
 _KEYS = ("index.note", "node.key", "node.pub", "operators")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from femtoclaw import commands, config
+from femtoclaw import commands, config, distribution
 from femtoclaw.authority import Authority
 from femtoclaw.claws import SHIPPED
 from femtoclaw.control_policy import ROLES
@@ -102,6 +102,7 @@ def _build(home: Home, settings: str, policy: str, operator: str, sources: Sourc
     _write(home.config_file, settings.encode())
     _write(os.path.join(home.path, "policy.cedar"), policy.encode())
     _write_keys(home, signer, seed, owner, owner_seed)
+    distribution.pin(home, signer)
     effective = resolved_configuration(home, claw_names(SHIPPED))
     os.mkdir(home.inside(effective["security"]["workspace"]), DIRECTORY_MODE)
     genesis = Genesis(origin, signer.public, nonce)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -19,6 +18,7 @@ from femtoclaw.isolation.answer import judge
 from femtoclaw.isolation.layers import REQUIRED, missing
 from femtoclaw.isolation.outcome import Outcome
 from femtoclaw.manifest import Manifest
+from wal import interpreter
 
 _CLAWS = ("fs_read", "fs_list", "fs_write", "process_list", "shell", "system_info", "web_exchange")
 SHIPPED = tuple(f"femtoclaw.claws.{name}" for name in _CLAWS)
@@ -38,10 +38,7 @@ TEMPORARY_BYTES_MAX = 256 * 1024 * 1024
 _DEAD_SECONDS_MAX = 1.0
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_START = (
-    "import sys; sys.path.insert(0, {root!r}); from femtoclaw.isolation.server import main; "
-    "main({fd}, {modules!r}, {task!r})"
-)
+_START = "from femtoclaw.isolation.server import main; main({fd}, {modules!r}, {task!r})"
 
 
 class Isolation:
@@ -128,7 +125,7 @@ class Isolation:
         )
         self._refuse_when_lacking()
         limit = manifest.limits.output_bytes
-        with self._connection(network="network" in manifest.permissions) as connection:
+        with self._connection(manifest.permissions) as connection:
             ended, raw = call.execute(connection, request, until, limit)
         if ended.unconfined:
             self._failed.add(ended.unconfined)
@@ -147,7 +144,7 @@ class Isolation:
             )
 
     @contextlib.contextmanager
-    def _connection(self, *, network: bool = False) -> Iterator[socket.socket]:
+    def _connection(self, permissions: tuple[str, ...] = ()) -> Iterator[socket.socket]:
         """A socket whose other end a supervisor has or will get; ``close`` can hang it up."""
         try:
             ours, theirs = socket.socketpair()
@@ -157,7 +154,7 @@ class Isolation:
         try:
             with self._lock:
                 try:
-                    self._hand_over(theirs, wire.NETWORK if network else wire.PLAIN)
+                    self._hand_over(theirs, wire.kind_of(permissions))
                 finally:
                     theirs.close()
                 self._running.add(ours)
@@ -193,10 +190,10 @@ class Isolation:
             ours, theirs = socket.socketpair()
         except OSError as error:
             raise CapabilityError("the fork server cannot be started", found=error.strerror) from error
-        code = _START.format(root=self._search_path, fd=theirs.fileno(), modules=list(self._modules), task=self._task)
+        code = _START.format(fd=theirs.fileno(), modules=list(self._modules), task=self._task)
         try:
             self._server = subprocess.Popen(
-                [sys.executable, "-I", "-c", code],
+                interpreter.command(code, self._search_path),
                 pass_fds=[theirs.fileno()],
                 close_fds=True,
                 env={"LANG": "C.UTF-8"},
