@@ -126,7 +126,7 @@ def _verify_and_open(home: Home, sources: Sources, boot_id: str, adopting: froze
     first that is not: no later one is made then."""
 
     def passed(name: str) -> None:
-        journal(home, sources.wall_ns(), "stage", boot_id=boot_id, name=name, result="verified")
+        journal(home, sources.wall_ns(), "stage", boot_id=boot_id, stage=name, result="verified", verifier="node")
 
     runs_from = distribution.require(home)
     for stage in distribution.stages():
