@@ -35,13 +35,13 @@ class Sandbox(NamedTuple):
 
 class Early(NamedTuple):
     """What the steps before the request need: a pipe's end that only the parent reads, a descriptor of ``/proc``, what
-    every claw may reach, and whether it may connect to others."""
+    every claw may reach, and those of its permissions that are known already."""
 
     granted: Granted
     only_parent_reads: int
     proc: int
     rules: Rules
-    network: bool
+    kind: frozenset[str]
 
 
 class Step(NamedTuple):
@@ -112,9 +112,9 @@ def _landlock(sandbox: Sandbox) -> None:
         landlock.enforce(sandbox.ruleset)
 
 
-def _seccomp(sandbox: Sandbox) -> None:
-    if sandbox.granted.seccomp:
-        kernel.filter_system_calls(seccomp.program(os.uname().machine, sandbox.permissions & seccomp.PERMISSIONS))
+def _seccomp(early: Early) -> None:
+    if early.granted.seccomp:
+        kernel.filter_system_calls(seccomp.program(os.uname().machine, early.kind))
 
 
 STEPS: tuple[Step, ...] = (
@@ -125,11 +125,11 @@ STEPS: tuple[Step, ...] = (
     Step("capabilities", _no_capabilities, None),
     Step("parent_death_signal", _parent_death, None),
     Step("no_new_privileges", _no_new_privileges, None),
+    Step("seccomp", _seccomp, None),
     Step("resource_limits", None, _resource_limits),
     Step("landlock_filesystem", None, _landlock),
-    Step("seccomp", None, _seccomp),
 )
-"""In this order. The filter is last: it denies what the others need."""
+"""In this order. The filter denies what the steps before it need, and nothing of those after it."""
 
 _LANDLOCK = next(index for index, step in enumerate(STEPS) if step.layer == "landlock_filesystem")
 
@@ -145,7 +145,7 @@ def before_request(early: Early) -> int:
     ruleset = -1
     version = early.granted.landlock
     if version:
-        ruleset = _take(_LANDLOCK, lambda given: landlock.create(version, connect=given.network), early)
+        ruleset = _take(_LANDLOCK, lambda given: landlock.create(version, connect="network" in given.kind), early)
         _take(_LANDLOCK, lambda given: landlock.allow(ruleset, version, given.rules), early)
     return ruleset
 

@@ -35,7 +35,7 @@ NAME = b"femtoclaw-claw"
 class Given(NamedTuple):
     """What the process has from its supervisor: what the kernel grants, what every claw may reach, its temporary folder,
     the pipe that brings the request and the one for the answer, a descriptor of ``/proc``, and
-    whether it has the machine's network."""
+    those of the claw's permissions that are known already."""
 
     granted: Granted
     rules: reach.Rules
@@ -43,7 +43,7 @@ class Given(NamedTuple):
     taking: int
     writing: int
     proc: int
-    network: bool
+    kind: frozenset[str]
 
 
 def main(given: Given) -> NoReturn:
@@ -71,7 +71,7 @@ def _serve(given: Given) -> None:
     failed: confine.LayerError | None = None
     ruleset = -1
     try:
-        early = confine.Early(given.granted, given.writing, given.proc, given.rules, given.network)
+        early = confine.Early(given.granted, given.writing, given.proc, given.rules, given.kind)
         ruleset = confine.before_request(early)
     except confine.LayerError as error:  # told when there is somebody to tell
         failed = error

@@ -30,6 +30,7 @@ from functools import cache
 from itertools import combinations
 
 from femtoclaw.isolation import system_calls
+from femtoclaw.isolation.wire import KIND
 
 _LOAD, _AND, _EQUAL, _ANY_BIT, _NOT_BELOW, _JUMP, _RETURN = 0x20, 0x54, 0x15, 0x45, 0x35, 0x05, 0x06
 _NEAR = 255
@@ -70,9 +71,6 @@ _CHANGES_OF_FILES = (
     "removexattrat", "file_setattr",
 )  # fmt: skip
 
-PERMISSIONS = frozenset({"execute", "network", "workspace.write"})
-"""Those that change the filter."""
-
 _Instructions = list[tuple[int, int, int, int]]
 
 
@@ -86,14 +84,14 @@ def prepare() -> None:
     """Compute this machine's filters once, for all children: they take a millisecond each."""
     machine = ours()
     if machine is not None:
-        for count in range(len(PERMISSIONS) + 1):
-            for granted in combinations(sorted(PERMISSIONS), count):
+        for count in range(len(KIND) + 1):
+            for granted in combinations(sorted(KIND), count):
                 program(machine, frozenset(granted))
 
 
 @cache
 def program(machine: str, granted: frozenset[str]) -> bytes:
-    """The filter for a claw with these of ``PERMISSIONS``, as BPF instructions of 8 bytes. Raises KeyError for a machine
+    """The filter for a claw with these of ``KIND``, as BPF instructions of 8 bytes. Raises KeyError for a machine
     that is not in ``ARCHITECTURES``."""
     known = system_calls.numbers(machine)
     code: _Instructions = [

@@ -5,7 +5,8 @@ supervisors that it is gone, and the folder of the claws' temporary folders: not
 away the control socket ends; the server waits for its supervisors, which see their own sockets end, and exits. Signals
 that ask for an end, as the terminal and service managers send them to all of a group, are the node's matter.
 
-One supervisor is ready ahead of each call, in its namespaces already: making those takes longer than all the rest.
+Supervisors are ready ahead of their calls, in their namespaces already (``spares``): making those takes longer than all
+the rest.
 
 A supervisor that dies early (a claw of the same user can kill it where no PID namespace keeps it from that) leaves its
 processes to the server, which ends them.
@@ -37,6 +38,7 @@ from femtoclaw.isolation import (
 )
 from femtoclaw.isolation.layers import missing
 from femtoclaw.isolation.process import ASKING_SIGNALS
+from femtoclaw.isolation.spares import Spares
 from femtoclaw.isolation.supervisor import Surroundings
 
 END_SECONDS_MAX = 15.0
@@ -134,15 +136,14 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         self._waking = waking
-        self._spare: tuple[int, socket.socket] | None = None
-        self._spares_workspace: tuple[int, int] | None = None
+        self._spares = Spares(surroundings.workspace, self._fork_spare)
 
     def serve(self) -> None:
         """Fork a supervisor for each socket that comes, until the control socket ends."""
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
-        self._keep_spare()
+        self._spares.keep(frozenset())
         while True:
             for fd, _ in poll.poll():
                 if fd == self._woken:
@@ -154,14 +155,14 @@ class _Server:
                     return
                 if not message:
                     return
+                kind = wire.permissions_of(message)
                 for received in fds:
-                    self._supervise(received, network=message == wire.NETWORK)
-                self._keep_spare()
+                    self._supervise(received, kind)
+                self._spares.keep(kind)
 
     def end(self) -> None:
         """Wait until every supervisor has ended, then end whatever is left."""
-        if self._spare is not None:
-            self._spare[1].close()
+        self._spares.close()
         deadline = time.monotonic() + END_SECONDS_MAX
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
@@ -176,21 +177,22 @@ class _Server:
             with contextlib.suppress(OSError):  # no process to be had: the next server removes them
                 self._fork(lambda: scratch.sweep(folders))
 
-    def _supervise(self, connection: int, *, network: bool) -> None:
-        """Give the call to the spare supervisor, or to a new one when there is none of its kind."""
+    def _supervise(self, connection: int, kind: frozenset[str]) -> None:
+        """Give the call to the supervisor that is ready, or to a new one when there is none of its kind."""
         try:
-            if not network and self._give_to_spare(connection):
-                return
-            self._supervisors.add(self._fork(lambda: self._new_supervisor(connection, network=network)))
+            pid = self._spares.give(connection, kind)
+            if pid is None:
+                pid = self._fork(lambda: self._new_supervisor(connection, kind))
+            self._supervisors.add(pid)
         except OSError as error:
             supervisor.refuse(connection, f"no supervisor could be forked: {error.strerror}")
         finally:
             os.close(connection)
 
-    def _new_supervisor(self, connection: int, *, network: bool) -> None:
+    def _new_supervisor(self, connection: int, kind: frozenset[str]) -> None:
         kernel.call_itself(SUPERVISOR_NAME)
         try:
-            settled = supervisor.settle(self._surroundings, network=network)
+            settled = supervisor.settle(self._surroundings, kind)
         except OSError as error:
             supervisor.refuse(connection, f"no namespaces or processes could be had: {error.strerror}")
             return
@@ -199,38 +201,12 @@ class _Server:
         finally:
             supervisor.leave(settled)
 
-    def _give_to_spare(self, connection: int) -> bool:
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return False
-        pid, channel = spare
-        with channel:
-            if supervisor.identity(self._surroundings.workspace) != self._spares_workspace:
-                return False  # another folder has its name now; the end of the channel is the end of the spare
-            try:
-                socket.send_fds(channel, [b"x"], [connection])
-            except OSError:  # it has died
-                return False
-        self._supervisors.add(pid)
-        return True
+    def _fork_spare(self, channel: socket.socket, kind: frozenset[str]) -> int:
+        return self._fork(lambda: self._wait_for_call(channel, kind))
 
-    def _keep_spare(self) -> None:
-        """Have a supervisor ready for the next call. Without one the next call starts its own, and is told if not."""
-        if self._spare is not None:
-            return
-        self._spares_workspace = supervisor.identity(self._surroundings.workspace)
-        ours, theirs = socket.socketpair()
-        try:
-            self._spare = self._fork(lambda: self._wait_for_call(theirs, ours)), ours
-        except OSError:
-            ours.close()
-        finally:
-            theirs.close()
-
-    def _wait_for_call(self, channel: socket.socket, servers: socket.socket) -> None:
-        servers.close()
+    def _wait_for_call(self, channel: socket.socket, kind: frozenset[str]) -> None:
         kernel.call_itself(SPARE_NAME)
-        settled = supervisor.settle(self._surroundings, network=False)
+        settled = supervisor.settle(self._surroundings, kind)
         try:
             _, fds, _, _ = socket.recv_fds(channel, 1, 1)
             channel.close()
@@ -253,8 +229,7 @@ class _Server:
             for fd in (self._woken, self._waking, self._alive):
                 os.close(fd)
             self._control.close()
-            if self._spare is not None:
-                self._spare[1].close()
+            self._spares.close()
             work()
             code = 0
         finally:
@@ -271,9 +246,7 @@ class _Server:
                 if pid in self._children:
                     self._children.discard(pid)
                     self._supervisors.discard(pid)
-                    if self._spare is not None and self._spare[0] == pid:
-                        self._spare[1].close()
-                        self._spare = None
+                    self._spares.forget(pid)
                     left.append(pid)
         if any(pid not in self._children for pid in descendants.children(os.getpid())):
             descendants.end_all(STRAY_SECONDS_MAX, spare=self._children)

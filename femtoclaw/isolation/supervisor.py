@@ -37,10 +37,10 @@ _PEER_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 class Surroundings(NamedTuple):
     """What a supervisor has from its server.
 
-    The claws' workspace, their temporary folders, what the kernel grants, the layers that are missing and not accepted, what every claw may
-    read, the claws' view of the file system (None without mount namespaces), a descriptor of ``/proc``, one of a network
-    namespace without a network (-1: each makes its own), the node's own paths, and the reading end of a pipe that ends
-    when the server is dead.
+    The claws' workspace, their temporary folders, what the kernel grants, the layers that are missing and not accepted,
+    what every claw may read, the claws' view of the file system (None without mount namespaces), a descriptor of
+    ``/proc``, one of a network namespace without a network (-1: each makes its own), the node's own paths, and the
+    reading end of a pipe that ends when the server is dead.
     """
 
     workspace: str
@@ -62,12 +62,13 @@ class _Refused(Exception):
 class Settled(NamedTuple):
     """A supervisor in its namespaces with a claw's process below it, which waits for what to run.
 
-    ``network`` says whether it has the machine's network; ``folder`` is the claw's temporary one; ``order`` and ``answer``
-    are the ends of the pipes to and from the claw; ``workspace`` is the folder that was found under its name.
+    ``kind`` holds those of the claw's permissions that had to be known already; ``folder`` is the claw's temporary one;
+    ``order`` and ``answer`` are the ends of the pipes to and from the claw; ``workspace`` is the folder that was found
+    under its name.
     """
 
     surroundings: Surroundings
-    network: bool
+    kind: frozenset[str]
     folder: str
     child: int
     order: int
@@ -84,13 +85,14 @@ def identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def settle(surroundings: Surroundings, *, network: bool) -> Settled:
-    """Enter the namespaces of an execution, with the machine's network or without, and fork the claw's process.
+def settle(surroundings: Surroundings, kind: frozenset[str]) -> Settled:
+    """Enter the namespaces of an execution of this kind, and fork the claw's process.
 
     Raises OSError.
     """
     kernel.become_subreaper()
     granted, folders = surroundings.granted, surroundings.folders
+    network = "network" in kind
     namespace.enter(granted.way, granted.flags, surroundings.proc, surroundings.no_network, network=network)
     if surroundings.view is not None:
         mounts.enter(surroundings.view)
@@ -101,13 +103,13 @@ def settle(surroundings: Surroundings, *, network: bool) -> Settled:
     if child == 0:
         os.close(order)
         os.close(answer)
-        process.main(process.Given(granted, surroundings.rules, folder, taking, writing, surroundings.proc, network))
+        process.main(process.Given(granted, surroundings.rules, folder, taking, writing, surroundings.proc, kind))
     os.close(taking)
     os.close(writing)
     os.set_blocking(answer, False)
     os.set_blocking(order, False)
     _rehearse()
-    return Settled(surroundings, network, folder, child, order, answer, identity(surroundings.workspace))
+    return Settled(surroundings, kind, folder, child, order, answer, identity(surroundings.workspace))
 
 
 def _rehearse() -> None:
@@ -149,7 +151,7 @@ def _check(request: dict[str, Any], settled: Settled) -> int:
     if surroundings.missing:
         raise _Refused(f"required layers are missing: {', '.join(surroundings.missing)}")
     permissions = frozenset(request.get("permissions", ()))
-    if settled.network != ("network" in permissions):
+    if settled.kind != permissions & wire.KIND:
         raise _Refused("the call came the way of the other kind of claws")
     held = reach.overlap(reach.asked(request, permissions), request["workspace"], surroundings.protected)
     if held is not None:

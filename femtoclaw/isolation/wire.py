@@ -15,12 +15,14 @@ import json
 import os
 import select
 import time
+from collections.abc import Iterable
 from typing import Any
 
 STARTED = b"+"
 REFUSED = b"-"
-PLAIN, NETWORK = b"x", b"n"
-"""What the server gets with a call's socket: whether the claw may use the machine's network."""
+_KIND = ("execute", "network", "workspace.write")
+KIND = frozenset(_KIND)
+"""The permissions of a claw that its process must know before the request: they change namespaces and filter."""
 
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 REPORT_BYTES_MAX = 64 * 1024
@@ -28,6 +30,17 @@ REPORT_BYTES_MAX = 64 * 1024
 
 _PREFIX_BYTES = 4
 _PART_BYTES = 1 << 20
+
+
+def kind_of(permissions: Iterable[str]) -> bytes:
+    """What the server gets with a call's socket: one byte for those of ``KIND``."""
+    held = frozenset(permissions)
+    return bytes([sum(1 << bit for bit, name in enumerate(_KIND) if name in held)])
+
+
+def permissions_of(kind: bytes) -> frozenset[str]:
+    """The inverse of ``kind_of``."""
+    return frozenset(name for bit, name in enumerate(_KIND) if kind[0] >> bit & 1)
 
 
 def encode(body: dict[str, Any]) -> bytes:

@@ -107,7 +107,7 @@ def request(workspace: Path, **changes: Any) -> bytes:
 
 def test_a_supervisor_refuses_what_comes_too_late(isolation: Isolation, workspace: Path) -> None:
     """The deadline in the request is what counts, not when the supervisor happened to be forked."""
-    with isolation._connection() as connection:
+    with isolation._connection(PERMISSIONS) as connection:
         wire.write_all(connection.fileno(), request(workspace, start_by_ns=time.monotonic_ns() - 1))
         word = wire.read_exactly(connection.fileno(), 1, time.monotonic_ns() + 10**10)
         assert word == wire.REFUSED
@@ -120,7 +120,7 @@ def test_a_supervisor_ends_the_claw_at_the_absolute_end(isolation: Isolation, wo
     """A claw that is started late gets less than its wall time: the node knows when it is over."""
     now = time.monotonic_ns()
     raw = request(workspace, entry=f"{HOSTILE}:hangs_with_daemon", end_by_ns=now + 300_000_000)
-    with isolation._connection() as connection:
+    with isolation._connection(PERMISSIONS) as connection:
         ended, _ = call.execute(connection, raw, call.Deadlines(now + 10**10, now + 3 * 10**8, now + 10**10), 1000)
     assert ended.verdict == "timeout"
     assert ended.ended_ns < now + 5 * 10**9
@@ -128,7 +128,7 @@ def test_a_supervisor_ends_the_claw_at_the_absolute_end(isolation: Isolation, wo
 
 def test_a_supervisor_whose_node_has_hung_up_starts_nothing(isolation: Isolation, workspace: Path) -> None:
     """The whole request has arrived, but the other end is closed: the announcement fails, so nothing is started."""
-    with stopped(server(isolation)), isolation._connection() as connection:
+    with stopped(server(isolation)), isolation._connection(PERMISSIONS) as connection:
         wire.write_all(connection.fileno(), request(workspace))
     assert_never_runs(isolation, workspace)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from femtoclaw.isolation import kernel, landlock, seccomp, system_calls
+from femtoclaw.isolation import kernel, landlock, seccomp, system_calls, wire
 
 ALLOWED, KILLED = "allowed", "killed"
-GRANTS = [frozenset(each) for count in range(4) for each in combinations(sorted(seccomp.PERMISSIONS), count)]
+GRANTS = [frozenset(each) for count in range(4) for each in combinations(sorted(wire.KIND), count)]
 HEADERS = {
     "x86_64": ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm/unistd_64.h"),
     "aarch64": ("/usr/include/asm-generic/unistd.h",),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from femtoclaw.errors import CapabilityError
-from femtoclaw.isolation import Isolation, OutcomeUnknownError, kernel, mounts, probe
+from femtoclaw.isolation import Isolation, OutcomeUnknownError, kernel, mounts, probe, spares
 from femtoclaw.isolation.layers import REQUIRED, missing
 from femtoclaw.manifest import Manifest
 from tests.femtoclaw.isolated import (
@@ -232,19 +232,29 @@ def test_a_dead_spare_costs_nothing(workspace: Path) -> None:
     def spare() -> list[int]:
         return [pid for pid in children(server(isolation)) if is_spare(pid)]
 
-    assert eventually(lambda: len(spare()) == 1)
-    (pid,) = spare()
-    os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+    assert eventually(lambda: len(spare()) == 2)  # one of the first kind, one of this call's
+    for pid in spare():
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists())
     assert isolation.run(claw("touch"), {}, {}).status == "success"
-    assert eventually(lambda: len(spare()) == 1)
-    (pid,) = spare()
-    assert eventually(lambda: len(children(pid)) == 1)
-    os.kill(children(pid)[0], signal.SIGKILL)
+    assert eventually(lambda: [len(children(pid)) for pid in spare()] == [1])
+    os.kill(children(spare()[0])[0], signal.SIGKILL)
     outcome = isolation.run(claw("touch"), {}, {})
     assert outcome.status in ("success", "crashed")
     assert outcome.status == "success" or "did not run" in str(outcome.error)
     assert isolation.run(claw("touch"), {}, {}).status == "success"
+    isolation.close()
+
+
+def test_calls_of_all_kinds_in_turn(workspace: Path) -> None:
+    """More kinds than supervisors that are kept ready: each call has its own kind's layers, and few wait at the end."""
+    isolation = sandbox(workspace)
+    kinds = [("execute",) * (n & 1) + ("network",) * (n >> 1 & 1) + ("workspace.write",) * (n >> 2) for n in range(8)]
+    for _ in range(2):
+        for kind in kinds:
+            outcome = isolation.run(claw("touch", permissions=kind), {}, {})
+            assert (outcome.status == "success") == ("workspace.write" in kind), outcome
+    assert eventually(lambda: len([pid for pid in children(server(isolation)) if is_spare(pid)]) == spares.SPARES_MAX)
     isolation.close()
 
 
