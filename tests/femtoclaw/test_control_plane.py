@@ -34,7 +34,7 @@ from tests.femtoclaw.controlled import (
     settled,
     verdict,
 )
-from tests.femtoclaw.simulated import CONTROL, OPERATOR
+from tests.femtoclaw.simulated import CONTROL, OPERATOR, SETTINGS
 from wal.note import Ed25519Signer
 
 DONE = ("AUTHORIZED", "PERMITTED")
@@ -439,11 +439,25 @@ def test_secure_mode_is_not_left() -> None:
     """No request makes a secure node one that takes changes from its files."""
     node = Controlled()
     content = changed(node, lambda body: body["runtime"].update(mode="development"))
-    try:
-        assert ask_for(node, "configuration.set", content=content) == denied("MODE_IS_FIXED")
-    except ConfigurationError:
-        pass  # a program that knows no other mode refuses it as unknown
+    assert ask_for(node, "configuration.set", content=content) == denied("MODE_IS_FIXED")
     assert json.loads(node.state.node.configuration.content)["runtime"]["mode"] == "secure"
+
+
+def test_a_node_made_for_development_takes_its_files_until_it_is_secure() -> None:
+    """Changes of its policy and configuration need nobody; its control policy does; secure once is secure for good."""
+    node = Controlled(settings=SETTINGS | {"runtime": SETTINGS["runtime"] | {"mode": "development"}})
+    node.authority.perform(commands.AdoptPolicy(HELD + "// more\n", engine_version(), "tester"))
+    node.authority.perform(commands.AdoptConfiguration(configured(node, shell={"binaries": ["/bin/echo"]}), "tester"))
+    with pytest.raises(CommandError, match="only an operator"):
+        node.authority.perform(commands.AdoptControlPolicy(CONTROL + "// more\n", engine_version(), "tester"))
+    secure = changed(node, lambda body: body["runtime"].update(mode="secure"))
+    assert ask_for(node, "configuration.set", content=secure) == DONE
+    with pytest.raises(CommandError, match="only an operator"):
+        node.authority.perform(commands.AdoptPolicy(HELD, engine_version(), "tester"))
+    back = changed(node, lambda body: body["runtime"].update(mode="development"))
+    with pytest.raises(CommandError, match="only an operator"):
+        node.authority.perform(commands.AdoptConfiguration(back, "tester"))
+    assert node.divergences() == ()
 
 
 def test_claws_are_switched_one_at_a_time() -> None:
