@@ -190,10 +190,14 @@ def _input(folding: Folding, event: events.InputReceived) -> None:
     execution_id, run_id, step, role, content, source, _, subject = event
     if execution_id in folding.executions or folding.node.process is not _S.IDLE:
         raise _forbidden(event, folding.node.process.value)
+    if subject and subject in folding.node.erased:
+        raise _forbidden(event, "a subject that was erased")
     if run_id:
         run = folding.runs.get(run_id)
         if run is None or step != run.step + 1:
             raise _forbidden(event, f"step {step} of run {run_id}")
+        if subject != run.subject and run.step:
+            raise _forbidden(event, f"another subject than that of run {run_id}")
         window = remember(run.window, role, content.decode("utf-8", "replace"), source, whole=subject != "")
         trail = evicted(run.trail, run.window, window)
         claw = folding.node.registry.get(source)

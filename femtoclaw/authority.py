@@ -122,6 +122,8 @@ def subject_of(state: State, command: Command) -> str:
     """Whose texts a command's events hold; empty for nobody's."""
     if isinstance(command, (commands.StartRun, commands.SubmitIntent)):
         return command.subject
+    if isinstance(command, commands.ResolveInterrupted):
+        return ""  # the crash rules' own words: a start must not need the key of what it closes
     named = command.resource if isinstance(command, commands.Control) else getattr(command, "execution_id", "")
     execution = state.live.executions.get(named)
     return execution.subject if execution is not None else ""

@@ -22,7 +22,7 @@ from femtoclaw.judging import Case, judge
 from femtoclaw.policy import engine_version
 from femtoclaw.protocol import ToolCall
 from femtoclaw.replay import Batch, event_batches, subject_of
-from femtoclaw.sealing import UNSEALED, SealedError, Sealer
+from femtoclaw.sealing import UNSEALED, NoSubjectKeyError, SealedError, Sealer
 from femtoclaw.state import EMPTY, FOLD_VERSION, Run, State
 from wal import Record
 from wal.genesis import decode_genesis
@@ -128,9 +128,15 @@ class History:
         try:
             happened = self._sealer.open_all((event for _, event in batch.events), subject_of(self.state, batch))
             return self._question(happened)
-        except SealedError:
+        except NoSubjectKeyError:
             self.sealed += 1
             return None
+        except SealedError as error:
+            raise SecurityError(
+                "the log holds a text that is not sealed as its subject's texts are",
+                where=f"index {batch.events[0][0]}", expected=error.expected, found=error.found,
+                remedy="run `femtoclaw verify`",
+            ) from error  # fmt: skip
 
     def _read(self) -> Iterator[Record]:
         for record in self._records:

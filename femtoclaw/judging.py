@@ -106,7 +106,7 @@ def _opened(case: Case) -> Run | None:
         return case.run
     sealer = case.engines.sealer
     return case.run._replace(
-        window=tuple(turn._replace(content=clip(sealer.text(turn.content))) for turn in case.run.window)
+        window=tuple(turn._replace(content=clip(sealer.text(turn.content, case.subject))) for turn in case.run.window)
     )
 
 
@@ -220,4 +220,4 @@ def source_of(state: State, source: str) -> str:
 def recorded_call(case: Case, tool: str) -> ToolCall:
     """The call as it was validated and recorded. Raises SealedError where it cannot be opened."""
     args = case.state.live.executions[case.execution_id].args
-    return ToolCall(tool, json.loads(case.engines.sealer.open(args) if case.subject else args))
+    return ToolCall(tool, json.loads(case.engines.sealer.open(args, case.subject) if case.subject else args))

@@ -53,6 +53,15 @@ def select_signer(home: Home, expected: PublicKey, ask: Callable[[str], str] | N
     return open_key(read_key_file(path), path, ask or node_passphrase, expected)
 
 
+def staged_signer(home: Home, ask: Callable[[str], str]) -> KeySigner | None:
+    """The signer of a rotation that is not settled yet, None when there is none. Raises as ``load_signer``."""
+    path = _staged(home)
+    if not os.path.lexists(path):
+        return None
+    raw = read_key_file(path)
+    return open_key(raw, path, ask, stated_key(raw, path))
+
+
 def _staged(home: Home) -> str:
     return os.path.join(folder(home), NEXT_KEY)
 

@@ -22,7 +22,7 @@ from femtoclaw.event_codec import EventFormatError, check_types, decode
 from femtoclaw.events import Event
 from femtoclaw.judging import Case, authorize_call, context_of
 from femtoclaw.protocol import ToolCall
-from femtoclaw.sealing import UNSEALED, SealedError, Sealer
+from femtoclaw.sealing import UNSEALED, NoSubjectKeyError, SealedError, Sealer
 from femtoclaw.state import EMPTY, State, state_hash
 from wal import KIND_EVENT, Record
 from wal.limits import BATCH_RECORDS_MAX
@@ -128,6 +128,8 @@ def _of_another_fold(found: Event, derived: Event) -> bool:
 
 def subject_of(state: State, batch: Batch) -> str:
     """Whose texts are in a batch: said by the execution that it is about, or by the input that begins one."""
+    if isinstance(batch.events[0][1], (events.OutcomeUnknown, events.ExecutionFailed)):
+        return ""  # the crash rules' own words, recorded as they are
     for _, event in batch.events:
         named = event.resource if isinstance(event, events.ControlRequested) else getattr(event, "execution_id", "")
         execution = state.live.executions.get(named)
@@ -167,8 +169,12 @@ class _Replayer:
             if derived is not None:
                 self._consider_flip(batch.events[0][0], opened[0])
                 derived = self._sealer.seal_all(derived, subject)
-        except SealedError:
+        except NoSubjectKeyError:
             self._sealed[subject] = self._sealed.get(subject, 0) + 1
+            self._check_sealed_context(batch)
+            derived = None
+        except SealedError as error:
+            self._diverge(batch.events[0][0], "texts that are sealed for their subject", str(error))
             derived = None
         compared = derived if derived is not None else []
         for number, (index, found) in enumerate(batch.events):
@@ -217,6 +223,12 @@ class _Replayer:
         expected = context_digest(asked, execution.run_id)
         if command.context_digest != expected:
             self._diverge(index, f"context digest {expected}", command.context_digest)
+
+    def _check_sealed_context(self, batch: Batch) -> None:
+        """What a brain was shown is digested as it is recorded: that holds for texts that nobody can open."""
+        command = rebuild([event for _, event in batch.events])
+        if command is not None:
+            self._check_context(batch.events[0][0], command)
 
     def _remember(self, batch: Batch) -> None:
         """Keep the state in which each brain was asked; states share all that has not changed."""

@@ -136,7 +136,9 @@ class Runtime:
         """Gate exactly one raw protocol message; ``subject`` as for ``run``."""
         with self._slots:
             execution_id = self._sources.new_id()
-            told = commands.SubmitIntent(execution_id, self._vault.redact(raw), self._sources.wall_ns(), subject)
+            told = commands.SubmitIntent(
+                execution_id, self._vault.redact_message(raw), self._sources.wall_ns(), subject
+            )
             recorded = self._perform(told)
             result = step_result(recorded.events)
             if isinstance(recorded.events[-1], events.ExecutionStarted):
@@ -185,20 +187,23 @@ class Runtime:
             if len(thought.raw) > RAW_BYTES_MAX:
                 raise brains.OversizeError("brain answer is too long", expected=RAW_BYTES_MAX, found=len(thought.raw))
         except BrainError as error:
-            return self._perform(commands.FailInference(execution_id, error.code, str(error)))
+            return self._perform(commands.FailInference(execution_id, error.code, self._redacted(str(error))))
         except Exception as error:  # a brain's defect is the brain's: the run ends, the node does not
             detail = f"the brain failed with {type(error).__name__}"
             return self._perform(commands.FailInference(execution_id, "BRAIN_DEFECT", detail))
-        provenance = tuple(item for pair in sorted(thought.provenance.items()) for item in pair)
-        raw, at_ns, next_id = self._vault.redact(thought.raw), self._sources.wall_ns(), self._sources.new_id()
+        provenance = tuple(self._redacted(item) for pair in sorted(thought.provenance.items()) for item in pair)
+        raw, at_ns, next_id = self._vault.redact_message(thought.raw), self._sources.wall_ns(), self._sources.new_id()
         return self._perform(commands.RecordInference(execution_id, raw, digest, provenance, at_ns, next_id))
+
+    def _redacted(self, text: str) -> str:
+        return self._vault.redact(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
 
     def _execute(self, recorded: Recorded, *, goes_on: bool = True) -> Recorded:
         """Spend the grant for a durable start, and record what the claw did."""
         started = recorded.events[-1]
         assert isinstance(started, events.ExecutionStarted)
         execution, sealer = recorded.state.live.executions[started.execution_id], self._authority.engines.sealer
-        args = json.loads(sealer.open(execution.args) if execution.subject else execution.args)
+        args = json.loads(sealer.open(execution.args, execution.subject) if execution.subject else execution.args)
         fixed = self._authority.engines.engines(recorded.state.node)
         manifest = fixed.manifests[started.claw]
         settings = dict(fixed.settings.get(started.claw, {}))
@@ -288,7 +293,8 @@ def assemble_context(state: State, run_id: str, sealer: Sealer = UNSEALED) -> tu
     run = state.live.runs[run_id]
     node = state.node
     turns = tuple(
-        brains.Turn(turn.role, clip(sealer.text(turn.content)) if run.subject else turn.content) for turn in run.window
+        brains.Turn(turn.role, clip(sealer.text(turn.content, run.subject)) if run.subject else turn.content)
+        for turn in run.window
     )
     tools = tuple(brains.describe(claw.manifest) for _, claw in sorted(node.registry.items()) if claw.enabled)
     return brains.Context(turns, tools), context_digest(state, run_id)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from femtoclaw.errors import ConfigurationError, SecurityError
-from femtoclaw.sealing import KEY_BYTES, NONCE_BYTES, SUBJECT, UNSEALED, Sealer
-from wal.durable_file import read_file, sync_folder, write_file
+from femtoclaw.sealing import KEY_BYTES, NONCE_BYTES, SUBJECT, TAG_BYTES, UNSEALED, Sealer
+from wal.durable_file import read_file, sync_folder, temporary_name, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,15 +18,19 @@ if TYPE_CHECKING:
 
 CONTEXT = "femtoclaw subject keys v1"
 _ENDING = ".key"
-_FILE_BYTES = NONCE_BYTES + KEY_BYTES + 16
+_FILE_BYTES = NONCE_BYTES + KEY_BYTES + TAG_BYTES
+_DESTROYED = bytes(_FILE_BYTES)
+"""What a key's file holds between its overwriting and its removal."""
 
 
 class StoredKeys:
     """The subject keys of a home. ``make`` creates one; ``key`` only looks."""
 
-    def __init__(self, home: Home, signer: KeySigner) -> None:
+    def __init__(self, home: Home, signer: KeySigner, next_signer: KeySigner | None = None) -> None:
+        """``next_signer`` is for who reads while a rotation is cut: some files are sealed under that one already."""
         self._folder = folder(home)
         self._wrapping = signer.derive(CONTEXT)
+        self._next = next_signer.derive(CONTEXT) if next_signer is not None else None
         self._known: dict[str, bytes] = {}
 
     def key(self, subject: str) -> bytes | None:
@@ -33,8 +38,10 @@ class StoredKeys:
         known = self._known.get(subject)
         if known is None and SUBJECT.fullmatch(subject):
             raw = read_file(_path(self._folder, subject))
-            if raw is not None:
-                known = self._known[subject] = _unwrap(raw, subject, self._wrapping)
+            if raw is not None and raw != _DESTROYED:
+                under_next = self._next is not None and _opens(raw, subject, self._next)
+                wrapping = self._next if self._next is not None and under_next else self._wrapping
+                known = self._known[subject] = _unwrap(raw, subject, wrapping)
         return known
 
     def make(self, subject: str) -> None:
@@ -47,14 +54,24 @@ class StoredKeys:
     def destroy(self, subject: str) -> None:
         """Overwrite and remove the key; nothing where there is none. What backups hold of it is theirs to erase."""
         self._known.pop(subject, None)
+        if not SUBJECT.fullmatch(subject):
+            return
         path = _path(self._folder, subject)
-        if os.path.lexists(path):
-            with open(path, "r+b") as file:
-                file.write(os.urandom(_FILE_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            os.unlink(path)
-            sync_folder(self._folder)
+        # What a crash left of a file in the making holds the same key.
+        for each in (os.path.join(self._folder, temporary_name(subject + _ENDING)), path):
+            if os.path.lexists(each):
+                _overwrite(each)
+                os.unlink(each)
+                sync_folder(self._folder)
+
+
+def _overwrite(path: str) -> None:
+    """Zeros over a regular file of one name; what a link or a pipe stands for is not ours to touch."""
+    status = os.lstat(path)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb", buffering=0) as file:
+            file.write(_DESTROYED)
+            os.fsync(file.fileno())
 
 
 def folder(home: Home) -> str:
@@ -67,14 +84,14 @@ def sealer_at(home: Home) -> Sealer:
     a passphrase, none otherwise. Raises SecurityError for keys that were changed by hand."""
     if not os.path.isdir(folder(home)):
         return UNSEALED
-    from femtoclaw.keys import load_public_key, select_signer
+    from femtoclaw.keys import load_public_key, select_signer, staged_signer
     from femtoclaw.passphrase import KeyLockedError, given_passphrase
 
     try:
         signer = select_signer(home, load_public_key(home.public_key_file), given_passphrase)
+        return Sealer(StoredKeys(home, signer, staged_signer(home, given_passphrase)))
     except (KeyLockedError, ConfigurationError):
         return UNSEALED
-    return Sealer(StoredKeys(home, signer))
 
 
 def destroy_erased(home: Home, signer: KeySigner, erased: Iterable[str]) -> None:
@@ -92,11 +109,12 @@ def rewrap(home: Home, old: KeySigner, new: KeySigner) -> None:
         return
     before, after = old.derive(CONTEXT), new.derive(CONTEXT)
     for name in sorted(os.listdir(place)):
-        if name.endswith(_ENDING):
-            subject, path = name.removesuffix(_ENDING), os.path.join(place, name)
-            raw = read_file(path) or b""
-            if not _opens(raw, subject, after):
-                write_file(path, _wrap(_unwrap(raw, subject, before), subject, after))
+        subject, path = name.removesuffix(_ENDING), os.path.join(place, name)
+        if not name.endswith(_ENDING) or not SUBJECT.fullmatch(subject):
+            continue  # left by a crash in the middle of writing a file: the next writing replaces it
+        raw = read_file(path) or b""
+        if raw != _DESTROYED and not _opens(raw, subject, after):
+            write_file(path, _wrap(_unwrap(raw, subject, before), subject, after))
 
 
 def _path(place: str, subject: str) -> str:

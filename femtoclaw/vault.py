@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from femtoclaw.errors import CapabilityError
 from femtoclaw.isolation import Outcome
 from femtoclaw.manifest import Manifest
+from femtoclaw.protocol import ArgumentSchemas, Message, validate
 from femtoclaw.state import Node
 
 if TYPE_CHECKING:
@@ -31,8 +32,18 @@ class Vault(Protocol):
     def redact(self, raw: bytes) -> bytes:
         """The bytes without any value of a secret."""
 
+    def redact_message(self, raw: bytes) -> bytes:
+        """The same for what will be judged as an intent. A message for a person stays one; anything else that held a
+        value is no valid intent any more: with a part struck out it could be another call than the one meant."""
+
     def redact_outcome(self, outcome: Outcome) -> Outcome:
         """The outcome without any value of a secret."""
+
+
+STRUCK = b"[a secret was struck out of this, so it is no intent] "
+"""What stands before such bytes. It is no JSON, so the protocol refuses them, now and on every replay."""
+
+_NO_CLAWS = ArgumentSchemas(())
 
 
 class _Empty:
@@ -42,6 +53,9 @@ class _Empty:
         return {}
 
     def redact(self, raw: bytes) -> bytes:
+        return raw
+
+    def redact_message(self, raw: bytes) -> bytes:
         return raw
 
     def redact_outcome(self, outcome: Outcome) -> Outcome:
@@ -83,6 +97,13 @@ class StoredVault:
     def redact(self, raw: bytes) -> bytes:
         """As ``Vault.redact``."""
         return self._redactor.raw(raw)
+
+    def redact_message(self, raw: bytes) -> bytes:
+        """As ``Vault.redact_message``."""
+        clean = self._redactor.raw(raw)
+        if clean is raw or all(isinstance(validate(each, _NO_CLAWS), Message) for each in (raw, clean)):
+            return clean
+        return STRUCK + clean
 
     def redact_outcome(self, outcome: Outcome) -> Outcome:
         """As ``Vault.redact_outcome``; size and digest are of what is kept, so that nothing tells of what was not."""

@@ -16,7 +16,9 @@ from femtoclaw.errors import UsageError
 from femtoclaw.home import locate, require
 from femtoclaw.restore import load_state
 from femtoclaw.runtime import HELD, RunResult
-from femtoclaw.state import Approval, State
+from femtoclaw.sealing import NoSubjectKeyError, Sealer
+from femtoclaw.state import Approval, Execution, State
+from femtoclaw.subject_keys import sealer_at
 from wal.reader import read_log_directory
 
 SHOWN_CHARACTERS_MAX = 64 * 1024
@@ -34,7 +36,8 @@ def approvals(arguments: Arguments, output: Output) -> int:
         state = load_state(reader)
     finally:
         reader.close()
-    held = [describe(state, name, approval) for name, approval in sorted(state.live.approvals.items())]
+    sealer = sealer_at(home)
+    held = [describe(state, name, approval, sealer) for name, approval in sorted(state.live.approvals.items())]
     output.data({"held": held})
     if not held:
         output.line("no call is held")
@@ -43,23 +46,28 @@ def approvals(arguments: Arguments, output: Output) -> int:
     return 0
 
 
-def describe(state: State, execution_id: str, approval: Approval) -> dict[str, Any]:
-    """A held call as it will run: claw, arguments, the program that a name resolves to, who asked, what it is bound to."""
+def describe(state: State, execution_id: str, approval: Approval, sealer: Sealer) -> dict[str, Any]:
+    """A held call as it will run: claw, arguments, the program that a name resolves to, who asked, what it is bound to.
+
+    Arguments of a subject whose key is not at hand are None: they cannot be shown, and so not be approved."""
     from femtoclaw.engines import EngineCache
     from femtoclaw.facts import Facts, facts
 
     execution = state.live.executions[execution_id]
     run = state.live.runs.get(execution.run_id)
     fixed = EngineCache().engines(state.node)
-    args = json.loads(execution.args)
+    args = _arguments(execution, sealer)
     manifest = fixed.manifests.get(approval.claw)
-    found = facts(manifest, args, fixed.settings.get(approval.claw, {})) if manifest is not None else None
+    found = None
+    if manifest is not None and args is not None:
+        found = facts(manifest, args, fixed.settings.get(approval.claw, {}))
     now = time.time_ns()
     good = live(approval, now) and in_force(state, approval)
     return {
         "execution_id": execution_id,
         "claw": approval.claw,
         "args": args,
+        "subject": execution.subject,
         "facts": found.attributes if isinstance(found, Facts) else {},
         "asked_by": {"run_id": execution.run_id, "brain": run.brain, "agent": run.agent} if run else {"intent": True},
         "tainted_by": list(run.trail.tainted) if run is not None else [],
@@ -78,6 +86,15 @@ def describe(state: State, execution_id: str, approval: Approval) -> dict[str, A
     }
 
 
+def _arguments(execution: Execution, sealer: Sealer) -> dict[str, Any] | None:
+    try:
+        raw = sealer.open(execution.args, execution.subject) if execution.subject else execution.args
+    except NoSubjectKeyError:
+        return None
+    args: dict[str, Any] = json.loads(raw)
+    return args
+
+
 def show(held: dict[str, Any], output: Output) -> None:
     """One held call on the terminal, in ASCII."""
     output.line(
@@ -85,7 +102,8 @@ def show(held: dict[str, Any], output: Output) -> None:
     )
     roles = " or ".join(held["roles"]) or "whom the control policy lets"
     asked = held["asked_by"]
-    fields: list[tuple[str, object]] = [("arguments", printable(printable_json(held["args"]), SHOWN_CHARACTERS_MAX))]
+    args = printable_json(held["args"]) if held["args"] is not None else f"sealed for subject {held['subject']}"
+    fields: list[tuple[str, object]] = [("arguments", printable(args, SHOWN_CHARACTERS_MAX))]
     fields += [(name, printable(printable_json(value), SHOWN_CHARACTERS_MAX)) for name, value in held["facts"].items()]
     fields += [
         ("asked by", f"run {asked['run_id']} of {asked['brain']}" if "run_id" in asked else "an operator's intent"),
@@ -105,7 +123,7 @@ def approve(arguments: Arguments, output: Output) -> int:
     with open_node(getattr(arguments, "home", None), output) as node:
         execution_id, approval = _find(node, arguments.execution)
         state = node.started.authority.state
-        show(describe(state, execution_id, approval), output)
+        show(describe(state, execution_id, approval, node.started.authority.engines.sealer), output)
         asked, result = _settle(node, arguments, "approval.grant", execution_id, binding(execution_id, approval))
         return _told(asked, result, output, "approval.grant", execution_id)
 

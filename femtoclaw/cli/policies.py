@@ -157,7 +157,7 @@ def explain(arguments: Arguments, output: Output) -> int:
     try:
         if arguments.execution is not None:
             with _records(arguments, None) as records:
-                body = explain_execution(records, arguments.execution, text)
+                body = explain_execution(records, arguments.execution, text, _sealer(arguments))
         else:
             body = explain_message(_state(arguments), _message(arguments.message), arguments.agent, text)
     except PolicyError as error:

@@ -15,20 +15,22 @@ if TYPE_CHECKING:
     from femtoclaw.judging import Case
     from femtoclaw.policy_explain import Explained
     from femtoclaw.protocol import ToolCall
+    from femtoclaw.sealing import Sealer
     from femtoclaw.state import State
     from wal import Record
 
 OVERRULED, DECIDED = "overruled", "decided"
 
 
-def explain_execution(records: Iterable[Record], part: str, text: str | None) -> dict[str, Any]:
+def explain_execution(records: Iterable[Record], part: str, text: str | None, sealer: Sealer) -> dict[str, Any]:
     """Of the recorded execution whose id is ``part``, or begins or ends with it: as it was proposed, under the policy in
-    force then, or under ``text``. Raises NoSuchExecutionError, UsageError for an ambiguous part, PolicyError."""
+    force then, or under ``text``. Raises NoSuchExecutionError, also for one that ``sealer`` cannot open, UsageError for
+    an ambiguous part, PolicyError."""
     from femtoclaw.counterfactual import History
     from femtoclaw.engines import EngineCache
 
     found: dict[str, Judged] = {}
-    for judged in History(records).judged():
+    for judged in History(records, sealer).judged():
         if part and (judged.execution_id.startswith(part) or judged.execution_id.endswith(part)):
             found[judged.execution_id] = judged
         if judged.execution_id == part:
@@ -43,7 +45,7 @@ def explain_execution(records: Iterable[Record], part: str, text: str | None) ->
         raise UsageError("several executions fit", where="--execution", expected="more of the id", found=len(found))
     judged = next(iter(found.values()))
     recorded = {"execution": judged.execution_id, "index": judged.index, "recorded": judged.recorded.body()}
-    case = judged.case(EngineCache(text))
+    case = judged.case(EngineCache(text, sealer))
     return {**recorded, **_explained(case, judged.call)}
 
 
