@@ -16,7 +16,7 @@ from femtoclaw.apply import fold
 from femtoclaw.commands import Command
 from femtoclaw.decide import decide
 from femtoclaw.engines import EngineCache
-from femtoclaw.errors import UnavailableError
+from femtoclaw.errors import SecurityError, UnavailableError
 from femtoclaw.event_codec import EventFormatError, check_types, encode
 from femtoclaw.events import Event
 from femtoclaw.sealing import UNSEALED, Sealer
@@ -35,6 +35,9 @@ class Recorded(NamedTuple):
     state: State
     before: State
 
+
+ENGINE_CHECK_COMMANDS = 256
+"""Commands that may lead to an effect between two looks at the policy engine; a look takes less than a millisecond."""
 
 _NEW_WORK = (commands.StartRun, commands.SubmitIntent, commands.RecordInference)
 """What may lead to an effect, whose result must still find room afterwards."""
@@ -55,6 +58,7 @@ class Authority:
         self._lock = threading.Lock()
         self._last: Ticket | None = None
         self._refusal: str | None = None
+        self._since_check = 0
         self.observer = observer
         """Called after every durable command, on the thread that performed it, outside of the lock."""
 
@@ -86,6 +90,8 @@ class Authority:
         """
         if _is_new_work(command) and self._log.storage.room() <= 0:
             raise LogFullError("no room for new work: what is left is kept to finish what was begun")
+        if isinstance(command, _NEW_WORK):
+            self._check_engine()
         with self._lock:
             if self._refusal is not None:
                 raise UnavailableError("the authority has stopped", found=self._refusal)
@@ -105,6 +111,25 @@ class Authority:
         if self.observer is not None:
             self.observer(recorded)
         return recorded
+
+    def _check_engine(self) -> None:
+        """Every ``ENGINE_CHECK_COMMANDS`` commands: is the policy engine in memory still what was loaded (POLICY-18.1)?
+        Raises SecurityError, and refuses everything from then on, when it is not."""
+        self._since_check += 1
+        if self._since_check < ENGINE_CHECK_COMMANDS or self._refusal is not None:
+            return
+        self._since_check = 0
+        engine = self._engines.engines(self._state.node).policy()
+        if engine is None or engine.intact():
+            return
+        error = SecurityError(
+            "the policy engine in memory is not the one that was loaded", where="the policy in force",
+            expected=self._state.node.policy.digest, found="another",
+        )  # fmt: skip
+        told = (error.category.value, error.severity.value, "POLICY_ENGINE_CHANGED", "authority", error.what)
+        self.perform(commands.RecordError(f"engine-{self._log.size}", *told))
+        self.contain(f"security: {error.what}")
+        raise error
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from femtoclaw import brains, commands, events
-from femtoclaw.authority import Recorded
+from femtoclaw.authority import ENGINE_CHECK_COMMANDS, Recorded
 from femtoclaw.brains import Context, Thought
 from femtoclaw.claws import SHIPPED
 from femtoclaw.decide import CommandError
@@ -457,3 +457,19 @@ def test_a_large_result_goes_to_a_blob_and_comes_back_whole() -> None:
 
     raw = read_blob(node.storage, step.result["blob"])
     assert json.loads(raw) == {"data": "z" * 300_000}
+
+
+@pytest.mark.requirement("POLICY-18.1")
+def test_a_policy_engine_that_was_changed_in_memory_stops_everything() -> None:
+    """At the next look the change is recorded as critical, and no command is taken any more."""
+    node = Simulated()
+    engine = node.authority.engines.engines(node.state.node).policy()
+    assert engine is not None
+    object.__setattr__(engine, "digest", "f" * 64)
+    with pytest.raises(SecurityError, match="not the one that was loaded"):
+        for _ in range(ENGINE_CHECK_COMMANDS + 1):
+            node.intent("fs.read", path="a")
+    told = [event for recorded in node.recorded for event in recorded.events if isinstance(event, events.ErrorRecorded)]
+    assert [(event.code, event.severity) for event in told] == [("POLICY_ENGINE_CHANGED", "CRITICAL")]
+    with pytest.raises(UnavailableError):
+        node.intent("fs.read", path="a")
