@@ -16,7 +16,8 @@ What the filter adds to the other layers, each of which stands alone:
 - files: none by handle, no ``truncate`` by path (Landlock knows it from ABI 3 on only); without ``workspace.write`` no
   change of mode, owner, times or attributes, which Landlock does not know at all;
 - programs: without ``execute`` none; with it only by path, as files in memory belong to no folder that Landlock knows;
-- network: without ``network`` no socket but pairs of UNIX sockets; with it TCP and UDP, nothing raw, no netlink;
+- network: without ``network`` no socket but pairs of UNIX sockets; with it TCP and UDP, nothing raw, no netlink. None listens:
+  Landlock knows ``bind``, not that ``listen`` does without it;
 - terminals: nothing can be typed into them (TIOCSTI, TIOCLINUX).
 """
 
@@ -62,7 +63,7 @@ _NEVER = (
     "mount_setattr", "statmount", "listmount", "open_tree_attr", "unshare", "setns", "sethostname", "setdomainname",
     "settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "io_uring_setup", "io_uring_enter",
     "io_uring_register", "open_by_handle_at", "name_to_handle_at", "fanotify_init", "fanotify_mark", "truncate",
-    "execveat",
+    "execveat", "listen", "accept", "accept4",
 )  # fmt: skip
 
 _CHANGES_OF_FILES = (

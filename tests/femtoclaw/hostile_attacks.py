@@ -102,6 +102,11 @@ def _listens(args: Args, workspace: str) -> None:
         made.listen()
 
 
+def _listens_unbound(args: Args, workspace: str) -> None:
+    with socket.socket() as made:
+        made.listen()
+
+
 def _sends_datagram(args: Args, workspace: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
         made.connect(("127.0.0.1", args["port"]))
