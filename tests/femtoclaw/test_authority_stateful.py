@@ -71,7 +71,7 @@ SIGNERS = st.sampled_from([OPERATOR, OPERATOR, ADA, ADA, BEN, BEN, CAM])
 MOVES = st.sampled_from([1, SECOND, MINUTE, 10 * MINUTE, HOUR, DAY, -SECOND, -HOUR])
 
 
-BETWEEN = ("nothing", "revoke", "add", "add with the clock put back", "restart", "policy", "time")
+BETWEEN = ("nothing", "revoke", "revoke", "add with the clock put back", "add", "restart", "policy", "time")
 
 REACHED: set[str] = set()
 """Kinds of approved calls in all examples together: a test that never approves anything would show nothing."""
@@ -87,10 +87,13 @@ class Node(RuleBasedStateMachine):
         self.node.recorded.clear()
         self.folded, self.size, self.judge = EMPTY, 0, Judge()
 
-    @initialize()
-    def two_more_operators(self) -> None:
+    @initialize(data=st.data(), between=st.sampled_from(BETWEEN), first=st.sampled_from([ADA, BEN]))
+    def two_more_operators(self, data: st.DataObject, between: str, first: Ed25519Signer) -> None:
+        """Each example begins with them, and with one call that needs two of them."""
         for signer in (ADA, BEN):
             self.node.enlist(signer, "RuntimeOperator")
+        rest = [signer for signer in (CAM, OPERATOR, ADA, BEN) if signer is not first]
+        self.approve_in_turn(data, "shell", between, [first, *rest])
 
     # --- What happens
 
@@ -160,7 +163,11 @@ class Node(RuleBasedStateMachine):
     def approve_with_something_between(
         self, data: st.DataObject, tool: str, between: str, signers: list[Ed25519Signer]
     ) -> None:
+        self.approve_in_turn(data, tool, between, signers)
+
+    def approve_in_turn(self, data: st.DataObject, tool: str, between: str, signers: list[Ed25519Signer]) -> None:
         """Hold a call, and have it approved by one after another until it is settled."""
+        self.node.clock.now += MINUTE
         result = self.node.intent(tool, **({"bin": "echo", "argv": ["x"]} if tool == "shell" else WRITE))
         held = result.execution_id
         for number, signer in enumerate(signers):
@@ -171,13 +178,14 @@ class Node(RuleBasedStateMachine):
             except ControlRefusedError:
                 pass
             if number == 0:
-                self.between(between, data)
+                self.between(between, signer.public.name, data)
 
-    def between(self, what: str, data: st.DataObject) -> None:
+    def between(self, what: str, approver: str, data: st.DataObject) -> None:
+        """``approver`` has approved first."""
         told = {"public_key": CAM.public.vkey(), "roles": ["RuntimeOperator"]}
         match what:
             case "revoke":
-                self.asked("operator.revoke", data.draw(st.sampled_from(["ada", "ben"])), {"reason": ""}, OPERATOR)
+                self.asked("operator.revoke", approver, {"reason": ""}, OPERATOR)
             case "add":
                 self.asked("operator.add", "cam", told, OPERATOR)
             case "add with the clock put back":
@@ -360,7 +368,7 @@ def test_generated_histories_hold_every_rule(seed: int) -> None:
     """Bounded in steps and examples, and without minutes of shrinking; FEMTOCLAW_SEED repeats it."""
     print(f"FEMTOCLAW_SEED={seed}")
     bounded = settings(
-        max_examples=40, stateful_step_count=20, deadline=None, database=None, print_blob=True, phases=[Phase.generate],
+        max_examples=60, stateful_step_count=20, deadline=None, database=None, print_blob=True, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     run_state_machine_as_test(seeded(seed)(Node), settings=bounded)
