@@ -31,8 +31,9 @@ class Source(NamedTuple):
     overrides: Mapping[str, Any]
 
 
-def gather(home: Home, flags: Sequence[str] = ()) -> tuple[Source, ...]:
-    """The sources of a home in the order of precedence, without the embedded defaults; ``flags`` are lines of TOML.
+def gather(home: Home, flags: Sequence[str] = (), file: bytes | None = None) -> tuple[Source, ...]:
+    """The sources of a home in the order of precedence, without the embedded defaults; ``flags`` are lines of TOML, and
+    ``file`` is what the home's file is about to hold.
 
     Raises ConfigurationError for a source that cannot be read, and for a home without its file.
     """
@@ -41,7 +42,8 @@ def gather(home: Home, flags: Sequence[str] = ()) -> tuple[Source, ...]:
     manifest = named or os.path.join(home.path, "deployment.toml")
     if named or os.path.lexists(manifest):
         sources.append(Source(MANIFEST, manifest, parse_file(read_bounded(manifest), manifest)))
-    sources.append(Source(FILE, home.config_file, config.parse_toml(read_bounded(home.config_file), home.config_file)))
+    raw = read_bounded(home.config_file) if file is None else file
+    sources.append(Source(FILE, home.config_file, config.parse_toml(raw, home.config_file)))
     lines = os.environ.get(SET_VARIABLE)
     if lines:
         where = f"${SET_VARIABLE}"

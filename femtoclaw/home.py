@@ -202,17 +202,22 @@ def effective_configuration(home: Home, claws: frozenset[str] | None) -> dict[st
     """The configuration on disk, resolved. Raises ConfigurationError, also when the workspace that it names is not
     there: no claw could run."""
     effective = resolved_configuration(home, claws)
+    check_workspace(home, effective)
+    return effective
+
+
+def check_workspace(home: Home, effective: dict[str, Any]) -> None:
+    """Raise ConfigurationError when the workspace is not there, or not apart from the node's own files."""
     workspace = home.inside(effective["security"]["workspace"])
-    _refuse_overlap(home, workspace)
+    refuse_overlap(home, workspace)
     if not os.path.isdir(workspace):
         raise ConfigurationError(
             "the workspace is not there", where=f"{home.config_file}: security.workspace",
             expected=f"a directory: {workspace}", found="no directory", remedy=f"make it (`mkdir {workspace}`), or name another",
         )  # fmt: skip
-    return effective
 
 
-def _refuse_overlap(home: Home, workspace: str) -> None:
+def refuse_overlap(home: Home, workspace: str) -> None:
     """A claw that may write its workspace must not reach what decides about it: a sandbox can let a folder through, and
     not keep a part of it back."""
     place, root = os.path.realpath(workspace), os.path.realpath(home.path)

@@ -113,8 +113,9 @@ def settle_staged(home: Home, node: Node, effective: dict[str, Any]) -> bool:
 
 def _is_configuration(home: Home, raw: bytes, node: Node) -> bool:
     try:
-        overrides = config.parse_toml(raw, home.config_file)
-        return config.canonical(config.resolve(overrides, home.config_file, None)) == node.configuration.content
+        from femtoclaw.config_sources import gather, resolve_sources
+
+        return config.canonical(resolve_sources(gather(home, file=raw), None)) == node.configuration.content
     except ConfigurationError:
         return False
 

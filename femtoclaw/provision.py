@@ -21,6 +21,7 @@ from femtoclaw.home import (
     claw_names,
     effective_configuration,
     policy_text,
+    refuse_overlap,
     resolved_configuration,
 )
 from femtoclaw.key_file import SEED_BYTES, KeySigner, seal
@@ -104,7 +105,9 @@ def _build(home: Home, settings: str, policy: str, operator: str, sources: Sourc
     _write_keys(home, signer, seed, owner, owner_seed)
     distribution.pin(home, signer)
     effective = resolved_configuration(home, claw_names(SHIPPED))
-    os.mkdir(home.inside(effective["security"]["workspace"]), DIRECTORY_MODE)
+    workspace = home.inside(effective["security"]["workspace"])
+    refuse_overlap(home, workspace)
+    os.mkdir(workspace, DIRECTORY_MODE)
     genesis = Genesis(origin, signer.public, nonce)
     manifest = reprovision(home, home.log, genesis, signer, first_inheritance(home, owner.public), sources)
     _write(home.manifest_file, json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n")

@@ -10,9 +10,9 @@ from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.config import canonical, digest, parse_toml
 from femtoclaw.config_sources import gather, origins, parse_file, resolve_sources
-from femtoclaw.errors import IntegrityError, UsageError
-from femtoclaw.home import Home, locate, read_bounded, require
-from femtoclaw.integrity import CONFIGURATION, put_in_place, stage
+from femtoclaw.errors import ConfigurationError, IntegrityError, UsageError
+from femtoclaw.home import Home, check_workspace, locate, policy_text, read_bounded, require
+from femtoclaw.integrity import CONFIGURATION, put_in_place, stage, takes_files
 from femtoclaw.restore import load_state
 from femtoclaw.state import Node
 from wal.reader import read_log_directory
@@ -129,10 +129,10 @@ def _set(arguments: Arguments, output: Output) -> int:
     raw = _new_file(home, arguments)
     return change(
         arguments, output, "configuration.set", "node",
-        lambda node: _effective(home, raw, frozenset(node.started.authority.state.node.registry)),
+        lambda node: _content(home, raw, node.started.authority.state.node),
         adopting=frozenset({CONFIGURATION}), before=lambda node: stage(home.config_file, raw),
         after=lambda node: put_in_place(home.config_file),
-        room=json.loads(_effective(home, raw, None))["memory"]["map_bytes"],
+        room=_effective(home, raw, None)["memory"]["map_bytes"],
     )  # fmt: skip
 
 
@@ -150,9 +150,18 @@ def _new_file(home: Home, arguments: Arguments) -> bytes:
     return edited(raw, home.config_file, changes)
 
 
-def _effective(home: Home, raw: bytes, claws: frozenset[str] | None) -> bytes:
-    sources = tuple(
-        source._replace(overrides=parse_toml(raw, home.config_file)) if source.where == home.config_file else source
-        for source in gather(home)
-    )
-    return canonical(resolve_sources(sources, claws))
+def _effective(home: Home, raw: bytes, claws: frozenset[str] | None) -> dict[str, Any]:
+    return resolve_sources(gather(home, file=raw), claws)
+
+
+def _content(home: Home, raw: bytes, node: Node) -> bytes:
+    """What is asked for. Raises ConfigurationError for what no start could come up with: nobody could change it back."""
+    effective = _effective(home, raw, frozenset(node.registry))
+    check_workspace(home, effective)
+    if policy_text(home, effective) != node.policy.text and not takes_files(node):
+        raise ConfigurationError(
+            "the policy file holds another policy than the one in force", where="policy.file",
+            expected=f"policy {node.policy.digest[:16]}", found="another",
+            remedy="copy the policy in force to that file first: `femtoclaw policy show` prints it",
+        )  # fmt: skip
+    return canonical(effective)
