@@ -18,7 +18,7 @@ from femtoclaw.state import Trail, Turn
 from femtoclaw.trail import NAMES_MAX, evicted, tainted
 from tests.femtoclaw.controlled import WRITE, Controlled, operator
 from tests.femtoclaw.simulated import SETTINGS, CountingIsolation, Simulated
-from tests.femtoclaw.test_control_plane import changed, module
+from tests.femtoclaw.test_control_changes import changed, module
 from tests.femtoclaw.test_loop import SAY, Lines, call, run
 
 POLICY = """
