@@ -87,7 +87,7 @@ def judge(ended: Report, raw: bytes, limit: int) -> Outcome:
         message = f"the sandbox could not be built ({layer}); the claw's code did not run"
         return _without_result(ended, "crashed", message, "EnvironmentError")
     if ended.exit_status < 0:
-        return _without_result(ended, "killed", f"the process ended by {_signal_name(-ended.exit_status)}")
+        return _without_result(ended, "killed", _end_by_signal(-ended.exit_status))
     if ended.exit_status > 0 or not raw:
         message = f"the process ended with status {ended.exit_status} and without an answer"
         return _without_result(ended, "crashed", message)
@@ -139,6 +139,10 @@ def _with_result(ended: Report, result: dict[str, Any], limit: int) -> Outcome:
 def _without_result(ended: Report, status: str, message: str, kind: str = "ExecutionError") -> Outcome:
     error = {"class": kind, "message": message}
     return Outcome(status, None, error, ended.exit_status, ended.started_ns, ended.ended_ns, ended.seen_bytes, 0, "")
+
+
+def _end_by_signal(number: int) -> str:
+    return "processor time is used up" if number == signal.SIGXCPU else f"the process ended by {_signal_name(number)}"
 
 
 def _signal_name(number: int) -> str:

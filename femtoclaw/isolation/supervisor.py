@@ -9,6 +9,7 @@ watches both while the claw runs, ends the claw with everything below it when on
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import contextlib
+import math
 import os
 import select
 import signal
@@ -29,6 +30,9 @@ REPORT_SECONDS_MAX = 10.0
 
 COUNT_SECONDS = 0.1
 """How often the processes of a claw that has been running for that long are counted."""
+
+_CLOCK_SECONDS = 0.1
+"""By how much the kernel's bound of processor time and its account of it differ."""
 
 _READ_BYTES = 1 << 16
 _PEER_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
@@ -177,7 +181,7 @@ def _run(request: dict[str, Any], raw: bytes, connection: int, settled: Settled)
     os.close(settled.order)
     watch = _Watch(settled.answer, child, (connection, settled.surroundings.server_alive), limits)
     verdict = watch.until_end(until)
-    exit_status = _end(child, watch.child)
+    exit_status = _end(child, watch.child, float(limits["cpu_seconds"]))
     if exit_status is None:
         return  # something of it may still live: saying nothing says that the outcome is not known
     kept = b"" if verdict else b"".join(watch.parts)
@@ -271,16 +275,20 @@ class _Watch:
         return True
 
 
-def _end(child: int, pidfd: int) -> int | None:
+def _end(child: int, pidfd: int, processor_seconds: float = math.inf) -> int | None:
     """Kill and reap the claw's process and everything it left. Returns its exit status (negative: signal).
 
-    None when something did not die in time.
+    None when something did not die in time. A process that was killed when it had used its ``processor_seconds`` counts
+    as ended by SIGXCPU: the kernel sends that to no first process of a PID namespace, but kills it.
     """
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)  # it is not reaped yet: the number is its own, and a zombie does not mind
     if not wire.ready(pidfd, select.POLLIN, _from_now(REAP_SECONDS_MAX)):
         return None
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _, ended, usage = os.wait4(child, 0)
+    status = os.waitstatus_to_exitcode(ended)
+    if status == -signal.SIGKILL and usage.ru_utime + usage.ru_stime >= processor_seconds - _CLOCK_SECONDS:
+        status = -signal.SIGXCPU
     return status if descendants.end_all(REAP_SECONDS_MAX) else None
 
 

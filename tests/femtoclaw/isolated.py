@@ -55,6 +55,13 @@ def supervisors(isolation: Isolation) -> list[int]:
     return [pid for pid in children(server(isolation)) if not is_spare(pid)]
 
 
+def the_supervisor(isolation: Isolation) -> int:
+    """The one that has a call. The next one is named what it is a moment after its fork."""
+    assert eventually(lambda: len(supervisors(isolation)) == 1)
+    (pid,) = supervisors(isolation)
+    return pid
+
+
 def is_spare(pid: int) -> bool:
     """Whether ``pid`` waits for a call: a supervisor, or the process below it. A process that is gone does not."""
     try:

@@ -137,6 +137,36 @@ def test_every_way_to_fail_is_an_outcome(
     assert run(isolation, "echo").status == "success"
 
 
+@pytest.mark.requirement("EXT-26.1")
+@pytest.mark.parametrize(
+    "name, limits, status, message",
+    [
+        ("burn", {"cpu_seconds": 1}, "killed", "processor time is used up"),
+        ("hog", {"memory_bytes": 200 * 1024 * 1024}, "error", "memory limit reached"),
+        ("hang", {"wall_seconds": 0.3}, "timeout", "wall time is used up"),
+    ],
+)
+def test_an_end_at_a_bound_names_it(
+    isolation: Isolation, name: str, limits: dict[str, Any], status: str, message: str
+) -> None:
+    """A busy loop, an allocation without end, an endless sleep: each outcome says which bound it was."""
+    outcome = run(isolation, name, **limits)
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error["message"]) == (status, message)
+
+
+@pytest.mark.requirement("CLAW-11.1")
+def test_what_a_claw_changes_in_its_process_stays_there(isolation: Isolation) -> None:
+    """It empties its arguments and the list of shipped claws: the next call, in a fresh process, has both as before."""
+    from femtoclaw.claws import SHIPPED
+
+    before = tuple(claw.digest() for claw in SHIPPED)
+    args = {"kept": True}
+    assert run(isolation, "mutate", args).status == "success"
+    assert (args, tuple(claw.digest() for claw in SHIPPED)) == ({"kept": True}, before)
+    assert run(isolation, "echo", args).result == {"args": {"kept": True}}
+
+
 def test_privileges_cannot_be_gained(isolation: Isolation) -> None:
     """no_new_privs is set before the claw's code runs."""
     assert run(isolation, "escalate").result == {"no_new_privs": "1"}

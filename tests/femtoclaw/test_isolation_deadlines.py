@@ -21,7 +21,17 @@ import pytest
 from femtoclaw.errors import CapabilityError
 from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError, call, client, probe, scratch, supervisor, wire
 from femtoclaw.manifest import Limits, Manifest
-from tests.femtoclaw.isolated import HOSTILE, PERMISSIONS, PROGRAMS, ROOT, declared, eventually, server, supervisors
+from tests.femtoclaw.isolated import (
+    HOSTILE,
+    PERMISSIONS,
+    PROGRAMS,
+    ROOT,
+    declared,
+    eventually,
+    server,
+    supervisors,
+    the_supervisor,
+)
 
 
 def claw(name: str, **limits: Any) -> Manifest:
@@ -171,7 +181,7 @@ def test_a_supervisor_that_falls_silent_leaves_the_outcome_unknown(
     thread = threading.Thread(target=hang)
     thread.start()
     assert eventually((workspace / "ready").exists)
-    (pid,) = supervisors(isolation)
+    pid = the_supervisor(isolation)
     with stopped(pid):
         thread.join(10)
         (error,) = came

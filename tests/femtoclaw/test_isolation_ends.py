@@ -22,7 +22,7 @@ import pytest
 from femtoclaw.claws import SHELL
 from femtoclaw.isolation import Isolation, Outcome, OutcomeUnknownError
 from femtoclaw.manifest import Manifest
-from tests.femtoclaw.isolated import HOSTILE, PROGRAMS, ROOT, WAYS, declared, eventually, supervisors
+from tests.femtoclaw.isolated import HOSTILE, PROGRAMS, ROOT, WAYS, declared, eventually, the_supervisor
 
 DAEMON_SCRIPT = "(setsid sleep 600 >/dev/null 2>&1 &) ; setsid sh -c 'sleep 600 & sleep 600' >/dev/null 2>&1 &"
 HANG_SCRIPT = DAEMON_SCRIPT + " echo > ready; sleep 600"
@@ -81,11 +81,6 @@ def in_flight(isolation: Isolation, workspace: Path) -> tuple[Call, list[int]]:
     return call, inhabitants(workspace)
 
 
-def supervisor_of(isolation: Isolation) -> int:
-    (child,) = supervisors(isolation)
-    return child
-
-
 def test_what_layers_says_is_what_a_claw_sees(isolation: Isolation, way: str) -> None:
     """In a PID namespace a claw is process 1; elsewhere it is not, and the layers say so."""
     result = isolation.run(claw("leaves_daemon"), {}, PROGRAMS).result
@@ -134,7 +129,7 @@ def test_kill_9_of_the_server_ends_claws_and_their_daemons(isolation: Isolation,
 def test_kill_9_of_a_supervisor_ends_its_claw_and_daemons(isolation: Isolation, workspace: Path) -> None:
     """The server ends what the supervisor left; nobody saw the end of the claw, so its outcome is not known."""
     call, _ = in_flight(isolation, workspace)
-    os.kill(supervisor_of(isolation), signal.SIGKILL)
+    os.kill(the_supervisor(isolation), signal.SIGKILL)
     call.join(10)
     assert isinstance(call.came, OutcomeUnknownError), call.came
     assert eventually(lambda: inhabitants(workspace) == [])
@@ -148,7 +143,7 @@ def test_with_everybody_above_it_dead_a_program_still_dies(isolation: Isolation,
     call.start()
     assert eventually((workspace / "ready").exists)
     assert isolation._server is not None
-    supervisor = supervisor_of(isolation)
+    supervisor = the_supervisor(isolation)
     os.kill(supervisor, signal.SIGSTOP)  # or it would have time to end the program itself
     isolation._server.send_signal(signal.SIGKILL)
     os.kill(supervisor, signal.SIGKILL)

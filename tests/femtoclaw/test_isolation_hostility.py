@@ -26,6 +26,7 @@ from tests.femtoclaw.isolated import (
     eventually,
     is_spare,
     supervisors,
+    the_supervisor,
 )
 
 
@@ -158,7 +159,7 @@ def test_temporary_files_of_a_killed_server_are_removed_by_the_next(isolation: I
     thread = littering(isolation, workspace)
     assert isolation._server is not None
     folder, server = folder_of(isolation), isolation._server.pid
-    (supervisor,) = supervisors(isolation)
+    supervisor = the_supervisor(isolation)
     os.kill(supervisor, signal.SIGSTOP)  # or it would clear up
     os.kill(server, signal.SIGKILL)
     other = Isolation(str(workspace), modules=(HOSTILE,), search_path=str(ROOT))
