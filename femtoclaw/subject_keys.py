@@ -66,9 +66,9 @@ class StoredKeys:
 
 
 def _overwrite(path: str) -> None:
-    """Zeros over a regular file of one name; what a link or a pipe stands for is not ours to touch."""
-    status = os.lstat(path)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+    """Zeros over a regular file, and so over its other names, which a backup of hard links has; what a symbolic link or a
+    pipe stands for is not ours to touch."""
+    if stat.S_ISREG(os.lstat(path).st_mode):
         with open(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb", buffering=0) as file:
             file.write(_DESTROYED)
             os.fsync(file.fileno())
