@@ -102,8 +102,9 @@ class World:
         name = path.name
         link = "link-key" if path == self.key.path else "link-store"
         return [
-            str(path), f"../outside/{name}", link, f"link-dir/{name}", f"/proc/self/root{path}", f"/proc/self/cwd/../outside/{name}",
-            f"./../workspace/../outside//{name}", f"/proc/{os.getpid()}/root{path}", f"/proc/{os.getpid()}/cwd/../../../..{path}",
+            str(path), f"../outside/{name}", link, f"link-dir/{name}", f"/proc/self/root{path}",
+            f"/proc/self/cwd/../outside/{name}", f"./../workspace/../outside//{name}",
+            f"/proc/{os.getpid()}/root{path}", f"/proc/{os.getpid()}/cwd/../../../..{path}",
         ]  # fmt: skip
 
     def seen(self) -> dict[str, tuple[int, int, bytes]]:
