@@ -133,6 +133,11 @@ def secrets_folder(home: Home) -> str:
     return os.path.join(home.path, "secrets")
 
 
+def stored_names(home: Home) -> list[str]:
+    """Names of the secrets that have a box, or a staged one, whatever is in it. Raises ConfigurationError."""
+    return _names(secrets_folder(home))
+
+
 def list_secrets(home: Home) -> list[Secret]:
     """What the files say of themselves, unproven and without any key. Raises ConfigurationError or SecurityError for
     a file that is no box."""

@@ -6,12 +6,13 @@ brains say, goes through ``redact`` before it becomes a command: no later step c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from femtoclaw.errors import CapabilityError
+from femtoclaw.errors import CapabilityError, ConfigurationError
 from femtoclaw.isolation import Outcome
 from femtoclaw.manifest import Manifest
 from femtoclaw.protocol import ArgumentSchemas, Message, validate
@@ -126,12 +127,13 @@ def open_vault(home: Home, signer: KeySigner, node: Node) -> tuple[Vault, tuple[
     if not node.secrets and not os.path.isdir(os.path.join(home.path, "secrets")):
         return EMPTY_VAULT, ()
     from femtoclaw.errors import FemtoClawError
-    from femtoclaw.secret_store import SecretStore, list_secrets
+    from femtoclaw.secret_store import SecretStore, stored_names
 
     store = SecretStore(home, signer)
-    for found in list_secrets(home):
-        if found.name not in node.secrets:
-            store.settle(found.name, "")  # a crash came between the record of its removal and that of its file
+    for name in stored_names(home):
+        if name not in node.secrets:
+            with contextlib.suppress(ConfigurationError):  # the name of no secret, so it is none of ours
+                store.settle(name, "")  # a crash came between the record of its removal and that of its file
     values: dict[str, str] = {}
     missing: list[str] = []
     for name, secret in sorted(node.secrets.items()):
