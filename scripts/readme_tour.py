@@ -24,7 +24,7 @@ _VARIES = (
     (re.compile(r"\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{40,}"), "+KEY"),
     (re.compile(r"\b[0-9a-f]{8,}\b"), "ID"),
     (re.compile(r"\d{4}-\d\d-\d\dT\S+|\d\d:\d\d:\d\d\.\d+Z?"), "TIME"),
-    (re.compile(r"\d+\.\d+ m?s\b"), "DURATION"),
+    (re.compile(r"\d+\.\d+ m?s\b|(?<=time left   )\d+ s\b"), "DURATION"),
 )
 
 
