@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from femtoclaw.cli.options import Arguments
+    from femtoclaw.state import Live
 
 
 def init(arguments: Arguments, output: Output) -> int:
@@ -67,6 +68,8 @@ def status(arguments: Arguments, output: Output) -> int:
     output.data(body)
     output.line(f"node {body['runtime_id']}", "bold")
     output.fields([(name, _text(value)) for name, value in body.items() if name != "runtime_id"])
+    if body["held_calls"]:
+        output.note(f"{body['held_calls']} held for operators: see `femtoclaw approvals`")
     if body["running"]:
         return 0
     cut = {kind: count for kind, count in body["in_flight"].items() if count}
@@ -121,12 +124,19 @@ def describe(home: Home) -> dict[str, Any]:
             "operators": sum(each.active for each in node.operators.values()),
             "held_calls": len(live.approvals),
             "sandbox": node.sandbox or "not known before the first start",
-            "in_flight": {"executions": len(live.executions), "runs": len(live.runs)},
+            "in_flight": _in_flight(live),
             "executions": dict(sorted(live.totals.items())),
             "disk_free_bytes": disk.f_bavail * disk.f_frsize,
         }
     finally:
         reader.close()
+
+
+def _in_flight(live: Live) -> dict[str, int]:
+    """What a start would close. Held calls, and the runs that wait for them, are none of that: they wait on."""
+    waiting = {live.executions[held].run_id for held in live.approvals}
+    runs = sum(run_id not in waiting for run_id in live.runs)
+    return {"executions": len(live.executions) - len(live.approvals), "runs": runs}
 
 
 def locked(home: Home) -> bool:

@@ -9,17 +9,18 @@ import sys
 from tests.cli.node import ROOT, START, Node, environment
 
 _CUT = """
-import importlib, os, signal
-module, name = importlib.import_module({module!r}), {name!r}
-{before}
-setattr(module, name, lambda *words, **named: os.kill(os.getpid(), signal.SIGKILL))
+import functools, importlib, os, signal
+*folders, name = {names!r}
+place = functools.reduce(getattr, folders, importlib.import_module({module!r}))
+assert callable(getattr(place, name))
+setattr(place, name, lambda *words, **named: os.kill(os.getpid(), signal.SIGKILL))
 """
 
 
 def cut_at(node: Node, place: str, *words: str) -> None:
-    """Run a command whose process is killed where it calls ``place`` (``module:function``)."""
-    module, _, name = place.partition(":")
-    code = _CUT.format(module=module, name=name, before=f"assert hasattr(module, {name!r})") + START
+    """Run a command whose process is killed where it calls ``place`` (``module:function`` or ``module:Class.method``)."""
+    module, _, names = place.partition(":")
+    code = _CUT.format(module=module, names=names.split(".")) + START
     done = subprocess.run(
         [sys.executable, "-c", code, "--home", str(node.path), *words], capture_output=True, env=environment(), cwd=ROOT,
         check=False, timeout=60,
