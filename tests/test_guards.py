@@ -2,79 +2,126 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import NamedTuple
 
 import pytest
 
-from tests.guards import GUARDS, Guard
+from tests.guard import Guard
+from tests.guard_runs import ROOT, Campaign, Ended, file_of, judge
+from tests.guards import GUARDS, table
 
-ROOT = Path(__file__).resolve().parent.parent
-SECONDS_MAX = 240
+QUICK = [guard for guard in GUARDS if not guard.slow]
+SLOW = [guard for guard in GUARDS if guard.slow]
+MINUTES_ALL = 15
+"""For all guards, on a machine that has other work: a test that waits for its turn may wait for most of the others."""
+
+WHICH_SOURCES = """
+import os, subprocess, sys
+from pathlib import Path
+import pytest
+from femtoclaw.launcher import child
+from tests.cli.node import environment
+from wal.interpreter import isolated
+
+CODE = "import sys, femtoclaw.of_this_copy, wal.of_this_copy; print([p for p in sys.path if {checkout!r} == p])"
+CODE = CODE.format(checkout=os.environ["CHECKOUT"])
+
+def test_here():
+    import femtoclaw.of_this_copy, wal.of_this_copy
+    assert os.environ["CHECKOUT"] not in sys.path
+
+@pytest.mark.parametrize("command", [
+    [sys.executable, "-c", CODE], [sys.executable, "-I", "-c", CODE], isolated(CODE, os.environ["HERE"]),
+    child.command(CODE, os.environ["HERE"]),
+], ids=["plain", "isolated", "interpreter", "child"])
+@pytest.mark.parametrize("variables", [dict(os.environ), environment(), {}], ids=["as it is", "of commands", "none"])
+def test_in_processes(command, variables, tmp_path):
+    done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\\n"
+"""
+
+
+class Begun(NamedTuple):
+    """All guards that were asked for, begun behind each other, after their tests in unchanged copies, by file."""
+
+    unchanged: dict[str, Ended]
+    ends: dict[Guard, Future[Ended]]
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packages, the tests and their settings, in a place where they may be broken."""
-    folder = tmp_path_factory.mktemp("guards")
-    ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
-    for name in ("wal", "cluster", "femtoclaw", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    (folder / "docs").mkdir()
-    shutil.copy(ROOT / "docs" / "requirements.toml", folder / "docs")
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    return folder
+def campaign(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Iterator[Campaign]:
+    made = Campaign(tmp_path_factory.mktemp("guards"), seed)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
-def sound(copy: Path) -> Path:
-    """The same copy, once every test has passed in it as it is: else each would fail in it for another reason than the
-    guard that is off, and all would seem well."""
-    done = run(copy, *dict.fromkeys(guard.test for guard in GUARDS))
-    assert done.returncode == 0, f"tests fail in an unchanged copy:\n{done.stdout[-3000:]}{done.stderr[-500:]}"
-    return copy
+def begun(campaign: Campaign, request: pytest.FixtureRequest) -> Begun:
+    """First every test runs in the copies as they are: what fails there would fail for another reason than the guard that
+    is off, and all would seem well."""
+    asked = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    guards = [spec.params["guard"] for spec in asked if spec is not None and "guard" in spec.params]
+    unchanged = campaign.sound(guards)
+    return Begun(unchanged, {guard: campaign.begin(guard) for guard in guards})
 
 
-def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS_MAX,
-    )
+def assert_red(guard: Guard, unchanged: dict[str, Ended], ended: Ended) -> None:
+    word = judge(guard, unchanged, ended)
+    if word == "skipped":
+        pytest.skip(f"{guard.test} is skipped on this machine")
+    shown = ended if word.startswith("does") else unchanged[file_of(guard)]
+    assert word == "red", f"{guard.test} {word}:\n{shown.output[-3000:]}"
 
 
-@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: f"{guard.invariant}-{guard.what.replace(' ', '-')}")
-@pytest.mark.timeout(2 * SECONDS_MAX + 60)
-def test_without_its_guard_a_test_fails(sound: Path, guard: Guard) -> None:
-    """The guard's text is in the source exactly once, and without it pytest reports a failure (exit 1, not an error)."""
-    file = sound / guard.file
-    original = file.read_text()
-    assert original.count(guard.old) == 1, f"{guard.file} has changed: bring tests/guards.py up to date"
-    file.write_text(original.replace(guard.old, guard.new))
-    try:
-        done = run(sound, guard.test)
-    finally:
-        file.write_text(original)
-    assert done.returncode == 1, f"{guard.test} passed without its guard:\n{done.stdout[-2000:]}{done.stderr[-500:]}"
+@pytest.mark.parametrize("guard", QUICK, ids=lambda guard: f"{guard.invariant}-{guard.what.replace(' ', '-')}")
+@pytest.mark.timeout(MINUTES_ALL * 60)
+def test_without_its_guard_a_test_fails(begun: Begun, guard: Guard) -> None:
+    assert_red(guard, begun.unchanged, begun.ends[guard].result())
+
+
+@pytest.mark.skipif(SLOW == [], reason="no guard is slow")
+@pytest.mark.timeout(MINUTES_ALL * 60)
+def test_without_a_slow_guard_a_test_fails(campaign: Campaign, seed: int) -> None:
+    """One of them a run, chosen by the seed; ``scripts/guards_campaign.py`` takes them all."""
+    guard = random.Random(seed).choice(SLOW)
+    print(f"FEMTOCLAW_SEED={seed}: without {guard.what}")
+    assert_red(guard, campaign.sound([guard]), campaign.begin(guard).result())
+
+
+def test_every_process_of_a_copy_sees_the_copy(campaign: Campaign) -> None:
+    """Modules that exist in the copy only are found by its tests and by the processes that they start, with and without
+    their environment; the checkout is on no path. Else a guard that is off in the copy would seem to be needless."""
+    with campaign.copy() as copy:
+        here = str(copy.folder)
+        file = copy.folder / "tests" / "test_which_sources.py"
+        added = [copy.folder / package / "of_this_copy.py" for package in ("femtoclaw", "wal")]
+        for path in added:
+            path.write_text("")
+        text = WHICH_SOURCES.replace('os.environ["CHECKOUT"]', repr(str(ROOT))).replace(
+            'os.environ["HERE"]', repr(here)
+        )
+        file.write_text(text)
+        try:
+            ended = copy.run("tests/test_which_sources.py")
+        finally:
+            for path in (file, *added):
+                path.unlink()
+    assert ended.code == 0, ended.output[-3000:]
+    assert Counter(ended.outcomes.values()) == {"passed": 13}
 
 
 def test_every_guard_is_where_the_list_says() -> None:
     """Told at once, before any copy is made: the text of each guard stands in its file exactly once."""
     stale = [guard.what for guard in GUARDS if (ROOT / guard.file).read_text().count(guard.old) != 1]
-    assert stale == [], "bring tests/guards.py up to date"
+    assert stale == [], "bring tests/guards_*.py up to date"
 
 
 def test_the_list_is_complete_and_documented() -> None:
-    """Every invariant of this version has a guard, and docs/testing.md shows each of them."""
-    text = (ROOT / "docs" / "testing.md").read_text()
+    """Every invariant of this version has a guard, no guard is listed twice, and docs/testing.md shows this very list."""
     assert {guard.invariant for guard in GUARDS} == {f"I{n}" for n in range(1, 13)}
-    for guard in GUARDS:
-        assert f"| {guard.invariant} | {guard.what} | `{guard.file}` | `{guard.test}` |" in text
+    assert len({guard.what for guard in GUARDS}) == len(GUARDS)
+    assert table() in (ROOT / "docs" / "testing.md").read_text(), "put what `python -m tests.guards` prints there"
