@@ -23,7 +23,7 @@ CONFIGURATIONS = {"all": (), "without_landlock": ("tests.femtoclaw.without_landl
 LOADER = next((path for path in programs.needed("/bin/sh")[1:]), "")
 
 WAYS: dict[str, tuple[str, list[str]]] = {
-    "sort --compress-program": ("sort", ["-S", "1k", "--parallel=1", "--compress-program={script}", "big"]),
+    "sort --compress-program": ("sort", ["-S", "1M", "--parallel=1", "--compress-program={script}", "big"]),
     "env": ("env", ["{script}"]),
     "env sh -c": ("env", ["/bin/sh", "-c", "{script}"]),
     "find -exec": ("find", [".", "-maxdepth", "0", "-exec", "{script}", ";"]),
