@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from tests.cli.node import ROOT, Node, call, environment, femtoclaw
+from tests.cli.node import ROOT, Node, call, femtoclaw
 
 POLICY = """
 @id("look") permit (principal, action in [Action::"fs.read", Action::"fs.list"], resource);
@@ -220,8 +218,3 @@ COMMANDS = {
     "distribution",
 }  # fmt: skip
 """Every command of the command line, as it was when this list was made: a new one must be looked at here."""
-
-
-def watched_environment() -> dict[str, str]:
-    """For a process of ours that loads the tests' own modules."""
-    return environment() | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(Path(__file__).parent)))}
