@@ -51,7 +51,8 @@ def adopt_policy(node: Node, text: str, engine: str, operator: str) -> list[Even
 
 
 def whole_configuration(node: Node, content: bytes) -> dict[str, Any]:
-    """Raises ConfigurationError for bytes that are no whole configuration in its canonical form."""
+    """The configuration in ``content``, over the embedded defaults: a key that a newer program has is not in what an older
+    one recorded. Raises ConfigurationError for bytes that are none in canonical form."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -59,8 +60,8 @@ def whole_configuration(node: Node, content: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ConfigurationError("these bytes are no configuration", expected="a JSON object", found="other bytes")
     effective = config.resolve(body, "the request", frozenset(node.registry))
-    if config.canonical(effective) != content:
+    if config.canonical(body) != content:
         raise ConfigurationError(
-            "these bytes are no configuration", expected="the canonical form of a whole one", found="another spelling"
+            "these bytes are no configuration", expected="its canonical form", found="another spelling"
         )
     return effective

@@ -32,6 +32,11 @@ def _operator_revoked(node: Node, event: events.OperatorRevoked) -> Node:
     return node._replace(operators=node.operators.set(event.name, operator._replace(active=False)))
 
 
+def _operator_rekeyed(node: Node, event: events.OperatorRekeyed) -> Node:
+    operator = _operator(node, event, event.name)._replace(public_key=event.public_key)
+    return node._replace(operators=node.operators.set(event.name, operator))
+
+
 def _operator(node: Node, event: Event, name: str) -> Operator:
     operator = node.operators.get(name)
     if operator is None:
@@ -123,6 +128,7 @@ def _told(node: Node, event: Event) -> Node:
 _TAKE: dict[type[Any], Callable[[Node, Any], Node]] = {
     events.OperatorAdded: _operator_added,
     events.OperatorRevoked: _operator_revoked,
+    events.OperatorRekeyed: _operator_rekeyed,
     events.ControlPolicyAdopted: _control_policy,
     events.ControlRequested: _requested,
     events.ControlDecided: _told,

@@ -17,6 +17,7 @@ from femtoclaw.engines import EngineCache, load_policy, registrable
 from femtoclaw.errors import ConfigurationError, PolicyError
 from femtoclaw.events import Event
 from femtoclaw.state import Claw, Node, State
+from femtoclaw.statement import statement, verify_statement
 
 OPERATORS_MAX = 256
 PUBLISHERS_MAX = 256
@@ -185,6 +186,8 @@ def _operator_add(request: Request) -> Effects:
     roles = tuple(sorted({str(role) for role in body["roles"]}))
     if not roles or not set(roles) <= set(ROLES):
         raise ConfigurationError("no such role", expected=", ".join(ROLES), found="another")
+    if key.partition("+")[0] != name:
+        return "KEY_OF_ANOTHER"  # a key says whose it is, and who signs is found by it
     if name in node.operators:
         return "KNOWN_BEFORE"
     if any(_same_key(key, each.public_key) for each in node.operators.values()):
@@ -198,6 +201,35 @@ def _after_all_held(request: Request) -> int:
     """The time of an addition: after every call that is held now, also by a clock that was put back."""
     held = [approval.requested_ns + 1 for approval in request.state.live.approvals.values()]
     return max(request.command.received_ns, *held) if held else request.command.received_ns
+
+
+def _operator_rekey(request: Request) -> Effects:
+    """Both keys sign: the old one the request, the new one that it is to be this operator's on this node."""
+    body, node, name = (
+        _content(request, {"public_key": str, "signature": str}),
+        request.state.node,
+        request.command.resource,
+    )
+    key = _key(body["public_key"])
+    if name != request.command.operator or key.partition("+")[0] != name:
+        return "KEY_OF_ANOTHER"
+    if any(_same_key(key, each.public_key) for each in node.operators.values()):
+        return "KEY_IN_USE"
+    if not verify_statement(key, rekeying(node, name, key), _signature(body["signature"])):
+        return "BAD_SIGNATURE"
+    return [events.OperatorRekeyed(name, key)]
+
+
+def rekeying(node: Node, name: str, key: str) -> bytes:
+    """What a new key signs to become an operator's."""
+    return statement(node.runtime_id, "", name, "operator.rekey", name, key.encode(), 0)
+
+
+def _signature(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _operator_revoke(request: Request) -> Effects:
@@ -363,6 +395,7 @@ EFFECTS: dict[str, Callable[[Request], Effects]] = {
     "node.contain": _contain,
     "node.release": _release,
     "operator.add": _operator_add,
+    "operator.rekey": _operator_rekey,
     "operator.revoke": _operator_revoke,
     "policy.set": _policy_set,
     "publisher.distrust": _publisher_distrust,

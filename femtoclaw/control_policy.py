@@ -33,6 +33,7 @@ ACTIONS = (
     "node.contain",
     "node.release",
     "operator.add",
+    "operator.rekey",
     "operator.revoke",
     "policy.set",
     "publisher.distrust",

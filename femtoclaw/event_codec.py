@@ -62,6 +62,7 @@ CODES: dict[int, type[Event]] = {
     68: events.SubjectErased,
     69: events.NodeContained,
     70: events.NodeReleased,
+    71: events.OperatorRekeyed,
 }
 """Type code to event type. Codes are never reused."""
 

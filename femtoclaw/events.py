@@ -268,6 +268,13 @@ class OperatorRevoked(NamedTuple):
     operator: str
 
 
+class OperatorRekeyed(NamedTuple):
+    """An operator signs with another key from now on; both keys signed that."""
+
+    name: str
+    public_key: str
+
+
 class ControlPolicyAdopted(NamedTuple):
     """Which roles may do what to the node itself came into force: Cedar text."""
 
@@ -458,7 +465,7 @@ Event: TypeAlias = (
     | RuntimeStarted | RuntimeStopped | StateHashed | RunStarted | InputReceived | InferenceReceived
     | InferenceFailed | ProtocolValidated | ProtocolRejected | AuthorizationDecided | ExecutionStarted
     | ExecutionFinished | OutcomeUnknown | ResponseRecorded | ExecutionCompleted | ExecutionFailed | RunEnded
-    | ErrorRecorded | OperatorAdded | OperatorRevoked | ControlPolicyAdopted | ControlRequested | ControlDecided
+    | ErrorRecorded | OperatorAdded | OperatorRevoked | OperatorRekeyed | ControlPolicyAdopted | ControlRequested | ControlDecided
     | ApprovalRequested | ApprovalGranted | ApprovalRefused | ApprovalExpired | PublisherTrusted
     | PublisherDistrusted | ModuleInstalled | ModuleRejected | ClawRemoved | SecretChanged | SecretGranted
     | SecretWithdrawn | NodeKeyRotated | SubjectErased | NodeContained | NodeReleased | IntegrityVerified

@@ -28,6 +28,7 @@ REFUSALS = {
     "SWITCHES_CLAWS": "claws are switched with `femtoclaw claw enable` and `disable`",
     "LAST_OF_THEIR_KIND": "without this operator nobody could change the control policy, or add operators",
     "KNOWN_BEFORE": "there is one of this name, or with this key",
+    "KEY_OF_ANOTHER": "the key is of another name: `operator keygen NAME` makes one for this operator",
     "KEY_IN_USE": "another operator has this key: one key is one person",
     "IN_FLIGHT": "something of theirs is still in flight: settle it first",
     "ERASED_BEFORE": "they were erased before",

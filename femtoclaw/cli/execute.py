@@ -16,7 +16,7 @@ from femtoclaw.boot import Started, start, stop
 from femtoclaw.brains import Brain, open_brain
 from femtoclaw.brains.script import ScriptBrain
 from femtoclaw.claws import SHIPPED
-from femtoclaw.config import DEVELOPMENT
+from femtoclaw.config import DEVELOPMENT, resolve
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import UsageError
@@ -63,7 +63,8 @@ def open_node(
     gate: Gate | None = None
     try:
         _report_recovery(started, output)
-        settings: dict[str, Any] = json.loads(started.authority.state.node.configuration.content)
+        recorded = json.loads(started.authority.state.node.configuration.content)
+        settings = resolve(recorded, "the recorded configuration", None)
         isolation = _isolation(started, settings, output)
         gate = Gate(isolation, lambda: started.authority.state)
         for refusal in record_faults(started.authority, home.modules):

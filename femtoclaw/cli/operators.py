@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from femtoclaw.cli.asking import change
 from femtoclaw.cli.execute import Node
@@ -11,15 +11,18 @@ from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, program
 from femtoclaw.control_policy import ROLES
 from femtoclaw.errors import UsageError
-from femtoclaw.home import locate, require
-from femtoclaw.keys import load_public_key, parse_public_key
+from femtoclaw.home import locate, read_bounded, require
+from femtoclaw.keys import load_public_key, operator_file, parse_public_key
 from femtoclaw.restore import load_state
 from wal.reader import read_log_directory
 
+if TYPE_CHECKING:
+    from femtoclaw.key_file import KeySigner
+
 
 def operator(arguments: Arguments, output: Output) -> int:
-    """``list``, ``keygen FILE``, ``add NAME``, ``revoke NAME``."""
-    acts = {"list": _list, "keygen": _keygen, "add": _add, "revoke": _revoke}
+    """``list``, ``keygen NAME``, ``add NAME``, ``rekey NAME``, ``revoke NAME``."""
+    acts = {"list": _list, "keygen": _keygen, "add": _add, "rekey": _rekey, "revoke": _revoke}
     return acts[arguments.what](arguments, output)
 
 
@@ -46,29 +49,62 @@ def _list(arguments: Arguments, output: Output) -> int:
 
 def _keygen(arguments: Arguments, output: Output) -> int:
     """Make an operator's key, on the operator's own machine; the public half is what another operator adds."""
+    name = _name(arguments)
+    signer, encrypted = _new_key(name, arguments)
+    key, path = signer.public.vkey(), arguments.out
+    output.data({"name": name, "public_key": key, "file": path, "encrypted": encrypted})
+    output.line(f"key of {name} in {path}", "green")
+    output.fields([("public key", key)])
+    if not encrypted:
+        output.note("the key is not encrypted at rest: set FEMTOCLAW_PASSPHRASE_FILE before you make one")
+    output.note(f"an operator adds it with: {program()} operator add {name} --role ROLE --public-key '{key}'")
+    return 0
+
+
+def _rekey(arguments: Arguments, output: Output) -> int:
+    """Give an operator another key, signed by the old and the new one. The new one is in its file before anything else."""
+    from femtoclaw.control_effects import rekeying
+    from femtoclaw.keys import change_keys
+    from femtoclaw.statement import sign_statement
+
+    name, made = _name(arguments), {}
+
+    def content(node: Node) -> dict[str, str]:
+        signer, _ = _new_key(name, arguments)
+        made["public"] = key = signer.public.vkey()
+        told = rekeying(node.started.authority.state.node, name, key)
+        return {"public_key": key, "signature": sign_statement(signer, told).hex()}
+
+    def put_in_place(node: Node) -> None:
+        home = node.started.home
+        if os.path.exists(os.path.join(home.operators, f"{name}.key")):
+            raw = read_bounded(arguments.out)
+            changes = {f"operators/{name}.key": raw, f"operators/{name}.pub": made["public"].encode() + b"\n"}
+            change_keys(home, node.started.signer, changes)
+
+    setattr(arguments, "as", getattr(arguments, "as", None) or name)
+    return change(arguments, output, "operator.rekey", name, content, after=put_in_place)
+
+
+def _new_key(name: str, arguments: Arguments) -> tuple[KeySigner, bool]:
+    """A new key in a new file, durable, and whether it is encrypted."""
     from femtoclaw.key_file import SEED_BYTES, KeySigner, seal
     from femtoclaw.passphrase import chosen_passphrase
 
-    name, path = _name(arguments), arguments.out
+    path = arguments.out
+    operator_file(locate(getattr(arguments, "home", None)), name)  # says what is wrong with a name that no node takes
     if not path:
-        raise UsageError("where should the key go?", where="operator keygen", expected="--out FILE")
+        raise UsageError("where should the key go?", where=f"operator {arguments.what}", expected="--out FILE")
     if os.path.lexists(path):
         raise UsageError("there is a file already", where=path, expected="a new file", remedy="choose another name")
     seed = os.urandom(SEED_BYTES)
     passphrase = chosen_passphrase(path)
-    public = KeySigner(name, seed).public
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(seal(name, seed, passphrase))
         file.flush()
         os.fsync(file.fileno())
-    output.data({"name": name, "public_key": public.vkey(), "file": path, "encrypted": passphrase is not None})
-    output.line(f"key of {name} in {path}", "green")
-    output.fields([("public key", public.vkey())])
-    if passphrase is None:
-        output.note("the key is not encrypted at rest: set FEMTOCLAW_PASSPHRASE_FILE before you make one")
-    output.note(f"an operator adds it with: {program()} operator add {name} --role ROLE --public-key '{public.vkey()}'")
-    return 0
+    return KeySigner(name, seed), passphrase is not None
 
 
 def _add(arguments: Arguments, output: Output) -> int:

@@ -179,12 +179,12 @@ _DENY: dict[str, dict[str, Any]] = _APPROVE | {
 }
 
 _OPERATOR: dict[str, dict[str, Any]] = COSIGNING | {
-    "what": {"choices": ("list", "keygen", "add", "revoke")},
+    "what": {"choices": ("list", "keygen", "add", "rekey", "revoke")},
     "name": {"type": utf8, "nargs": "?", "metavar": "NAME"},
     "--role": {"action": "append", "metavar": "ROLE", "help": "a role they have (repeatable)"},
     "--public-key": {"metavar": "KEY", "help": "their public key: a file, or name+hash+base64"},
     "--reason": {"type": utf8, "metavar": "TEXT"},
-    "--out": {"metavar": "FILE", "help": "keygen: the new key file"},
+    "--out": {"metavar": "FILE", "help": "keygen, rekey: the new key file"},
 }
 
 _CLAW: dict[str, dict[str, Any]] = COSIGNING | {
@@ -255,7 +255,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "deny": ("refuse a held call", "approving", _DENY),
     "claw": ("capabilities: list, install, enable; for publishers: pack, verify, test", "claws", _CLAW),
     "publisher": ("whose modules may be installed: list, trust, distrust", "publishers", _PUBLISHER),
-    "operator": ("who may change this node: list, keygen, add, revoke", "operators", _OPERATOR),
+    "operator": ("who may change this node: list, keygen, add, rekey, revoke", "operators", _OPERATOR),
     "key": ("the keys of this node: list, verify, protect, rotate", "keys", _KEY),
     "secret": ("values that claws are granted: set, list, remove, grant, withdraw", "secrets", _SECRET),
     "redact": ("erase what was said in a subject's executions; the chain stays", "operators", _REDACT),

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from femtoclaw import commands, config
-from femtoclaw.errors import CommandError, ConfigurationError, PolicyError
+from femtoclaw import commands, config, events
+from femtoclaw.control_effects import rekeying
+from femtoclaw.errors import CommandError, ConfigurationError, ControlRefusedError, PolicyError
 from femtoclaw.manifest import Manifest
 from femtoclaw.modules.signature import sign
 from femtoclaw.policy import engine_version
+from femtoclaw.replay import replay
+from femtoclaw.statement import sign_statement
 from tests.femtoclaw.controlled import (
     ADA,
     BEN,
@@ -26,7 +29,7 @@ from tests.femtoclaw.controlled import (
     settled,
     verdict,
 )
-from tests.femtoclaw.simulated import CONTROL, SETTINGS
+from tests.femtoclaw.simulated import CONTROL, OPERATOR, SETTINGS
 from tests.femtoclaw.test_control_plane import DENIED, DONE, ask_for, denied
 from wal.note import Ed25519Signer
 
@@ -356,3 +359,31 @@ def test_requests_are_heard_on_a_contained_node_of_long_ago() -> None:
     node.clock.now += 1000 * HOUR
     assert verdict(node.enlist(ADA, "ComplianceOfficer")) == DONE
     assert node.state == node.log_state()
+
+
+def test_an_operator_takes_another_key_that_both_keys_sign() -> None:
+    """The new key signs from then on and the old one does not; nobody takes a key for another, or one that does not sign."""
+    node = Controlled()
+    name, new = OPERATOR.public.name, Ed25519Signer(OPERATOR.public.name, bytes(range(9, 41)))
+
+    def content(signer: Ed25519Signer, told: bytes) -> dict[str, str]:
+        return {"public_key": signer.public.vkey(), "signature": sign_statement(signer, told).hex()}
+
+    told = rekeying(node.state.node, name, new.public.vkey())
+    other = Ed25519Signer("other", bytes(range(9, 41)))
+    for resource, body, reason in (
+        ("other", content(other, rekeying(node.state.node, "other", other.public.vkey())), "KEY_OF_ANOTHER"),
+        (name, content(other, told), "KEY_OF_ANOTHER"),
+        (name, content(new, rekeying(node.state.node, name, OPERATOR.public.vkey())), "BAD_SIGNATURE"),
+        (name, content(OPERATOR, rekeying(node.state.node, name, OPERATOR.public.vkey())), "KEY_IN_USE"),
+    ):
+        decided = node.control("operator.rekey", resource, body).events[1]
+        assert isinstance(decided, events.ControlDecided)
+        assert (decided.decision, decided.reason) == ("DENIED_POLICY_VIOLATION", reason)
+    node.control("operator.rekey", name, content(new, told))
+    assert node.state.node.operators[name].public_key == new.public.vkey()
+    with pytest.raises(ControlRefusedError, match="not this operator's"):
+        node.control("node.contain", "node", {"reason": "x"})
+    node.control("node.contain", "node", {"reason": "x"}, signer=new)
+    assert node.state.node.contained == "x"
+    assert replay(node.log.scan()).divergences == ()

@@ -191,6 +191,8 @@ UNHEARD: dict[str, Callable[[Controlled], commands.Control]] = {
     "a cosignature of zeros": lambda node: cosigned(node, "tester", "00" * 64),
     "a cosigner nobody knows": lambda node: contain(node, cosigners=(ADA,)),
 }
+for _actions in PERMITTED.values():
+    _actions.add("operator.rekey")  # of one's own key
 
 
 @pytest.mark.parametrize("name", UNHEARD)
