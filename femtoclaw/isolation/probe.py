@@ -87,8 +87,10 @@ def layers(granted: Granted) -> dict[str, str]:
 
 def available(workspace: str = "") -> dict[str, str]:
     """The layers that claws would get here, without a fork server. ``workspace``: as it is configured, if it exists."""
+    from femtoclaw.isolation import reach
+
     place = workspace if workspace and os.path.isdir(workspace) else _apart(_apart())
-    return layers(probe(place))
+    return layers(probe(place, tuple(path for path, _ in reach.base(reach.ROOT))))
 
 
 _NAMESPACES = {

@@ -52,6 +52,10 @@ _DEVICES: Rules = [
 ]  # fmt: skip
 
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(femtoclaw.__file__)))
+"""Where this package lies: of that folder claws may read this package alone."""
+
+
 def base(search_path: str) -> Rules:
     """For every claw: devices without content, libraries, the interpreter's modules, this package."""
     package = os.path.dirname(os.path.abspath(femtoclaw.__file__))
