@@ -26,6 +26,22 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, where=self.prog, remedy=f"see `{self.prog} --help`")
 
 
+class _Command(_Parser):
+    """The parser of one command. Where a positional may be left out, argparse by itself takes it for left out as soon as
+    an option stands before it: then options and positionals are read apart."""
+
+    apart = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if not self.apart:
+            return super().parse_known_args(args, namespace)
+        self.apart = False
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self.apart = True
+
+
 def parse(words: list[str]) -> Arguments:
     """Read a command line. Raises UsageError; prints help or the version and raises SystemExit where they are asked."""
     return build_parser(words).parse_args(words, Arguments())
@@ -33,7 +49,7 @@ def parse(words: list[str]) -> Arguments:
 
 def build_parser(words: list[str]) -> argparse.ArgumentParser:
     """The parser for these words: only the command that they name is built, all of them when they name none."""
-    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    shared = _Command(add_help=False, argument_default=argparse.SUPPRESS)
     _add(shared, SHARED)
     parser = _Parser(
         prog="femtoclaw",
@@ -43,13 +59,14 @@ def build_parser(words: list[str]) -> argparse.ArgumentParser:
         parents=[shared],
     )
     parser.add_argument("--version", action="version", version=f"femtoclaw {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Command)
     named = _named(words)
     for name in [named] if named is not None else COMMANDS:
         text, module, takes = COMMANDS[name]
         command = commands.add_parser(name, help=text, description=text, parents=[shared])
         command.set_defaults(module=module)
         _add(command, takes)
+        command.apart = any(takes[each].get("nargs") in ("*", "?") for each in takes if not each.startswith("-"))
     return parser
 
 

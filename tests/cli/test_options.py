@@ -95,6 +95,26 @@ def test_what_is_not_plain_is_left_to_argparse(line: str) -> None:
     assert read_plain(line.split()) is None
 
 
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("policy set --control FILE", "policy set FILE --control"),
+        ("policy --control set FILE", "policy set FILE --control"),
+        ("policy diff --json old new", "policy diff old new --json"),
+        ("config set --as ada a.b=1 c.d=2", "config set a.b=1 c.d=2 --as ada"),
+        ("config set a.b=1 --as ada c.d=2", "config set a.b=1 c.d=2 --as ada"),
+        ("operator add --role R ada --public-key K", "operator add ada --role R --public-key K"),
+        ("claw --as ada enable shell", "claw enable shell --as ada"),
+        ("secret grant --as ada token shell", "secret grant token shell --as ada"),
+    ],
+)
+def test_options_stand_between_what_may_be_left_out(line: str, other: str) -> None:
+    """Where a positional may be left out, an option before it does not make it so."""
+    assert vars(parse(line.split())) == vars(parse(other.split()))
+    with pytest.raises(UsageError):
+        parse([*line.split(), "--nothing"])
+
+
 def test_each_line_has_lists_of_its_own() -> None:
     """What one line appends to, another does not see."""
     first, second = (read_plain(["init", "--enable", name]) for name in ("a", "b"))
