@@ -85,6 +85,15 @@ def around(chance: random.Random) -> str:
     return "".join(chance.choice(alphabet) for _ in range(chance.choice([0, 1, 2, 3, 4, 5, 40])))
 
 
+@pytest.mark.invariant("I12")
+def test_an_escape_that_takes_the_first_character_hides_nothing() -> None:
+    """``\\u004`` before a value that begins with a digit reads as one escape, and the value then as one without its head."""
+    value = '1"2345678'
+    clean = Redactor({"token": value}).text("\\u004" + json.dumps(value)[1:-1])
+    assert "2345678" not in clean
+    assert "[secret token]" in clean
+
+
 BORDER = ("#", "(", "§")
 """Before a spelling that text before it would change: digits before hex, letters before base64."""
 
