@@ -44,7 +44,7 @@ class Output:
         if self.as_json:
             import json
 
-            self._print(json.dumps(body, ensure_ascii=self._ascii, sort_keys=False, default=str))
+            self._print(_one_line(json.dumps(body, ensure_ascii=self._ascii, sort_keys=False, default=str)))
 
     def line(self, text: str = "", colour: str = "") -> None:
         """One line for people; silent with --json."""
@@ -85,6 +85,21 @@ def _discard(stream: TextIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
+
+
+def _one_line(text: str) -> str:
+    """JSON text with every character escaped that ends a line somewhere (U+0085, U+2028), steers a terminal (U+009B) or turns
+    the direction of text (U+202E): what is recorded of a brain must not make two lines of one, nor another one. Its value
+    is the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
+
+
+def _escaped(point: int) -> str:
+    if point < 0x10000:
+        return f"\\u{point:04x}"
+    return f"\\u{0xD7C0 + (point >> 10):04x}\\u{0xDC00 + (point & 0x3FF):04x}"
 
 
 def printable(text: str, limit: int = 400) -> str:

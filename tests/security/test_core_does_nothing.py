@@ -132,8 +132,9 @@ def test_the_node_itself_touches_nothing_of_a_call(watched: Watched) -> None:
 
 
 SHOWS = {
-    "fs.read": ("open", f"{MARK}.txt"), "fs.list": ("open", MARK), "fs.write": ("open", "written"), "shell": ("subprocess.Popen", PROGRAM),
-    "web.get": ("socket.connect", "127.0.0.1"), "process.list": ("open", "/proc/1/"), "system.info": ("open", "/proc/"),
+    "fs.read": ("open", f"{MARK}.txt"), "fs.list": ("open", MARK), "fs.write": ("open", "written"),
+    "shell": ("subprocess.Popen", PROGRAM), "web.get": ("socket.connect", "127.0.0.1"), "process.list": ("open", "/proc/1/"),
+    "system.info": ("open", "/proc/"),
 }  # fmt: skip
 
 
