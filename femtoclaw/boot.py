@@ -31,7 +31,7 @@ from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
 from femtoclaw.policy import engine_version
 from femtoclaw.restore import load_state
-from femtoclaw.sealing import Sealer
+from femtoclaw.sealing import NoSubjectKeyError, Sealer
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
 from femtoclaw.snapshot import encode_snapshot
 from femtoclaw.sources import Sources
@@ -279,8 +279,18 @@ def _expire_approvals(authority: Authority, sources: Sources) -> None:
     now = sources.wall_ns()
     state = authority.state
     for execution_id, approval in sorted(state.live.approvals.items()):
-        if not approvals.live(approval, now) or not approvals.in_force(state, approval):
+        if approvals.live(approval, now) and approvals.in_force(state, approval):
+            continue
+        try:
             authority.perform(commands.ExpireApproval(execution_id, now, ""))
+        except NoSubjectKeyError as error:
+            # It stays held, where nobody can approve it any more: a start must not depend on one subject's key.
+            told = f"{execution_id} cannot be closed: {error.what}"
+            authority.perform(
+                commands.RecordError(
+                    sources.new_id(), error.category.value, error.severity.value, error.code, "approvals", told
+                )
+            )
 
 
 def _adopt(home: Home, authority: Authority, effective: dict[str, Any], policy: str) -> list[str]:
