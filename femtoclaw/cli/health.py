@@ -98,7 +98,10 @@ def _require_index(home: Home) -> None:
 def _encrypted(home: Home) -> Check:
     from femtoclaw.key_file import is_sealed
 
-    sealed = is_sealed(home.key_file)
+    try:
+        sealed = is_sealed(home.key_file)
+    except FemtoClawError as error:
+        return Check("node key", BAD, str(error))
     text = "encrypted at rest" if sealed else "NOT encrypted at rest: `femtoclaw key protect`"
     return Check("node key", OK if sealed else WARNING, text)
 

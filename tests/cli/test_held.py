@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.cutting import cut_at
 from tests.cli.node import READ, Answer, Node, call, femtoclaw
+from tests.cli.traces import traces
 
 POLICY = """
 @id("read") permit (principal, action in [Action::"fs.read", Action::"fs.list"], resource);
@@ -300,3 +301,21 @@ def test_who_asks_is_shown_before_anything_is_decided(node: Node) -> None:
     assert answer.body["error"]["type"] == "ControlRefusedError"
     assert len(decided(node)) == 2
     assert len(node.call("approvals").body["held"]) == 1
+
+
+@pytest.mark.invariant("I8")
+def test_a_subjects_held_call_is_shown_where_the_key_is_and_recorded_sealed(node: Node) -> None:
+    """Operators see what they approve; the log has it sealed; their subject is erased when it is settled, not before."""
+    message = json.dumps(call("fs.write", path="out.txt", content="between-us-9921", mode="create"))
+    execution_id = node.call("intent", message, "--subject", "ada", expect=1).body["execution_id"]
+    (listed,) = node.call("approvals").body["held"]
+    assert listed["args"]["content"] == "between-us-9921"
+    assert listed["state"] == "held"
+    assert "between-us-9921" not in node.call("log", "--limit", "0").stdout
+    assert node.call("redact", "ada", expect=1).body["code"] == "IN_FLIGHT"
+    node.call("approve", execution_id)
+    assert (node.workspace / "out.txt").read_text() == "between-us-9921"
+    assert [name for name in traces(node, "between-us-9921") if not name.startswith(str(node.workspace))] == []
+    assert node.call("replay").body["divergences"] == []
+    node.call("redact", "ada")
+    assert node.call("verify").body["ok"]
