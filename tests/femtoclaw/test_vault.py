@@ -1,4 +1,4 @@
-"""The vault: who gets a secret, and that striking one out never makes another call of what was said (CLAW-14.1)."""
+"""The vault: who gets a secret, and that striking one out never makes another call of what was said."""
 
 from __future__ import annotations
 
@@ -103,7 +103,6 @@ def test_without_secrets_everything_passes_as_it_is() -> None:
     }
 
 
-@pytest.mark.requirement("CLAW-14.1")
 def test_an_outcome_is_kept_without_the_value() -> None:
     """In results, keys and error texts; size and digest are those of what is kept, and tell nothing of the value."""
     vault = StoredVault({"token": VALUE}, {"token": "m"})
