@@ -7,8 +7,10 @@ test there. ``docs/testing.md`` shows the same list, as ``python -m tests.guards
 from __future__ import annotations
 
 from tests.guard import Guard
+from tests.guards_approvals import GUARDS as APPROVALS
 from tests.guards_authority import GUARDS as AUTHORITY
 from tests.guards_claws import GUARDS as CLAWS
+from tests.guards_control import GUARDS as CONTROL
 from tests.guards_isolation import GUARDS as ISOLATION
 from tests.guards_key_rotation import GUARDS as KEY_ROTATION
 from tests.guards_log import GUARDS as LOG
@@ -17,7 +19,7 @@ from tests.guards_policy import GUARDS as POLICY
 from tests.guards_secrets import GUARDS as SECRETS
 from tests.guards_start import GUARDS as START
 
-GUARDS = (*LOG, *KEY_ROTATION, *AUTHORITY, *POLICY, *CLAWS, *ISOLATION, *MODULES, *SECRETS, *START)
+GUARDS = (*LOG, *KEY_ROTATION, *AUTHORITY, *POLICY, *APPROVALS, *CONTROL, *CLAWS, *ISOLATION, *MODULES, *SECRETS, *START)
 
 
 def table(guards: tuple[Guard, ...] = GUARDS) -> str:

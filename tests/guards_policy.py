@@ -1,4 +1,4 @@
-"""Guards of policy: its text, its rules about approvals and hazards, what it reads, and reports about another one."""
+"""Guards of policy: its text, its rules about approvals and hazards, what it reads, and reports about another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from tests.guard import Guard
 
 COUNTERFACTUAL = "tests/femtoclaw/test_counterfactual.py"
 POLICY_TERMS = "tests/femtoclaw/test_policy_terms.py"
+PROVENANCE = "tests/femtoclaw/test_provenance.py"
 
 GUARDS = (
     Guard(
@@ -154,5 +155,45 @@ GUARDS = (
         "        return after > before",
         "        return after == 2 and before == 0",
         COUNTERFACTUAL + "::test_which_flips_loosen",
+    ),
+    Guard(
+        "I10",
+        "an installed module cannot declare its output trustworthy",
+        "femtoclaw/apply_control.py",
+        "installed = claw._replace(publisher=event.publisher, trusted=False)",
+        "installed = claw._replace(publisher=event.publisher)",
+        PROVENANCE + "::test_an_installed_module_cannot_call_its_output_trustworthy",
+    ),
+    Guard(
+        "I10",
+        "taint outlives the text in memory",
+        "femtoclaw/trail.py",
+        "    return trail._replace(forgotten=True) if lost else trail",
+        "    return trail",
+        PROVENANCE + "::test_taint_stays_when_the_text_has_left_memory",
+    ),
+    Guard(
+        "I10",
+        "cut output is compared without its escapes",
+        "femtoclaw/circumstances.py",
+        "found.append(_ESCAPE.sub(_unescaped, turn.content))",
+        "found.append(turn.content)",
+        PROVENANCE + "::test_output_cut_for_memory_is_compared_as_it_stands",
+    ),
+    Guard(
+        "I10",
+        "untrusted output taints a run",
+        "femtoclaw/apply.py",
+        "            trail = tainted(trail, source)",
+        "            pass",
+        PROVENANCE + "::test_every_claw_that_brings_text_in_taints",
+    ),
+    Guard(
+        "I11",
+        "a clock put back gives no budget back",
+        "femtoclaw/trail.py",
+        "    return sum(calls for entry, calls in entries if entry > number - span)",
+        "    return sum(calls for entry, calls in entries if number - span < entry <= number)",
+        "tests/femtoclaw/test_usage.py::test_a_clock_put_back_gives_no_budget_back",
     ),
 )
