@@ -130,7 +130,8 @@ def test_a_brains_answer_of_50_megabytes_is_not_recorded() -> None:
 
 
 NAMES = (
-    "fs.reader", "device", "FS.READ", "Fs.Read", "fs.read ", " fs.read", "fs.read\t", "fs\u2024read", "fs\uff0eread", "\uff46s.read", "fs.rea\u0501",
+    "fs.reader", "device", "FS.READ", "Fs.Read", "fs.read ", " fs.read", "fs.read\t", "fs\u2024read",
+    "fs\uff0eread", "\uff46s.read", "fs.rea\u0501",
     "fs.re\u0430d", "fs.read\u200b", "fs.read\u0301", "fs.read\x00", "fs..read", "fs/read", "fs.read()",
 )  # fmt: skip
 
