@@ -90,18 +90,21 @@ def pin_path(home: Home) -> str:
 
 
 def _check_signer(home: Home, key: PublicKey) -> None:
-    from wal.errors import LogError
-    from wal.note import open_note
-
-    try:
-        held = bool(open_note(sealed.read(pin_path(home), sealed.PIN_BYTES_MAX), [key]).verified)
-    except (LogError, OSError):
-        held = False
-    if not held:
+    if not _signed_by(home, key):
         raise SecurityError(
             "the home's pin was not signed by this node", where=pin_path(home), expected=key.vkey(), found="another",
             remedy="find out who changed it; then `femtoclaw distribution accept` makes a new one",
         )  # fmt: skip
+
+
+def _signed_by(home: Home, key: PublicKey) -> bool:
+    from wal.errors import LogError
+    from wal.note import open_note
+
+    try:
+        return bool(open_note(sealed.read(pin_path(home), sealed.PIN_BYTES_MAX), [key]).verified)
+    except (LogError, OSError):
+        return False
 
 
 def pin(home: Home, signer: Signer) -> Integrity:
@@ -164,6 +167,13 @@ def sign_again(home: Home, signer: Signer) -> None:
     before = trusted(home)
     if before is not None:
         _write_pin(home, before, signer)
+
+
+def pass_on(home: Home, old: PublicKey, new: Signer) -> None:
+    """The same after a rotation: only of a pin that ``old`` signed. Whatever else is there the next start refuses; done
+    twice it is done once."""
+    if _signed_by(home, old):
+        sign_again(home, new)
 
 
 def _write_pin(home: Home, made: sealed.Pin, signer: Signer) -> None:

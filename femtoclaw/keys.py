@@ -151,7 +151,8 @@ def settle(home: Home, in_force: PublicKey, opened: Sequence[KeySigner] = ()) ->
     """Bring the files to what the log says: the staged key takes its place when it is ``in_force``, and goes when it is
     not. True when something was changed; the same again does nothing. Safe against a crash at every step.
 
-    ``opened`` are signers that need no passphrase any more. The secrets are sealed anew before the old key goes.
+    ``opened`` are signers that need no passphrase any more. Secrets and keys of subjects are sealed anew, and the pin is
+    signed anew, before the old key goes.
     Raises as ``load_signer``, and as ``secret_store.reseal``.
     """
     staged = _staged(home)
@@ -168,12 +169,14 @@ def settle(home: Home, in_force: PublicKey, opened: Sequence[KeySigner] = ()) ->
     during = [new]
     changes: dict[str, bytes | None] = {NODE_KEY: raw, NEXT_KEY: None}
     if own != in_force:
+        from femtoclaw.distribution import pass_on
         from femtoclaw.secret_store import reseal
         from femtoclaw.subject_keys import rewrap
 
         old = _opened(home, own, opened)
         reseal(home, old, new)
         rewrap(home, old, new)
+        pass_on(home, own, new)
         # Signed by both: until the public half has changed, whoever checks the index knows the old key only.
         during = [old, new]
         public = {f"old/{own.key_id.hex()}.pub": own, NODE_PUBLIC: in_force}
