@@ -262,6 +262,8 @@ FORGED: dict[str, tuple[type[events.Event], int, Change, bool]] = {
         lambda e: e._replace(subject="bob", content=SEALER.seal(b"x", "bob", f"{e.execution_id} InputReceived.content")),
         True,
     ),
+    "a later input that says nobody's": (events.InputReceived, 1, lambda e: e._replace(subject=""), True),
+    "a later input that says another's": (events.InputReceived, 1, lambda e: e._replace(subject="bob"), True),
     "another context": (events.InferenceReceived, 1, lambda e: e._replace(context_digest="0" * 64), True),
     "another decision": (events.AuthorizationDecided, 0, lambda e: e._replace(reason="FORBIDDEN"), False),
     "another call's digest": (events.ProtocolValidated, 0, lambda e: e._replace(call_digest="0" * 64), True),
