@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def init(arguments: Arguments, output: Output) -> int:
     """Provision a node and print its manifest."""
     from femtoclaw.boot import operator_name
+    from femtoclaw.config import DEVELOPMENT, SECURE
     from femtoclaw.key_file import at_rest
     from femtoclaw.policy_starters import chosen
     from femtoclaw.provision import initialize
@@ -37,6 +38,7 @@ def init(arguments: Arguments, output: Output) -> int:
             policy=policy,
             operator=operator_name(),
             sources=live(),
+            mode=DEVELOPMENT if arguments.development else SECURE,
         )
     except PolicyError as error:
         error.where = arguments.policy

@@ -44,6 +44,7 @@ _INIT: dict[str, dict[str, Any]] = {
     "--enable": {"action": "append", "metavar": "CLAW", "help": "enable a claw (repeatable)"},
     "--binary": {"action": "append", "metavar": "PATH", "help": "a program that shell may run"},
     "--policy": {"metavar": "NAME|FILE", "help": "a shipped policy by its name, or a Cedar file"},
+    "--development": {"action": "store_true", "help": "edited files come into force; for where nothing is at stake"},
 }
 
 _RUN: dict[str, dict[str, Any]] = {
