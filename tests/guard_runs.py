@@ -99,12 +99,8 @@ class Copy:
         self._number += 1
         base, output, answer = (self._runs / f"{self._number}{end}" for end in ("", ".out", ".json"))
         settings = [
-            "-q",
-            "--assert=plain",
-            "-p",
-            "no:cacheprovider",
-            f"--basetemp={base}",
-            f"--hypothesis-seed={self._seed}",
+            *("-q", "--assert=plain", "-p", "no:cacheprovider", f"--basetemp={base}"),
+            *("--hypothesis-profile=unshrunk", f"--hypothesis-seed={self._seed}"),
         ]
         order = {"words": [*settings, *words], "output": str(output), "answer": str(answer), "seconds": seconds}
         assert self._server.stdin is not None and self._server.stdout is not None

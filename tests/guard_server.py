@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 PRELOADED = (
     *(
@@ -54,6 +55,11 @@ def run(order: dict[str, Any]) -> int:
     with open(order["output"], "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    # The first failing example is enough: what the smallest would be is for a run of the test itself.
+    settings.register_profile(
+        "unshrunk", parent=settings.get_profile("default"), deadline=None, database=None, report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate],
+    )  # fmt: skip
     outcomes = Outcomes()
     code = int(pytest.main(order["words"], plugins=[outcomes]))
     with open(order["answer"], "w") as file:

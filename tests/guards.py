@@ -18,8 +18,14 @@ from tests.guards_modules import GUARDS as MODULES
 from tests.guards_policy import GUARDS as POLICY
 from tests.guards_secrets import GUARDS as SECRETS
 from tests.guards_start import GUARDS as START
+from tests.guards_subjects import GUARDS as SUBJECTS
 
-GUARDS = (*LOG, *KEY_ROTATION, *AUTHORITY, *POLICY, *APPROVALS, *CONTROL, *CLAWS, *ISOLATION, *MODULES, *SECRETS, *START)
+GUARDS = (
+    *(*LOG, *KEY_ROTATION),
+    *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
+    *(*CLAWS, *ISOLATION, *MODULES),
+    *(*SECRETS, *SUBJECTS, *START),
+)
 
 
 def table(guards: tuple[Guard, ...] = GUARDS) -> str:

@@ -58,7 +58,7 @@ GUARDS = (
         "femtoclaw/claws/http_answer.py",
         'if headers.get("content-encoding", "identity").lower() != "identity":',
         "if False:",
-        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met",
+        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met[a bomb]",
     ),
     Guard(
         "I11",
@@ -66,7 +66,7 @@ GUARDS = (
         "femtoclaw/claws/http_answer.py",
         "if self.read_bytes - before < self._pace.window_bytes:",
         "if False:",
-        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met",
+        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met[dripping]",
     ),
     Guard(
         "I11",
@@ -74,7 +74,7 @@ GUARDS = (
         "femtoclaw/claws/http_answer.py",
         "for _ in range(HEADERS_MAX + 1):",
         "while True:",
-        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met",
+        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met[headers for ever]",
     ),
     Guard(
         "I10",
@@ -82,7 +82,7 @@ GUARDS = (
         "femtoclaw/claws/http_answer.py",
         'raise stream.error("the body ended before its declared length")',
         "break",
-        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met",
+        WEB_GET + "::test_hostile_answers_end_in_time_and_say_which_bound_was_met[shorter than it said]",
     ),
     Guard(
         "I5",

@@ -9,6 +9,7 @@ BRAINS = "tests/femtoclaw/test_brains.py"
 KEY_FILE = "tests/femtoclaw/test_key_file.py"
 KEYS = "tests/femtoclaw/test_keys.py"
 REDACTION = "tests/femtoclaw/test_redaction.py"
+VAULT = "tests/femtoclaw/test_vault.py"
 
 GUARDS = (
     Guard(
@@ -170,5 +171,93 @@ GUARDS = (
         "        store.settle(name, mark if asked.permitted else before)",
         "        store.settle(name, mark)",
         "tests/cli/test_secret.py::test_a_refused_change_leaves_the_value_in_force",
+    ),
+    Guard(
+        "I12",
+        "a call that held a secret is no call",
+        "femtoclaw/vault.py",
+        "return STRUCK + clean",
+        "return clean",
+        VAULT + "::test_a_redacted_message_is_never_another_call",
+    ),
+    Guard(
+        "I12",
+        "what brains say is redacted",
+        "femtoclaw/runtime.py",
+        "self._vault.redact_message(thought.raw)",
+        "thought.raw",
+        VAULT + "::test_what_users_and_brains_say_is_recorded_without_the_value",
+    ),
+    Guard(
+        "I12",
+        "what users say is redacted",
+        "femtoclaw/runtime.py",
+        "content = self._vault.redact(text.encode())",
+        "content = text.encode()",
+        VAULT + "::test_what_users_and_brains_say_is_recorded_without_the_value",
+    ),
+    Guard(
+        "I12",
+        "raw intents are redacted",
+        "femtoclaw/runtime.py",
+        "self._vault.redact_message(raw)",
+        "raw",
+        VAULT + "::test_what_users_and_brains_say_is_recorded_without_the_value",
+    ),
+    Guard(
+        "I12",
+        "what a brain's failure says is redacted",
+        "femtoclaw/runtime.py",
+        "error.code, self._redacted(str(error))",
+        "error.code, str(error)",
+        VAULT + "::test_what_users_and_brains_say_is_recorded_without_the_value",
+    ),
+    Guard(
+        "I12",
+        "what a brain says of itself is redacted",
+        "femtoclaw/runtime.py",
+        "tuple(self._redacted(item) for pair",
+        "tuple(item for pair",
+        VAULT + "::test_what_users_and_brains_say_is_recorded_without_the_value",
+    ),
+    Guard(
+        "I12",
+        "what claws answer is redacted",
+        "femtoclaw/runtime.py",
+        "told = self._vault.redact_outcome(outcome)",
+        "told = outcome",
+        "tests/cli/test_secret_delivery.py::test_a_module_passes_its_secret_on_and_nobody_sees_it",
+    ),
+    Guard(
+        "I12",
+        "a claw gets what it was granted only",
+        "femtoclaw/vault.py",
+        "if known is None or manifest.name not in known.claws:",
+        "if known is None:",
+        VAULT + "::test_a_claw_gets_what_it_asks_for_and_was_granted",
+    ),
+    Guard(
+        "I12",
+        "a claw gets what it asks for only",
+        "femtoclaw/vault.py",
+        "for name in manifest.secrets:",
+        "for name in node.secrets:",
+        VAULT + "::test_a_claw_gets_what_it_asks_for_and_was_granted",
+    ),
+    Guard(
+        "I12",
+        "another value than the recorded one is not delivered",
+        "femtoclaw/vault.py",
+        "if name not in self._values or self._marks.get(name) != known.mark:",
+        "if name not in self._values:",
+        VAULT + "::test_another_value_than_the_recorded_one_is_not_delivered",
+    ),
+    Guard(
+        "I12",
+        "a removed secret that a crash left goes",
+        "femtoclaw/vault.py",
+        '                store.settle(name, "")',
+        "                pass",
+        VAULT + "::test_the_vault_of_a_node_holds_what_the_log_knows",
     ),
 )

@@ -137,7 +137,7 @@ GUARDS = (
         "I10",
         "the pin is the node's",
         "femtoclaw/distribution.py",
-        "    if not held:",
+        "    if not _signed_by(home, key):",
         "    if False:",
         DISTRIBUTION + "::test_a_pin_that_the_node_did_not_sign_is_no_pin",
     ),

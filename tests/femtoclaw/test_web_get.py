@@ -250,7 +250,7 @@ HOSTILE: dict[str, tuple[Behave | bytes, dict[str, Any], str]] = {
     "hanging": (hanging, {"seconds": 0.4}, "seconds_max is used up; 0 bytes read"),
     "hanging after half a line": (lambda sock, head: (sock.sendall(b"HTTP/1."), hanging(sock, head))[1],
                                   {"seconds": 0.4}, "seconds_max is used up; 7 bytes read"),
-    "dripping": (dripping, {"window": 0.4}, "slower than 1024 bytes"),
+    "dripping": (dripping, {"window": 0.4, "seconds": 4}, "slower than 1024 bytes"),
     "dripping to the end": (dripping, {"seconds": 0.4}, "seconds_max is used up"),
     "a gigabyte": (flooding, {"bytes_max": 100_000}, "over bytes_max, 100000 bytes"),
     "chunks for ever": (chunk_flooding, {"bytes_max": 100_000}, "over bytes_max, 100000 bytes"),
