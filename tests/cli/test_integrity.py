@@ -13,9 +13,6 @@ import pytest
 
 from femtoclaw import integrity
 from femtoclaw.errors import ConfigurationError
-from femtoclaw.home import Home
-from femtoclaw.provision import initialize
-from femtoclaw.sources import live
 from tests.cli.conftest import POLICY
 from tests.cli.forgery import records_of
 from tests.cli.node import READ, SAY, Answer, Node
@@ -160,17 +157,9 @@ def test_root_is_refused_where_nobody_allowed_it(node: Node, monkeypatch: pytest
 @pytest.fixture
 def developed(tmp_path: Path) -> Node:
     """A node in development mode."""
-    home = tmp_path / "developed"
-    initialize(
-        Home(str(home)),
-        enable=["fs.read"],
-        binaries=[],
-        policy=POLICY,
-        operator="dev",
-        sources=live(),
-        mode="development",
-    )
-    node = Node(home)
+    (tmp_path / "policy.cedar").write_text(POLICY)
+    node = Node(tmp_path / "developed")
+    node.call("init", "--development", "--enable", "fs.read", "--policy", str(tmp_path / "policy.cedar"))
     (node.workspace / "notes.txt").write_text("Ship on Friday.\n")
     return node
 
