@@ -21,22 +21,19 @@ MESSAGE = json.dumps(SAY)
 @pytest.fixture
 def asking(node: Node) -> Iterator[Any]:
     """Runs the node over a server that behaves so, with this key in the environment."""
-    servers: list[Server] = []
+    server = Server()
+    settings = {"base_url": json.dumps(server.base_url), "attempts": "1"}
+    node.call("config", "set", *(f"runtime.brains.openai.{name}={value}" for name, value in settings.items()))
 
     def ask(key: str, *behaviours: Behaviour) -> tuple[Answer, list[str | None]]:
-        server = Server(*behaviours)
-        servers.append(server)
-        config = node.path / "femtoclaw.toml"
-        text = config.read_text().partition("\n[runtime.brains.openai]")[0]
-        settings = f'\n[runtime.brains.openai]\nbase_url = "{server.base_url}"\nattempts = 1\n'
-        config.write_text(text + settings)
+        server.behaviours = behaviours
+        server.requests.clear()
         words = ["--json", "--home", str(node.path), "run", "hello", "--brain", "openai:m"]
         answer = femtoclaw(*words, cwd=node.path, expect=None, FEMTOCLAW_OPENAI_API_KEY=key)
         return answer, [headers.get("Authorization") for _, headers, _ in server.requests]
 
     yield ask
-    for server in servers:
-        server.stop()
+    server.stop()
 
 
 def traces(node: Node, secret: str) -> list[str]:
