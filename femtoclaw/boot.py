@@ -25,7 +25,7 @@ from femtoclaw.home import (
     policy_text,
     require,
 )
-from femtoclaw.integrity import check_recorded, refuse_root, settle_staged, takes_files
+from femtoclaw.integrity import DISTRIBUTION, check_recorded, refuse_root, settle_staged, takes_files
 from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
@@ -128,7 +128,8 @@ def _verify_and_open(home: Home, sources: Sources, boot_id: str, adopting: froze
     def passed(name: str) -> None:
         journal(home, sources.wall_ns(), "stage", boot_id=boot_id, stage=name, result="verified", verifier="node")
 
-    runs_from = distribution.require(home)
+    accepting = DISTRIBUTION in adopting
+    runs_from = distribution.integrity() if accepting else distribution.require(home)
     for stage in distribution.stages():
         journal(home, sources.wall_ns(), "stage", boot_id=boot_id, **stage)
     check_permissions(home)
@@ -139,7 +140,8 @@ def _verify_and_open(home: Home, sources: Sources, boot_id: str, adopting: froze
     passed("policy")
     log, examination, signer = _open(home, sources, max(room, effective["memory"]["map_bytes"]))
     try:
-        distribution.require(home, log.key)
+        if not accepting:
+            distribution.require(home, log.key)
         passed("keys and log")
         subjects = StoredKeys(home, signer)
         authority = _authority(log, Sealer(subjects))

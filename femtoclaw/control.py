@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 from femtoclaw import commands
-from femtoclaw.distribution import sign_again
 from femtoclaw.errors import ConfigurationError, ControlRefusedError
 from femtoclaw.home import Home
-from femtoclaw.key_file import KeySigner, is_sealed
-from femtoclaw.keys import load_operator, settle, stage_key
-from femtoclaw.passphrase import chosen_passphrase, node_passphrase
+from femtoclaw.key_file import KeySigner
+from femtoclaw.keys import load_operator
 from femtoclaw.sources import Sources
 from femtoclaw.state import Node
 from femtoclaw.statement import sign_statement, statement
-from wal import Log
 
 KEY_VARIABLE = "FEMTOCLAW_OPERATOR_KEY"
 """Names a file with the operator's key, where it is not in the home."""
@@ -93,24 +89,3 @@ def encode(content: dict[str, Any]) -> bytes:
 def load_cosigners(home: Home, files: list[str]) -> tuple[KeySigner, ...]:
     """The keys of other operators who are present and sign too."""
     return tuple(load_operator(home, _name_in(path), path) for path in files)
-
-
-def rotate_node_key(
-    home: Home, log: Log, signer: KeySigner, reason: str, permit: Callable[[dict[str, Any]], bool]
-) -> KeySigner | None:
-    """Give the log another signing key: staged, permitted by ``permit`` (which has the request with this content
-    recorded), recorded by the log itself and signed by both keys, then settled in the files. None when it was refused.
-
-    ``signer`` is the key in force, ``reason`` is scheduled or compromised. After a crash the next start finishes it or
-    undoes it, as the log says. Raises ConfigurationError, KeyLockedError, or what writing the log raises.
-    """
-    passphrase = node_passphrase(home.key_file) if is_sealed(home.key_file) else chosen_passphrase(home.key_file)
-    new = stage_key(home, signer, passphrase)
-    content = {"old": signer.public.vkey(), "new": new.public.vkey(), "reason": reason}
-    if not permit(content):
-        settle(home, signer.public, [signer])
-        return None
-    log.rotate(new, reason)
-    settle(home, new.public, [signer, new])
-    sign_again(home, new)
-    return new

@@ -324,6 +324,11 @@ def _accept_distribution(request: Request) -> Effects:
     return [events.IntegrityVerified("distribution", "accepted", _line(body["digest"]), _line(body["anchor"]))]
 
 
+def _revoke_distribution(request: Request) -> Effects:
+    key = _key(_content(request, {"key": str})["key"])
+    return [events.IntegrityVerified("distribution key", "revoked", "", key)]
+
+
 def _content(request: Request, fields: dict[str, type]) -> dict[str, Any]:
     """The request's content: a JSON object of exactly these fields. Raises ConfigurationError."""
     try:
@@ -391,6 +396,7 @@ EFFECTS: dict[str, Callable[[Request], Effects]] = {
     "control.set": _control_set,
     "data.erase": _erase,
     "distribution.accept": _accept_distribution,
+    "distribution.revoke": _revoke_distribution,
     "key.rotate": _key_rotate,
     "node.contain": _contain,
     "node.release": _release,

@@ -26,8 +26,8 @@ FOUR_EYES = frozenset({"control.set", "operator.add"})
 NODE = "node"
 NODE_WIDE = frozenset(
     {
-        "configuration.set", "control.set", "distribution.accept", "key.rotate", "node.contain", "node.release",
-        "policy.set",
+        "configuration.set", "control.set", "distribution.accept", "distribution.revoke", "key.rotate", "node.contain",
+        "node.release", "policy.set",
     }
 )  # fmt: skip
 """What is asked of the whole node: its resource is ``NODE`` and nothing else."""

@@ -29,6 +29,7 @@ ACTIONS = (
     "control.set",
     "data.erase",
     "distribution.accept",
+    "distribution.revoke",
     "key.rotate",
     "node.contain",
     "node.release",

@@ -121,9 +121,17 @@ def pin(home: Home, signer: Signer) -> Integrity:
 
 
 def accept(home: Home, digest: str, signer: Signer) -> Integrity:
-    """Let ``home`` trust the distribution of this process, which the operator names by its digest (at least 16
-    characters of it). Raises ConfigurationError for another digest, SecurityError for a revoked key or a version
-    counter below the home's floor, which never falls."""
+    """Let ``home`` trust the distribution of this process. Raises as ``acceptable``."""
+    found = acceptable(home, digest)
+    before = trusted(home) or sealed.Pin("unverified")
+    _write_pin(home, sealed.Pin("sealed", found.digest, found.anchor, found.counter, before.revoked), signer)
+    return found
+
+
+def acceptable(home: Home, digest: str) -> Integrity:
+    """The distribution of this process, which the operator names by its digest (at least 16 characters of it), when
+    ``home`` may come to trust it. Raises ConfigurationError for another digest, SecurityError for a revoked key or a
+    version counter below the home's floor, which never falls."""
     found = integrity()
     if found.result != "verified":
         raise SecurityError(
@@ -143,22 +151,26 @@ def accept(home: Home, digest: str, signer: Signer) -> Integrity:
             "an older distribution than this home has had", where=ROOT, expected=f"version counter {before.floor} or more",
             found=found.counter, remedy="install one that is not older; the floor never falls",
         )  # fmt: skip
-    _write_pin(home, sealed.Pin("sealed", found.digest, found.anchor, found.counter, before.revoked), signer)
     return found
 
 
 def revoke(home: Home, key: str, signer: Signer) -> None:
     """From now on ``key`` (name+hash+base64) vouches for nothing in this home. Raises ConfigurationError."""
+    check_key(key)
+    before = trusted(home) or sealed.Pin("unverified")
+    if key not in before.revoked:
+        before.revoked += (key,)
+    _write_pin(home, before, signer)
+
+
+def check_key(key: str) -> None:
+    """Raises ConfigurationError for what is no public key."""
     try:
         sealed.parse_key(key)
     except ValueError:
         raise ConfigurationError(
             "not a public key", where="KEY", expected="name+hash+base64", found="another"
         ) from None
-    before = trusted(home) or sealed.Pin("unverified")
-    if key not in before.revoked:
-        before.revoked += (key,)
-    _write_pin(home, before, signer)
 
 
 def sign_again(home: Home, signer: Signer) -> None:

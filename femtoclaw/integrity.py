@@ -17,8 +17,8 @@ from femtoclaw.home import Home
 from femtoclaw.state import Node
 from wal.durable_file import read_file, sync_folder, write_file
 
-CONFIGURATION, POLICY = "configuration", "policy"
-"""Files that an operator may be about to have adopted."""
+CONFIGURATION, POLICY, DISTRIBUTION = "configuration", "policy", "distribution"
+"""What an operator may be about to have adopted: then it may differ from what is recorded or trusted."""
 
 STAGED = ".next"
 """Ending of a file that waits for its adoption to be recorded."""
@@ -56,7 +56,7 @@ def check_recorded(
             "the index of the key files is gone", where=index_file(home), expected="the index that this node signed",
             found="nothing", remedy="put it back from a backup, after a look at every file in the folder",
         )  # fmt: skip
-    if node.control.version and not os.path.lexists(distribution.pin_path(home)):
+    if node.control.version and DISTRIBUTION not in adopting and not os.path.lexists(distribution.pin_path(home)):
         raise IntegrityError(
             "what this home trusts to run it is gone", where=distribution.pin_path(home),
             expected="the pin that this node signed", found="nothing",

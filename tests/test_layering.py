@@ -13,7 +13,8 @@ ALLOWED = {"wal": {"wal"}, "cluster": {"cluster", "wal"}, "femtoclaw": {"femtocl
 OURS = set(ALLOWED)
 PURE = {
     "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors",
-    "femtoclaw": "events event_codec state apply apply_control trail circumstances judging approvals control_plane control_policy control_effects adoption "
+    "femtoclaw": "events event_codec state apply apply_control trail circumstances judging approvals control_plane "
+    "control_policy control_effects adoption "
     "statement sealing commands decide lifecycle protocol strict_json argument_schemas policy_schema "
     "facts crash_rules memory context policy_text policy_check policy_groups policy_annotations policy_cases "
     "policy_explain policy_warnings counterfactual schema_bounds "

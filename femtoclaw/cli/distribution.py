@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import SecurityError, UsageError
-from femtoclaw.home import journal, locate, require
+from femtoclaw.home import locate, require
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ def distribution(arguments: Arguments, output: Output) -> int:
     if which == "verify":
         _verify()
     if which in ("accept", "revoke"):
-        _decide(home, which, given)
+        return _decide(home, which, given, arguments, output)
     body = _describe(home)
     output.data(body)
     output.fields(list(body.items()))
@@ -46,22 +44,33 @@ def _verify() -> None:
         raise SecurityError("a file was changed", where=path, expected="what was sealed", found="another")
 
 
-def _decide(home: Home, which: str, given: str) -> None:
-    """Sign what this home trusts from now on with the node's key; the boot journal has it as well."""
-    import time
-
-    from femtoclaw.distribution import accept, revoke
-    from femtoclaw.keys import load_signer
+def _decide(home: Home, which: str, given: str, arguments: Arguments, output: Output) -> int:
+    """An operator's request, and when it is permitted the home's pin, signed by the node's key. The program that is to be
+    accepted performs it: who runs another one has accepted it already."""
+    from femtoclaw.cli.asking import change
+    from femtoclaw.cli.execute import Node
+    from femtoclaw.distribution import accept, acceptable, check_key, revoke
+    from femtoclaw.integrity import DISTRIBUTION
 
     require(home)
-    signer = load_signer(home)
     if which == "accept":
-        found = accept(home, given, signer)
-        told = {"digest": found.digest, "anchor": found.anchor, "counter": found.counter}
+        found = acceptable(home, given)
+        content = {"digest": found.digest, "anchor": found.anchor}
     else:
-        revoke(home, given, signer)
-        told = {"key": given}
-    journal(home, time.time_ns(), f"distribution_{which}", user=os.getuid(), **told)
+        check_key(given)
+        content = {"key": given}
+
+    def put_in_place(node: Node) -> None:
+        signer = node.started.signer
+        if which == "accept":
+            accept(home, given, signer)
+        else:
+            revoke(home, given, signer)
+
+    adopting = frozenset({DISTRIBUTION})
+    return change(
+        arguments, output, f"distribution.{which}", "node", lambda node: content, adopting=adopting, after=put_in_place
+    )
 
 
 def _describe(home: Home) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from femtoclaw.boot import Started, start, stop
 from femtoclaw.brains import Brain, open_brain
 from femtoclaw.brains.script import ScriptBrain
 from femtoclaw.claws import SHIPPED
-from femtoclaw.config import DEVELOPMENT, resolve
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
+from femtoclaw.config import DEVELOPMENT, resolve
 from femtoclaw.errors import UsageError
 from femtoclaw.gate import Gate
 from femtoclaw.home import locate
@@ -257,6 +257,9 @@ def tell_held(step: StepResult, output: Output) -> None:
 
 def _subject(node: Node, arguments: Arguments) -> str:
     """Whose texts these are, with a key for them. Raises ConfigurationError for a name that cannot be used."""
+    if arguments.subject == "":
+        # An unset variable more often than a wish: the text would be recorded so that nobody can ever erase it.
+        raise UsageError("the subject has no name", where="--subject", expected="a name")
     subject: str = arguments.subject or ""
     if subject in node.started.authority.state.node.erased:
         raise UsageError(

@@ -70,11 +70,27 @@ def look(home: Home) -> Iterator[Check]:
     yield _encrypted(home)
     yield from _sandbox(home, node, mode)
     root = os.geteuid() == 0
-    yield Check("privileges", WARNING if root else OK, "root: the node needs none of its rights" if root else "a user's")
+    yield Check(
+        "privileges", WARNING if root else OK, "root: the node needs none of its rights" if root else "a user's"
+    )
+    yield from _host(home)
     yield Check("contained", BAD if node.contained else OK, node.contained or "takes new work")
     disk = os.statvfs(home.log)
     free = disk.f_bavail * disk.f_frsize
     yield Check("disk", OK if free >= DISK_FREE_BYTES_MIN else WARNING, f"{free} bytes free")
+
+
+def _host(home: Home) -> Iterator[Check]:
+    """What a node needs of its machine, each tried for real; and whether the program's files are what was verified."""
+    from femtoclaw.distribution_watch import distribution_changed
+    from femtoclaw.preflight import preflight
+
+    for finding in preflight(home, effective_configuration(home, None)):
+        result = OK if finding.ok else WARNING if finding.warning else BAD
+        yield Check(f"host: {finding.check}", result, finding.text)
+    changed = distribution_changed(home)
+    text = f"changed: {', '.join(changed[:5])}" if changed else "no file of the program has changed"
+    yield Check("program", BAD if changed else OK, text)
 
 
 def _tried(name: str, good: str, work: object) -> Check:

@@ -15,7 +15,10 @@ from femtoclaw.errors import (
 )
 from wal.errors import LogError
 
-EFFECTS = ("run", "intent", "approve", "deny", "policy", "config", "operator", "claw", "key", "secret", "redact", "contain", "release", "recover")
+EFFECTS = (
+    "run", "intent", "approve", "deny", "policy", "config", "operator", "claw", "key", "secret", "redact", "contain",
+    "release", "distribution", "publisher", "recover",
+)  # fmt: skip
 """Commands that may have caused an effect when they are interrupted."""
 
 

@@ -148,7 +148,7 @@ _RECOVER: dict[str, dict[str, Any]] = {
     "--accept-gap": {"action": "store_true", "help": "accept a loss and continue in a new log"},
 }
 
-_DISTRIBUTION: dict[str, dict[str, Any]] = {
+_DISTRIBUTION: dict[str, dict[str, Any]] = COSIGNING | {
     "which": {"choices": ("show", "verify", "accept", "revoke")},
     "value": {"nargs": "?", "metavar": "DIGEST|KEY"},
 }

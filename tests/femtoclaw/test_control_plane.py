@@ -49,6 +49,7 @@ PERMITTED = {
     "IncidentResponseOperator": {
         "node.contain", "claw.disable", "operator.revoke", "publisher.distrust", "secret.withdraw", "secret.remove",
         "key.rotate", "approval.refuse",
+        "distribution.revoke",
     },
 }  # fmt: skip
 """The shipped control policy, written a second time."""
