@@ -85,7 +85,11 @@ def _host(home: Home) -> Iterator[Check]:
     from femtoclaw.distribution_watch import distribution_changed
     from femtoclaw.preflight import preflight
 
-    for finding in preflight(home, effective_configuration(home, None)):
+    try:
+        settings = effective_configuration(home, None)
+    except FemtoClawError:
+        settings = None  # told by the check of the files
+    for finding in preflight(home, settings):
         result = OK if finding.ok else WARNING if finding.warning else BAD
         yield Check(f"host: {finding.check}", result, finding.text)
     changed = distribution_changed(home)
