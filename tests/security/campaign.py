@@ -179,7 +179,8 @@ def campaign(
     policy: str, batches_max: int, seed: int, counts: Counter[str], *, shrink: bool = True,
     around: Callable[[Trial], None] = Trial.run,
 ) -> None:  # fmt: skip
-    """So many batches against one policy. Raises Escape, Silence or AssertionError with the smallest batch that shows it."""
+    """So many batches against one policy. Raises Escape, Silence or AssertionError, which names the message; with ``shrink``
+    in the smallest batch that shows it, which can take minutes."""
 
     @hypothesis.seed(seed)
     @hypothesis.settings(

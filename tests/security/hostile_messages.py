@@ -30,6 +30,20 @@ BAD_PATHS = (
     "a\u202eb", "\ufeffnotes.txt", "", " ", "x" * 4096, "x" * 4097, "é" * 2049, "a/" * 2048, "/proc/self/environ", "./" * 9,
     "build/" + "./" * 20 + "out", "reports//..//x",
 )  # fmt: skip
+FORBIDDEN_PATHS = (
+    "prod.env",
+    "a.key",
+    "public/a.key",
+    "home/.ssh",
+    "public/.hidden",
+    "build/.env",
+    ".bashrc",
+    "outbox/x",
+    "public/..",
+)
+BEFORE = ("", "./", ".//", "././", "/", "../", "public/../", "x/./")
+AFTER = ("", "/", "/.", "//", "/./.", "/..", " ", "\x00", ".")
+"""Around a path: other spellings of it, or of another one."""
 WORDS = (
     "status", "diff", "log", "--oneline", "-20", "test", "check", "package", "-c", "--", "-exec", ";", "id", "-o", "/etc/x",
     "--compress-program=sh", "-p", "--to-command=sh", "core.pager=id", "status\nid", "$(id)", "`id`", "&&", "|", "-C", "..", "@x",
@@ -142,10 +156,13 @@ def _with_odd(draw: st.DrawFn, value: str) -> str:
 def paths(draw: st.DrawFn) -> str:
     """A path that is permitted somewhere, one that is not, or a good one made odd."""
     how = draw(st.integers(0, 9))
-    if how < 4:
+    if how < 3:
         return draw(st.sampled_from(GOOD_PATHS))
-    if how < 7:
+    if how < 5:
         return draw(st.sampled_from(BAD_PATHS))
+    if how < 7:
+        before, after = draw(st.sampled_from(BEFORE)), draw(st.sampled_from(AFTER))
+        return before + draw(st.sampled_from(FORBIDDEN_PATHS)) + after
     if how < 9:
         return _with_odd(draw, draw(st.sampled_from(GOOD_PATHS)))
     parts = draw(

@@ -44,7 +44,7 @@ def test_no_hostile_message_reaches_a_claw_outside_of_policy(
         said.update(blake3(raw).digest() for raw in trial.batch.messages)
         trial.run()
 
-    campaign(policy, BATCHES, seed + POLICIES.index(policy), mine, around=run)
+    campaign(policy, BATCHES, seed + POLICIES.index(policy), mine, shrink=False, around=run)
     counts.update(mine)
     with capsys.disabled():
         print(f"\n  hostile messages, {policy}: {told(mine, seed)}")

@@ -282,7 +282,8 @@ def place() -> Iterator[Place]:
 
 RED = Manifest(
     "red.team", "1.0.0", "a malicious capability", "system",
-    {"type": "object", "properties": {}, "additionalProperties": False}, {}, "tests.security.red_team:attack", permissions=("workspace.read", "workspace.write"),
+    {"type": "object", "properties": {}, "additionalProperties": False}, {},
+    "tests.security.red_team:attack", permissions=("workspace.read", "workspace.write"),
 )  # fmt: skip
 
 
