@@ -16,7 +16,7 @@ GUARDS = (
         "femtoclaw/integrity.py",
         "if result == DIFFERS and not takes_files(node):",
         "if False:",
-        INTEGRITY + "::test_a_file_that_is_not_the_recorded_one_stops_the_start",
+        INTEGRITY + "::test_a_file_that_is_not_the_recorded_one_stops_the_start[a looser policy]",
     ),
     Guard(
         "I10",
@@ -24,7 +24,7 @@ GUARDS = (
         "femtoclaw/integrity.py",
         "if node.control.version and not os.path.lexists(index_file(home)):",
         "if False:",
-        INTEGRITY + "::test_a_file_that_is_not_the_recorded_one_stops_the_start",
+        INTEGRITY + "::test_a_file_that_is_not_the_recorded_one_stops_the_start[index of the keys removed]",
     ),
     Guard(
         "I10",
@@ -40,7 +40,7 @@ GUARDS = (
         "femtoclaw/integrity.py",
         "        if recorded(raw):",
         "        if False:",
-        ADOPTION + "::test_a_change_that_a_crash_cut_is_finished_or_undone",
+        ADOPTION + "::test_a_change_that_a_crash_cut_is_finished_or_undone[policy, recorded-file]",
     ),
     Guard(
         "I7",
@@ -48,7 +48,7 @@ GUARDS = (
         "femtoclaw/integrity.py",
         "resolve_sources(gather(home, file=raw), None)",
         "resolve_sources(gather(home, file=raw)[-1:], None)",
-        ADOPTION + "::test_a_change_that_a_crash_cut_is_finished_or_undone",
+        ADOPTION + "::test_a_change_that_a_crash_cut_is_finished_or_undone[configuration, recorded-manifest and file]",
     ),
     Guard(
         "I10",
@@ -64,7 +64,7 @@ GUARDS = (
         "femtoclaw/home.py",
         "if os.path.commonpath([place, path]) == place or inside:",
         "if False:",
-        ADOPTION + "::test_a_workspace_among_the_nodes_own_files_is_refused",
+        ADOPTION + "::test_a_workspace_among_the_nodes_own_files_is_refused[keys]",
     ),
     Guard(
         "I10",
@@ -80,7 +80,7 @@ GUARDS = (
         "femtoclaw/boot.py",
         "        destroy_erased(home, signer, authority.state.node.erased)\n",
         "",
-        REDACT + "::test_an_erasure_that_a_crash_cut_is_finished_by_the_next_start",
+        REDACT + "::test_an_erasure_that_a_crash_cut_is_finished_by_the_next_start[before the destruction]",
     ),
     Guard(
         "I12",

@@ -33,6 +33,22 @@ REFUSALS = {
     "IN_FLIGHT": "something of theirs is still in flight: settle it first",
     "ERASED_BEFORE": "they were erased before",
     "UNKNOWN": "there is none of this name",
+    "NOT_REGISTERED": "no claw of this name is registered",
+    "NOT_THE_NODE": "it is asked of the whole node, and of nothing else",
+    "CONTAINED_BEFORE": "the node is contained already",
+    "NOT_CONTAINED": "the node is in service",
+    "NOTHING_TO_CHANGE": "it is so already",
+    "CHANGES_MORE_THAN_THE_SWITCH": "the sources of the configuration differ from the record: `femtoclaw config verify`",
+    "PUBLISHER_NOT_TRUSTED": "nobody vouches for its code: its publisher is not trusted",
+    "UNTRUSTED_KEY": "its publisher is not trusted",
+    "BAD_SIGNATURE": "its publisher did not sign this",
+    "ANOTHER_PUBLISHER": "a claw of this name is another publisher's",
+    "ANOTHER_MODULE": "the manifest is not of the module that was named",
+    "NAME_TAKEN": "a claw of this name is part of the program",
+    "PART_OF_THE_PROGRAM": "it comes with the program: disable it instead",
+    "STILL_ENABLED": "disable it first",
+    "HAS_CLAWS": "claws of a publisher of this name are registered: remove them first",
+    "TOO_MANY": "there are as many as a node takes",
 }
 """Reasons of a refused request, in words."""
 
