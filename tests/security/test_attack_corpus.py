@@ -12,6 +12,8 @@ import pytest
 
 from femtoclaw import events
 from femtoclaw.brains import Context, Thought
+from femtoclaw.policy import PolicyEngine, PolicyVerdict
+from femtoclaw.policy_starters import starter
 from tests.cli.node import START, Node, call, environment
 from tests.femtoclaw.simulated import Simulated
 from tests.femtoclaw.test_control_changes import HELD as CONTROL_POLICY
@@ -73,6 +75,29 @@ def test_the_same_node_runs_what_is_permitted(live: Node, tmp_path: Path) -> Non
     node = live.copy(tmp_path / "home")
     assert node.intent(call("fs.read", path="notes.txt")).body["result"]["result"]["content"] == "content\n"
     assert node.intent(call("fs.write", path="new.txt", content="x", mode="create")).body["decision"] == "AUTHORIZED"
+
+
+PERMITTED = [call("fs.read", path="notes.txt"), call("system.info"), call("shell", bin="/usr/bin/git", argv=["status"])]
+
+
+@pytest.mark.invariant("I5")
+@pytest.mark.requirement("DEPLOY-7.3")
+@pytest.mark.parametrize("denying", [True, False], ids=["always denied", "as decided"])
+def test_a_decision_that_is_always_no_starts_nothing(denying: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole corpus and what is permitted, with an engine that denies everything; and, so that this means something,
+    with the real one. (That the gate dispatches nothing without its grant is shown in ``test_loop``.)"""
+    settings = {"binaries": ["/usr/bin/git"]}
+    claws = {"fs.read": {}, "fs.write": {}, "system.info": {}, "shell": settings}
+    enabled = {name: {"enabled": True, "settings": each} for name, each in claws.items()}
+    node = Simulated(policy=starter("developer"), settings={"capabilities": enabled})
+    if denying:
+        monkeypatch.setattr(PolicyEngine, "evaluate", lambda self, asked: PolicyVerdict(False, (), ()))
+    corpus = [raw for outputs in RISKS.values() for raw in outputs]
+    for raw in (*corpus, *(json.dumps(each).encode() for each in PERMITTED)):
+        node.runtime.intent(raw)
+    recorded = [event for each in node.recorded for event in each.events]
+    assert sum(isinstance(event, events.ExecutionStarted) for event in recorded) == (0 if denying else len(PERMITTED))
+    assert len(node.isolation.calls) == (0 if denying else len(PERMITTED))
 
 
 # --- WHITE-9

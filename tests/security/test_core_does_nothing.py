@@ -114,7 +114,7 @@ def own(act: Act) -> bool:
 
 
 @pytest.mark.invariant("I5", "I12")
-@pytest.mark.requirement("DEPLOY-2.2", "DEPLOY-8.3")
+@pytest.mark.requirement("DEPLOY-2.2")
 def test_the_node_itself_touches_nothing_of_a_call(watched: Watched) -> None:
     """Between each durable start and its durable result there is only what the isolation needs; and at no time, from the
     process's beginning to its end, does anything of a call show in what it opens, executes, lists or connects to."""

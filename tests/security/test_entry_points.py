@@ -120,7 +120,7 @@ when { context.path like "reports/*" };
 
 
 @pytest.mark.invariant("I5")
-@pytest.mark.requirement("DEPLOY-2.2", "DEPLOY-7.3")
+@pytest.mark.requirement("DEPLOY-2.2")
 @pytest.mark.parametrize(
     "way", [api_intent, api_run, api_held_for_another, api_gate, api_forged_record], ids=lambda way: way.__name__
 )
