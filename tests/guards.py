@@ -11,6 +11,7 @@ from tests.guards_approvals import GUARDS as APPROVALS
 from tests.guards_authority import GUARDS as AUTHORITY
 from tests.guards_claws import GUARDS as CLAWS
 from tests.guards_control import GUARDS as CONTROL
+from tests.guards_home import GUARDS as HOME
 from tests.guards_isolation import GUARDS as ISOLATION
 from tests.guards_key_rotation import GUARDS as KEY_ROTATION
 from tests.guards_log import GUARDS as LOG
@@ -24,7 +25,7 @@ GUARDS = (
     *(*LOG, *KEY_ROTATION),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES),
-    *(*SECRETS, *SUBJECTS, *START),
+    *(*SECRETS, *SUBJECTS, *START, *HOME),
 )
 
 

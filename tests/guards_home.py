@@ -35,7 +35,7 @@ GUARDS = (
         ADOPTION + "::test_a_planted_file_beside_the_real_one_comes_into_force_never",
     ),
     Guard(
-        "I7",
+        "I3",
         "a recorded change is finished",
         "femtoclaw/integrity.py",
         "        if recorded(raw):",
@@ -43,7 +43,7 @@ GUARDS = (
         ADOPTION + "::test_a_change_that_a_crash_cut_is_finished_or_undone[policy, recorded-file]",
     ),
     Guard(
-        "I7",
+        "I10",
         "a staged configuration is judged with the other sources",
         "femtoclaw/integrity.py",
         "resolve_sources(gather(home, file=raw), None)",
@@ -51,7 +51,7 @@ GUARDS = (
         ADOPTION + "::test_a_change_that_a_crash_cut_is_finished_or_undone[configuration, recorded-manifest and file]",
     ),
     Guard(
-        "I10",
+        "I5",
         "root is refused where nobody allowed it",
         "femtoclaw/integrity.py",
         'if privileges() == "system" and not effective["security"]["allow_root"]:',
@@ -75,7 +75,7 @@ GUARDS = (
         ADOPTION + "::test_a_policy_file_with_another_policy_is_not_named",
     ),
     Guard(
-        "I8",
+        "I3",
         "an erasure that was cut is finished",
         "femtoclaw/boot.py",
         "        destroy_erased(home, signer, authority.state.node.erased)\n",
@@ -83,7 +83,7 @@ GUARDS = (
         REDACT + "::test_an_erasure_that_a_crash_cut_is_finished_by_the_next_start[before the destruction]",
     ),
     Guard(
-        "I12",
+        "I5",
         "what operators approve is shown in ASCII",
         "femtoclaw/cli/asking.py",
         "ensure_ascii=True)",

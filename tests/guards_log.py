@@ -37,7 +37,7 @@ GUARDS = (
     ),
     Guard(
         "I2",
-        "and only with the root that it signed",
+        "a history has the root that its checkpoint signed",
         "wal/examination.py",
         "elif root is not None and root != self.checkpoint.root:",
         "elif False:",
@@ -108,15 +108,15 @@ GUARDS = (
         "wal/memory_storage.py",
         "            if index != expected + offset:",
         "            if False:",
-        STORAGE,
+        STORAGE + "::test_append_only_in_order_and_all_or_nothing",
     ),
     Guard(
         "I8",
-        "the same on disk",
+        "an index that exists cannot be written again on disk",
         "wal/lmdb_storage.py",
         'if first != expected or not cursor.put(first.to_bytes(_KEY_BYTES, "big"), value, append=True):',
         'if not cursor.put(first.to_bytes(_KEY_BYTES, "big"), value):',
-        STORAGE,
+        STORAGE + "::test_append_only_in_order_and_all_or_nothing",
     ),
     Guard(
         "I10",
@@ -124,7 +124,7 @@ GUARDS = (
         "wal/chain.py",
         "            or digest_of(body).digest() != found",
         "",
-        CHAIN,
+        CHAIN + "::test_tampered_chains_break_where_the_naive_reading_breaks",
     ),
     Guard(
         "I10",
@@ -132,7 +132,7 @@ GUARDS = (
         "wal/chain.py",
         "            or prev != link",
         "",
-        CHAIN,
+        CHAIN + "::test_tampered_chains_break_where_the_naive_reading_breaks",
     ),
     Guard(
         "I11",
@@ -156,6 +156,6 @@ GUARDS = (
         "wal/salvage_sources.py",
         "signer = self._sealed_by(segment, file)",
         "signer = self._keys[0]",
-        REPAIR,
+        REPAIR + "::test_records_that_only_continue_the_chain_are_not_adopted",
     ),
 )
