@@ -91,6 +91,14 @@ GUARDS = (
         HELD + "::test_a_held_call_is_shown_as_it_will_run_in_ascii",
     ),
     Guard(
+        "I5",
+        "what operators approve is shown to its end",
+        "femtoclaw/cli/approving.py",
+        "output.fields(fields, SHOWN_CHARACTERS_MAX)",
+        "output.fields(fields)",
+        HELD + "::test_a_long_call_is_shown_to_its_end",
+    ),
+    Guard(
         "I11",
         "a log that is full gets room for the record of more room",
         "femtoclaw/boot.py",

@@ -103,8 +103,8 @@ def show(held: dict[str, Any], output: Output) -> None:
     roles = " or ".join(held["roles"]) or "whom the control policy lets"
     asked = held["asked_by"]
     args = printable_json(held["args"]) if held["args"] is not None else f"sealed for subject {held['subject']}"
-    fields: list[tuple[str, object]] = [("arguments", printable(args, SHOWN_CHARACTERS_MAX))]
-    fields += [(name, printable(printable_json(value), SHOWN_CHARACTERS_MAX)) for name, value in held["facts"].items()]
+    fields: list[tuple[str, object]] = [("arguments", args)]
+    fields += [(name, printable_json(value)) for name, value in held["facts"].items()]
     fields += [
         ("asked by", f"run {asked['run_id']} of {asked['brain']}" if "run_id" in asked else "an operator's intent"),
         ("tainted by", ", ".join(held["tainted_by"]) or "nothing untrusted"),
@@ -115,7 +115,7 @@ def show(held: dict[str, Any], output: Output) -> None:
         ),
         ("time left", f"{held['seconds_left']} s"),
     ]
-    output.fields(fields)
+    output.fields(fields, SHOWN_CHARACTERS_MAX)  # a cut at fewer would hide what is approved
 
 
 def approve(arguments: Arguments, output: Output) -> int:

@@ -73,11 +73,11 @@ class Output:
         if sys.stderr is not None and sys.stderr.isatty() and not self.as_json:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
-    def fields(self, pairs: list[tuple[str, object]]) -> None:
-        """Aligned ``name  value`` lines."""
+    def fields(self, pairs: list[tuple[str, object]], limit: int = 400) -> None:
+        """Aligned ``name  value`` lines, each value of at most ``limit`` characters."""
         width = max((len(name) for name, _ in pairs), default=0)
         for name, value in pairs:
-            self.line(f"  {name:<{width}}  {printable(str(value))}")
+            self.line(f"  {name:<{width}}  {printable(str(value), limit)}")
 
 
 def _discard(stream: TextIO) -> None:

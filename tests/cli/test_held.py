@@ -121,6 +121,20 @@ def test_a_held_call_is_shown_as_it_will_run_in_ascii(node: Node) -> None:
     assert other["facts"]["binary"] == "/bin/echo"
 
 
+def test_a_long_call_is_shown_to_its_end(node: Node) -> None:
+    """What stands behind thousands of characters is what somebody would hide there; only beyond 64 KiB it is cut, with
+    its length told, and --json has all of it."""
+    long = hold(node, call("fs.write", path="a", content="A" * 60_000 + "THE END", mode="create"))
+    assert 'THE END"' in node.call("approvals", human=True).stdout
+    hold(node, call("fs.write", path="b", content="B" * 70_000 + "THE LAST", mode="create"))
+    shown = node.call("approvals", human=True).stdout
+    assert "THE LAST" not in shown
+    assert "characters)" in shown
+    contents = [held["args"]["content"].strip("AB") for held in node.call("approvals").body["held"]]
+    assert contents == ["THE END", "THE LAST"]
+    assert 'THE END"' in node.call("approve", long, human=True).stdout
+
+
 @pytest.mark.invariant("I2")
 def test_an_approval_runs_the_call_once(node: Node) -> None:
     """`approve` executes what was held; a second approval finds nothing, and an equal call asks anew."""
