@@ -8,7 +8,7 @@ from typing import Any
 from femtoclaw import events
 from femtoclaw.errors import StateMachineError
 from femtoclaw.events import Event
-from femtoclaw.state import Control, Node, Operator, Secret
+from femtoclaw.state import REQUESTS_SEEN_MAX, Control, Node, Operator, Secret
 
 
 def apply_control(node: Node, event: Event) -> Node:
@@ -52,11 +52,12 @@ def _control_policy(node: Node, event: events.ControlPolicyAdopted) -> Node:
 
 
 def _requested(node: Node, event: events.ControlRequested) -> Node:
-    """Recorded means signed by this operator: the next request has a later time."""
+    """Recorded means signed by this operator: the same one is not heard again."""
     operator = _operator(node, event, event.operator)
-    if not operator.active or event.at_ns <= operator.last_ns:
-        raise _forbidden(event, f"operator {event.operator} at {operator.last_ns}")
-    return node._replace(operators=node.operators.set(event.operator, operator._replace(last_ns=event.at_ns)))
+    if not operator.active or event.request_id in operator.seen:
+        raise _forbidden(event, f"operator {event.operator}, request {event.request_id}")
+    seen = (*operator.seen[-(REQUESTS_SEEN_MAX - 1) :], event.request_id)
+    return node._replace(operators=node.operators.set(event.operator, operator._replace(seen=seen)))
 
 
 def _publisher_trusted(node: Node, event: events.PublisherTrusted) -> Node:

@@ -13,6 +13,7 @@ from typing import Any
 from blake3 import blake3
 
 from femtoclaw.errors import ConfigurationError
+from femtoclaw.manifest import RESERVED
 from femtoclaw.settings import check_brain_name, check_brains, check_claw, check_plain
 
 STEPS_MAX = 1000
@@ -69,7 +70,9 @@ def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str] | No
     return dict(effective)
 
 
-def _set(effective: dict[str, Any], domain: str, key: str, value: Any, where: str, claws: frozenset[str] | None) -> None:
+def _set(
+    effective: dict[str, Any], domain: str, key: str, value: Any, where: str, claws: frozenset[str] | None
+) -> None:
     at = f"{where}: {domain}.{key}"
     if domain == "capabilities":
         effective[domain][key] = _capability(key, value, at, claws)
@@ -87,6 +90,9 @@ def _set(effective: dict[str, Any], domain: str, key: str, value: Any, where: st
         raise ConfigurationError("unknown value", where=at, expected=" or ".join(choices), found="another text")
     if isinstance(value, str) and not value:
         raise ConfigurationError("value is empty", where=at, expected="text")
+    if (domain, key) == ("runtime", "agent") and value in RESERVED:
+        raise ConfigurationError("the agent's name is reserved", where=at, expected="another than " + ", ".join(RESERVED),
+                                 found="one of them")  # fmt: skip
     if (domain, key) == ("runtime", "brain"):
         check_brain_name(value, at)
     if (domain, key) == ("runtime", "brains"):

@@ -33,6 +33,7 @@ NODE_WIDE = frozenset(
 """What is asked of the whole node: its resource is ``NODE`` and nothing else."""
 
 NAME_CHARACTERS_MAX = 128
+REQUEST_ID_CHARACTERS_MAX = 64
 
 
 def decide_control(state: State, command: commands.Control, engines: EngineCache) -> list[Event]:
@@ -64,6 +65,9 @@ def _authenticate(state: State, command: commands.Control) -> dict[str, Operator
         raise ControlRefusedError("no such action", expected=", ".join(ACTIONS), found=command.action[:80])
     if len(command.resource) > NAME_CHARACTERS_MAX or not command.resource.isprintable():
         raise ControlRefusedError("a resource has no name", expected=f"<= {NAME_CHARACTERS_MAX} printable characters")
+    if not 1 <= len(command.request_id) <= REQUEST_ID_CHARACTERS_MAX or not command.request_id.isprintable():
+        wanted = f"1 to {REQUEST_ID_CHARACTERS_MAX} printable characters"
+        raise ControlRefusedError("a request has no id", expected=wanted, found=len(command.request_id))
     if abs(command.at_ns - command.received_ns) > SKEW_NS:
         raise ControlRefusedError(
             "the request is not from now", where="its signed time", expected=f"within {SKEW_NS // 10**9} s of the node's",
@@ -74,10 +78,10 @@ def _authenticate(state: State, command: commands.Control) -> dict[str, Operator
         command.content, command.at_ns,
     )  # fmt: skip
     signers = {command.operator: _signer(state, command.operator, told, command.signature)}
-    if command.at_ns <= signers[command.operator].last_ns:
+    if command.request_id in signers[command.operator].seen:
         raise ControlRefusedError(
-            "the request was seen before, or is older than one that was", where=f"operator {command.operator}",
-            expected="a later time", found="an earlier one, or the same", remedy="sign a new request",
+            "the request was seen before", where=f"operator {command.operator}", expected="a new one",
+            found="the same again", remedy="sign a new request",
         )  # fmt: skip
     pairs = command.cosignatures
     if len(pairs) % 2:

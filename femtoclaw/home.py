@@ -1,6 +1,7 @@
 """A node's home directory: where things are, making a new one, and refusing one that others could have changed."""
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import contextlib
 import os
 import stat
 from typing import Any, NamedTuple
@@ -155,6 +156,10 @@ def check_permissions(home: Home) -> None:
         os.path.join(home.log, "data", "data.mdb"): 0o077,
         home.key_file: 0o077,
     }
+    with contextlib.suppress(OSError):
+        forbidden |= {
+            os.path.join(home.operators, name): 0o077 for name in os.listdir(home.operators) if name.endswith(".key")
+        }
     for path, bits in forbidden.items():
         check_mode(path, bits)
 
@@ -210,6 +215,12 @@ def check_workspace(home: Home, effective: dict[str, Any]) -> None:
     """Raise ConfigurationError when the workspace is not there, or not apart from the node's own files."""
     workspace = home.inside(effective["security"]["workspace"])
     refuse_overlap(home, workspace)
+    if os.path.islink(workspace.rstrip("/")):
+        raise ConfigurationError(
+            "the workspace is a link: what it names can change without an operator",
+            where=f"{home.config_file}: security.workspace",
+            expected="a directory", found="a symbolic link", remedy="name the directory itself: `femtoclaw config set`",
+        )  # fmt: skip
     if not os.path.isdir(workspace):
         raise ConfigurationError(
             "the workspace is not there", where=f"{home.config_file}: security.workspace",

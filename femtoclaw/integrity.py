@@ -100,9 +100,15 @@ def settle_staged(home: Home, node: Node, effective: dict[str, Any]) -> bool:
         (home.config_file, lambda raw: _is_configuration(home, raw, node)),
         (home.inside(effective["policy"]["file"]), lambda raw: raw == node.policy.text.encode()),
     ):
-        raw = read_file(path + STAGED)
-        if raw is None:
+        if not os.path.lexists(path + STAGED):
             continue
+        if os.path.islink(path + STAGED) or not os.path.isfile(path + STAGED):
+            raise IntegrityError(
+                "something stands where a file waits to be adopted", where=path + STAGED,
+                expected="a file of this node, or nothing", found="a link or a directory",
+                remedy="find out who put it there, and remove it",
+            )  # fmt: skip
+        raw = read_file(path + STAGED) or b""
         if recorded(raw):
             put_in_place(path)
             changed = True

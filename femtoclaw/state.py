@@ -13,6 +13,9 @@ from immutables import Map
 
 from femtoclaw.lifecycle import RuntimeState
 
+REQUESTS_SEEN_MAX = 256
+"""Control requests of one operator whose ids the state remembers. Older ones are refused by their time."""
+
 RECENT_EXECUTIONS_MAX = 64
 """Short-term memory: how many finished executions the state remembers."""
 
@@ -34,13 +37,14 @@ class Claw(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """Who may sign control requests. ``last_ns`` is the time of the newest one that was theirs: the next is later."""
+    """Who may sign control requests. ``seen`` are the ids of the newest ones, oldest first: none
+    is heard twice. By their number and not by their time, or a clock that was ahead once would silence an operator."""
 
     public_key: str
     roles: tuple[str, ...]
     active: bool
     added_ns: int = 0
-    last_ns: int = 0
+    seen: tuple[str, ...] = ()
 
 
 class Policy(NamedTuple):
@@ -259,7 +263,7 @@ def _node(
         runtime_id, version, Configuration(*configuration), Policy(*policy),
         Map({name: Claw(*claw) for name, claw in registry}), RuntimeState(process), boot_id, boots, errors, in_doubt,
         Control(*control),
-        Map({name: Operator(key, tuple(roles), *rest) for name, (key, roles, *rest) in operators}),
+        Map({name: Operator(*map(_hashable, each)) for name, each in operators}),
         Map(dict(publishers)), Map({name: Secret(mark, tuple(claws)) for name, (mark, claws) in secrets}),
         Map(dict(erased)), contained, sandbox,
     )  # fmt: skip

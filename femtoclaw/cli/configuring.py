@@ -12,7 +12,8 @@ from femtoclaw.config import canonical, digest, parse_toml
 from femtoclaw.config_sources import gather, origins, parse_file, resolve_sources
 from femtoclaw.errors import ConfigurationError, IntegrityError, UsageError
 from femtoclaw.home import Home, check_workspace, locate, policy_text, read_bounded, require
-from femtoclaw.integrity import CONFIGURATION, put_in_place, stage, takes_files
+from femtoclaw.integrity import CONFIGURATION, put_in_place, refuse_root, stage, takes_files
+from femtoclaw.recorded import recorded_configuration
 from femtoclaw.restore import load_state
 from femtoclaw.state import Node
 from wal.reader import read_log_directory
@@ -40,7 +41,7 @@ def _show(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
     node = _node(home)
     if not arguments.origin:
-        body = json.loads(node.configuration.content)
+        body = recorded_configuration(node.configuration.content)
         output.data({"version": node.configuration.version, "digest": node.configuration.digest, "configuration": body})
         output.fields([(key, _shown(value)) for key, value in _flat(body)])
         return 0
@@ -78,7 +79,7 @@ def _verify(arguments: Arguments, output: Output) -> int:
     effective = resolve_sources(gather(home, arguments.set), frozenset(node.registry))
     found, recorded = digest(canonical(effective)), node.configuration.digest
     if found != recorded:
-        before, after = dict(_flat(json.loads(node.configuration.content))), dict(_flat(effective))
+        before, after = dict(_flat(recorded_configuration(node.configuration.content))), dict(_flat(effective))
         keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
         raise IntegrityError(
             "the configuration is not the one that is recorded", where=f"{home.config_file}: {', '.join(keys)}",
@@ -104,7 +105,7 @@ def _history(arguments: Arguments, output: Output) -> int:
         for record in reader.scan(1, reader.size + 1):
             event = read_event(record.payload) if record.kind == KIND_EVENT else None
             if isinstance(event, events.ConfigurationAdopted):
-                after = dict(_flat(json.loads(event.content)))
+                after = dict(_flat(recorded_configuration(event.content)))
                 changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
                 rows.append(
                     {"index": record.index, "time_ns": record.time_ns, "version": event.version, "digest": event.digest,
@@ -158,6 +159,7 @@ def _content(home: Home, raw: bytes, node: Node) -> bytes:
     """What is asked for. Raises ConfigurationError for what no start could come up with: nobody could change it back."""
     effective = _effective(home, raw, frozenset(node.registry))
     check_workspace(home, effective)
+    refuse_root(effective)
     if policy_text(home, effective) != node.policy.text and not takes_files(node):
         raise ConfigurationError(
             "the policy file holds another policy than the one in force", where="policy.file",

@@ -212,3 +212,9 @@ def test_an_error_tells_only_what_is_known() -> None:
     assert str(ConfigurationError("a", expected="c")) == "a; expected c"
     assert str(ConfigurationError("a", found=0)) == "a; found 0"
     assert str(ConfigurationError("a", where="b", expected="c", found="d")) == "a; at b; expected c, found d"
+
+
+def test_the_brain_cannot_be_called_operator() -> None:
+    """Policy tells a person's intent by that name: whoever sets the configuration does not say who is a person."""
+    with pytest.raises(ConfigurationError, match="reserved"):
+        config.resolve({"runtime": {"agent": "operator"}}, "file", NAMES)

@@ -163,7 +163,9 @@ def test_an_operator_accepts_an_upgrade_and_the_floor_stays(place: Installed) ->
     place.replace("femtoclaw/version.py", old + b"# newer\n")
     place.seal(counter=9)
     asked = place.call("log", "--kind", "ControlRequested", "--json").stdout
-    assert len(asked.splitlines()) == 1  # what cannot be accepted was never asked for
+    digests = [json.loads(json.loads(line)["content"])["digest"] for line in asked.splitlines()]
+    # By the fixture, and for the upgrade: what cannot be accepted was never asked for.
+    assert (len(digests), digests[-1]) == (2, place.digest())
 
 
 def test_a_process_that_nothing_verified_cannot_open_the_home(place: Installed) -> None:

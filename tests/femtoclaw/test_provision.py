@@ -18,8 +18,9 @@ import pytest
 
 from femtoclaw import boot
 from femtoclaw.errors import ConfigurationError, FemtoClawError, PolicyError
-from femtoclaw.home import Home, require
+from femtoclaw.home import Home, effective_configuration, require
 from femtoclaw.place import MADE, _mark, unfinished
+from femtoclaw.policy import default_policy
 from femtoclaw.provision import initialize
 from femtoclaw.sources import Sources, live
 from tests.cli.node import ROOT, START, environment
@@ -331,3 +332,13 @@ def test_a_clock_before_1970_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="clock"):
         init(tmp_path / "home", sources=Sources(lambda: -1, SOURCES.elapsed_ns, SOURCES.new_id))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_workspace_that_became_a_link_starts_nothing(tmp_path: Path) -> None:
+    """What a link names changes without an operator: claws would read another folder than the recorded one."""
+    home = Home(str(tmp_path / "home"))
+    initialize(home, enable=[], binaries=[], policy=default_policy(), operator="tester", sources=live())
+    os.rmdir(home.inside("workspace"))
+    os.symlink("/etc", home.inside("workspace"))
+    with pytest.raises(ConfigurationError, match="a link"):
+        effective_configuration(home, None)
