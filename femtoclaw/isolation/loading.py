@@ -40,6 +40,8 @@ PROBE = "probe"
 MODULE_BYTES_MAX = 64 * 1024 * 1024
 """All files of one module together."""
 
+_MFD_NOEXEC_SEAL = 8
+
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART_BYTES = 1 << 20
@@ -49,7 +51,8 @@ class Prepared(NamedTuple):
     """What ``load`` needs.
 
     ``kind`` is empty for the program's own claws, whose ``target`` is ``module:function``; else ``target`` is what
-    follows the kind in the entry, and ``files`` holds the verified bytes.
+    follows the kind in the entry, and ``files`` holds the verified bytes. ``memory`` is what ``memory`` made, for a
+    native module, or -1.
     """
 
     kind: str
@@ -60,6 +63,7 @@ class Prepared(NamedTuple):
     name: str
     key: str
     runtime: str
+    memory: int = -1
 
 
 class Loaded(NamedTuple):
@@ -92,8 +96,23 @@ def prepare(request: Mapping[str, Any]) -> Prepared:
         return Prepared("", entry, False, {}, {}, "", "", "")
     import_module(KINDS[kind]).prepare()
     files = _verified_files(str(request["module_dir"]), request["files"])
-    texts = (str(request.get(name, "")) for name in ("name", "key", "runtime"))
-    return Prepared(kind, target, probed, files, request["limits"], *texts)
+    name, key, runtime = (str(request.get(field, "")) for field in ("name", "key", "runtime"))
+    return Prepared(kind, target, probed, files, request["limits"], name, key, runtime)
+
+
+def memory() -> int:
+    """A descriptor of an empty file in memory for a native module's code, or -1 where there is none to be had.
+
+    Files in memory are beyond every bound of a process, so the filter denies making them: this one is made before it, for
+    whatever comes. It cannot be started as a program.
+    """
+    kept = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    for flags in (kept | _MFD_NOEXEC_SEAL, kept):  # before Linux 6.3 there was no such flag
+        try:
+            return os.memfd_create("module", flags)
+        except OSError:
+            continue
+    return -1
 
 
 def load(prepared: Prepared) -> Claw:

@@ -20,6 +20,7 @@ from femtoclaw.claws.errors import ClawError
 from femtoclaw.isolation import abi
 from femtoclaw.isolation.abi import ModuleRefusedError
 from femtoclaw.isolation.loading import Loaded, Prepared
+from femtoclaw.isolation.loading import memory as new_memory
 
 
 class Functions(ctypes.Structure):
@@ -78,7 +79,6 @@ _MARGIN_BYTES = 64
 """Zeros before the first structure: to an allocator that is told to free it, nothing it has ever given out."""
 
 _SECRET_NAME_BYTES_MAX = 256
-_MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _SYMBOL_ENTRY = 1  # RTLD_DL_SYMENT
 _CODE_TYPES = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
@@ -95,7 +95,7 @@ def load(prepared: Prepared) -> Loaded:
     raw = prepared.files.get(prepared.target)
     if raw is None:
         raise ModuleRefusedError("SYMBOL_MISSING", "its entry is none of its files")
-    library = _open(raw)
+    library = _open(raw, prepared.memory)
     functions = {name: _function(library, name) for name in abi.FUNCTIONS}
     version = functions["version"]()
     size = _libc.strnlen(version, abi.VERSION_BYTES_MAX + 1) if version else 0
@@ -255,32 +255,24 @@ def _is_code(address: ctypes.c_void_p) -> bool:
     return ctypes.string_at(entry.value + 4, 1)[0] & 0xF in _CODE_TYPES  # st_info of an Elf64_Sym
 
 
-def _open(raw: bytes) -> ctypes.CDLL:
-    """The library in ``raw``. Its constructors run here."""
+def _open(raw: bytes, memory: int) -> ctypes.CDLL:
+    """The library in ``raw``, by way of ``memory``, which is closed. Its constructors run here."""
+    if memory < 0:
+        memory = new_memory()  # where nothing is confined; else -1 again
     try:
-        fd = _sealed(raw)
+        _seal(raw, memory)
+        return _dlopen(f"/proc/self/fd/{memory}")
     except OSError:
         return _through_file(raw)
-    try:
-        return _dlopen(f"/proc/self/fd/{fd}")
     finally:
-        os.close(fd)
+        if memory >= 0:
+            os.close(memory)
 
 
-def _sealed(raw: bytes) -> int:
-    """A descriptor of memory with these bytes, which nobody can change any more. Raises OSError."""
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        fd = os.memfd_create("module", flags | _MFD_EXEC)
-    except OSError:  # before Linux 6.3 there was no such flag, and no need of it
-        fd = os.memfd_create("module", flags)
-    try:
-        _write(fd, raw)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+def _seal(raw: bytes, memory: int) -> None:
+    """Write these bytes where nobody can change them any more. Raises OSError."""
+    _write(memory, raw)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
 
 
 def _through_file(raw: bytes) -> ctypes.CDLL:

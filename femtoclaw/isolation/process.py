@@ -68,6 +68,7 @@ def _serve(given: Given) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     close_descriptors({given.taking, given.writing, given.proc})
+    memory = loading.memory()  # the filter lets nobody make any
     failed: confine.LayerError | None = None
     ruleset = -1
     try:
@@ -85,11 +86,7 @@ def _serve(given: Given) -> None:
     if failed is not None:
         raise failed
     request = wire.decode(raw)
-    prepared: Any
-    try:
-        prepared = loading.prepare(request)
-    except Exception as error:  # told as what the claw itself raises: from the confined process
-        prepared = error
+    prepared = _prepared(request, memory)
     permissions = frozenset(request.get("permissions", ()))
     rules = [(given.folder, reach.TEMPORARY), *reach.asked(request, permissions)]
     sandbox = confine.Sandbox(given.granted, request["limits"], permissions, rules, told["processes"], ruleset)
@@ -98,6 +95,21 @@ def _serve(given: Given) -> None:
     os.environ["TMPDIR"] = given.folder
     wire.write_all(given.writing, b"\0")
     wire.write_all(given.writing, json.dumps(_answer(prepared, request)).encode())
+
+
+def _prepared(request: dict[str, Any], memory: int) -> Any:
+    """What ``loading.prepare`` returns, or what it raised, which is told as what the claw itself raises: from the confined
+    process. Nobody but a native module keeps ``memory``."""
+    found: Any
+    try:
+        found = loading.prepare(request)
+        if found.kind == "native":
+            return found._replace(memory=memory)
+    except Exception as error:
+        found = error
+    if memory >= 0:
+        os.close(memory)
+    return found
 
 
 def _rehearse() -> None:

@@ -14,7 +14,10 @@ What the filter adds to the other layers, each of which stands alone:
 - the kernel: no modules, BPF, perf, keys, ``io_uring`` (whose requests no filter sees), user page faults, clocks;
 - namespaces and mounts: none can be made or entered, so no capabilities can be had that way;
 - files: none by handle, no ``truncate`` by path (Landlock knows it from ABI 3 on only); without ``workspace.write`` no
-  change of mode, owner, times or attributes, which Landlock does not know at all;
+  change of mode, owner, times or attributes, which Landlock does not know at all. No mode with a set-uid or set-gid bit,
+  by whatever call, as what a claw makes in root's workspace belongs to root on the disk; no existing file or folder
+  becomes writable for everybody, and none gets an access list, which would be another way to that;
+- memory: no System V segments, no message queues, no files in memory, which no limit of a process counts;
 - programs: without ``execute`` none; with it only by path, as files in memory belong to no folder that Landlock knows;
 - network: without ``network`` no socket but pairs of UNIX sockets; with it TCP and UDP, nothing raw, no netlink. None listens:
   Landlock knows ``bind``, not that ``listen`` does without it;
@@ -51,7 +54,14 @@ _PROTOCOLS = (0, 6, 17)
 _TERMINAL_INPUT = (0x5412, 0x541C)
 _PERSONALITIES = (0xFFFFFFFF, 0)
 """Asking for it, and the usual one: not the ones without address randomization or with other system calls."""
-_MFD_NOEXEC_SEAL = 8
+_SET_ID = 0o6000
+_WRITABLE_BY_ALL = 0o002
+_MAKES_A_FILE = 0o20000100
+"""O_CREAT, and the part of O_TMPFILE that makes one: with them the mode counts, else its argument may hold anything."""
+
+_MODE_CHANGED = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
+_MODE_GIVEN = {"creat": 1, "mkdir": 1, "mkdirat": 2, "mknod": 1, "mknodat": 2}
+"""Which argument is the mode: of a file that is there, and of a new one."""
 
 _NEVER = (
     "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "process_madvise", "process_mrelease", "pidfd_getfd",
@@ -63,7 +73,8 @@ _NEVER = (
     "mount_setattr", "statmount", "listmount", "open_tree_attr", "unshare", "setns", "sethostname", "setdomainname",
     "settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "io_uring_setup", "io_uring_enter",
     "io_uring_register", "open_by_handle_at", "name_to_handle_at", "fanotify_init", "fanotify_mark", "truncate",
-    "execveat", "listen", "accept", "accept4",
+    "execveat", "listen", "accept", "accept4", "shmget", "shmctl", "shmat", "shmdt", "semget", "semctl", "semtimedop",
+    "semop", "msgget", "msgctl", "msgrcv", "msgsnd", "mq_open", "mq_unlink",
 )  # fmt: skip
 
 _CHANGES_OF_FILES = (
@@ -71,6 +82,8 @@ _CHANGES_OF_FILES = (
     "utimensat", "setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "setxattrat",
     "removexattrat", "file_setattr",
 )  # fmt: skip
+
+_ATTRIBUTES_SET = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
 
 _Instructions = list[tuple[int, int, int, int]]
 
@@ -113,6 +126,7 @@ def program(machine: str, granted: frozenset[str]) -> bytes:
 def _judged(granted: Collection[str]) -> dict[str, _Instructions]:
     """Calls that depend on their arguments or on permissions."""
     rules: dict[str, _Instructions] = {
+        "memfd_create": _denied(errno.ENOSYS),  # a native module's was made before the filter: see ``process``
         "clone3": _denied(errno.ENOSYS),  # its flags are in memory, where no filter sees them: libc then takes clone
         "clone": [_argument(0), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), *_denied(), *_allowed()],
         "ioctl": [_argument(1), *_one_of(_TERMINAL_INPUT, _denied()), *_allowed()],
@@ -121,11 +135,34 @@ def _judged(granted: Collection[str]) -> dict[str, _Instructions]:
         "socketpair": [_argument(0), *_one_of((_AF_UNIX,), _allowed()), *_denied()],
         "socket": _internet_only() if "network" in granted else _denied(),
     }
-    if "execute" in granted:
-        rules["memfd_create"] = [_argument(1), (_ANY_BIT, 0, 1, _MFD_NOEXEC_SEAL), *_allowed(), *_denied(errno.ENOSYS)]
-    else:
+    rules |= _modes()
+    if "workspace.write" in granted:
+        rules |= {name: _unless_mode(at, _SET_ID | _WRITABLE_BY_ALL) for name, at in _MODE_CHANGED.items()}
+        # as a file system without them says it: programs that copy files then take the mode alone
+        rules |= {name: _denied(errno.EOPNOTSUPP) for name in _ATTRIBUTES_SET}
+    if "execute" not in granted:
         rules["execve"] = _denied()
     return rules
+
+
+def _modes() -> dict[str, _Instructions]:
+    """Calls that make files: none with a set-uid or set-gid bit."""
+    return {
+        "openat2": _denied(errno.ENOSYS),  # its mode is in memory, where no filter sees it: programs then take openat
+        "open": _unless_made_with(1, 2),
+        "openat": _unless_made_with(2, 3),
+        **{name: _unless_mode(at, _SET_ID) for name, at in _MODE_GIVEN.items()},
+    }
+
+
+def _unless_made_with(flags: int, mode: int) -> _Instructions:
+    judged = _unless_mode(mode, _SET_ID)
+    return [_argument(flags), (_ANY_BIT, 0, len(judged) - 1, _MAKES_A_FILE), *judged]
+
+
+def _unless_mode(mode: int, bits: int) -> _Instructions:
+    """Allow what has none of ``bits`` in the argument ``mode``."""
+    return [_argument(mode), (_ANY_BIT, 0, 1, bits), *_denied(), *_allowed()]
 
 
 def _internet_only() -> _Instructions:

@@ -19,6 +19,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _NUMBERS = {"x86_64": {"ptrace": 101, "keyctl": 250, "perf": 298, "bpf": 321, "userfaultfd": 323, "kcmp": 312},
             "aarch64": {"ptrace": 117, "keyctl": 219, "perf": 241, "bpf": 280, "userfaultfd": 282, "kcmp": 272}}  # fmt: skip
 _IO_URING_SETUP = 425
+_OPENAT2, _FCHMODAT2 = 437, 452
+_SYSTEM_V = {"x86_64": {"shmget": 29, "shmctl": 31, "semget": 64, "semctl": 66, "msgget": 68, "msgctl": 71},
+             "aarch64": {"shmget": 194, "shmctl": 195, "semget": 190, "semctl": 191, "msgget": 186, "msgctl": 187}}  # fmt: skip
 _NEWUSER, _NEWNS = 0x10000000, 0x00020000
 
 
@@ -249,3 +252,104 @@ def _fills_folder(args: Args, workspace: str) -> None:
         with open(os.path.join(os.environ["TMPDIR"], str(number)), "wb") as file:
             for _ in range(40):
                 file.write(block)
+
+
+def _makes_by(call: str, path: str, mode: int) -> None:
+    """A file at ``path`` of this mode by this system call, where the umask allows it."""
+    raw = path.encode()
+    if call in ("chmod", "fchmod", "fchmodat2"):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    if call == "chmod":
+        os.chmod(path, mode)
+    elif call == "fchmod":
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+    elif call == "fchmodat2":
+        held = ctypes.create_string_buffer(raw)
+        _system(_FCHMODAT2, -100, ctypes.addressof(held), mode, 0)
+    elif call == "open":
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, mode))
+    elif call == "temporary":
+        fd = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_WRONLY, mode)
+        try:
+            os.link(f"/proc/self/fd/{fd}", path, follow_symlinks=True)
+        finally:
+            os.close(fd)
+    elif call == "openat2":
+        how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, mode, 0)
+        held = ctypes.create_string_buffer(raw)
+        os.close(_system(_OPENAT2, -100, ctypes.addressof(held), ctypes.addressof(how), 24))
+    elif call == "creat":
+        fd = _libc.creat(raw, ctypes.c_uint(mode))
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), "refused")
+        os.close(fd)
+    elif call == "mknod":
+        os.mknod(path, mode | 0o100000)
+    else:
+        os.mkdir(path, mode)
+
+
+def modes(args: Args, workspace: str, settings: Args) -> Args:
+    """For each of ``calls`` and ``modes``: the mode of what was made, or the number of the error."""
+    os.umask(0)
+    found = {}
+    for call in args["calls"]:
+        for mode in args["modes"]:
+            path = os.path.join(workspace, f"{call}-{mode:o}")
+            try:
+                _makes_by(call, path, mode)
+                found[f"{call} {mode:o}"] = oct(os.stat(path).st_mode & 0o7777)
+            except OSError as error:
+                found[f"{call} {mode:o}"] = f"error {error.errno}"
+    return found
+
+
+def _leaves_set_uid(args: Args, workspace: str) -> None:
+    _makes_by("chmod", os.path.join(workspace, "set-uid"), 0o4755)
+
+
+def _opens_workspace_to_all(args: Args, workspace: str) -> None:
+    os.chmod(workspace, 0o777)
+
+
+def _opens_workspace_by_list(args: Args, workspace: str) -> None:
+    """By an access list: its owner, its group and everybody may do everything."""
+    entries = b"".join(tag.to_bytes(2, "little") + b"\7\0" + b"\xff" * 4 for tag in (1, 4, 32))
+    os.setxattr(workspace, "system.posix_acl_access", b"\2\0\0\0" + entries)
+
+
+def _holds(kind: str, *words: int) -> None:
+    """What is made outlives its process where there is no namespace for it: so it is removed again."""
+    numbers = _SYSTEM_V[os.uname().machine]
+    made = _system(numbers[kind + "get"], 0, *words)
+    _system(numbers[kind + "ctl"], made, *((0, 0, 0) if kind == "sem" else (0, 0)))
+
+
+def _holds_segment(args: Args, workspace: str) -> None:
+    _holds("shm", 1 << 20, 0o1600)
+
+
+def _holds_semaphores(args: Args, workspace: str) -> None:
+    _holds("sem", 1, 0o1600)
+
+
+def _holds_queue(args: Args, workspace: str) -> None:
+    _holds("msg", 0o1600)
+
+
+def _holds_named_queue(args: Args, workspace: str) -> None:
+    name = args["name"].encode()
+    if _libc.mq_open(b"/" + name, os.O_CREAT | os.O_RDWR, 0o600, None) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    _libc.mq_unlink(b"/" + name)
+
+
+def _fills_memory(args: Args, workspace: str) -> None:
+    """Four files of 16 MiB in memory, none of them mapped: beside whatever bounds the address space."""
+    for number in range(4):
+        fd = os.memfd_create(str(number), 8)  # sealed against execution: not a program
+        os.write(fd, bytes(16 << 20))

@@ -63,6 +63,8 @@ def test_every_number_has_the_answer_of_its_name(machine: str, granted: frozense
         name, found = names.get(number), judge(program, architecture, number)
         if name in seccomp._NEVER or (name in seccomp._CHANGES_OF_FILES and "workspace.write" not in granted):
             assert found == errno.EPERM, name
+        elif name in seccomp._ATTRIBUTES_SET:
+            assert found == errno.EOPNOTSUPP, name
         elif name is None or name in seccomp._CHANGES_OF_FILES:
             assert found == ALLOWED, number
     for number in (system_calls.NEWEST + 1, 512, 547, 0x3FFFFFFF):
@@ -118,8 +120,35 @@ def test_arguments_are_judged(machine: str) -> None:
     assert (call(machine, none, "prlimit64", 0), call(machine, none, "prlimit64", 1)) == (ALLOWED, errno.EPERM)
     assert (call(machine, none, "execve"), call(machine, execute, "execve")) == (errno.EPERM, ALLOWED)
     assert call(machine, execute, "execveat") == errno.EPERM
-    assert (call(machine, none, "memfd_create", 0, 0), call(machine, execute, "memfd_create", 0, 9)) == (ALLOWED,) * 2
-    assert call(machine, execute, "memfd_create", 0, 1) == errno.ENOSYS
+    for granted, flags in ((none, 0), (none, 1), (execute, 9), (network, 8)):
+        assert call(machine, granted, "memfd_create", 0, flags) == errno.ENOSYS
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("granted", GRANTS, ids=lambda names: "+".join(sorted(names)) or "nothing")
+def test_modes_are_judged(machine: str, granted: frozenset[str]) -> None:
+    """Of new files the set-uid and set-gid bits, where the mode counts; of those that are there also writing by all."""
+    makes = {"creat": 1, "mkdir": 1, "mkdirat": 2, "mknod": 1, "mknodat": 2}
+    changes = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
+    known = system_calls.numbers(machine)
+    for name, at in (makes | changes).items():
+        for bits in (0o4000, 0o2000, 0o6000) if name in known else ():
+            for mode in (bits, bits | 0o755, bits | 0o1777, 0x10000 | bits, bits | 1 << 40):
+                assert call(machine, granted, name, *(0,) * at, mode) == errno.EPERM, (name, oct(mode))
+    for name, at in makes.items():
+        for mode in (0o777, 0o1777, 0o100666, 0) if name in known else ():
+            assert call(machine, granted, name, *(0,) * at, mode) == ALLOWED, (name, oct(mode))
+    for name, at in changes.items():
+        for mode, allowed in ((0o1755, True), (0o775, True), (0o702, False), (0o1777, False)) if name in known else ():
+            expected = ALLOWED if allowed and "workspace.write" in granted else errno.EPERM
+            assert call(machine, granted, name, *(0,) * at, mode) == expected, (name, oct(mode))
+    for name, at in {"open": 1, "openat": 2}.items():
+        before = (0,) * at
+        for flags in (0o100, 0o1102, 0o20200002) if name in known else ():
+            for mode, expected in ((0o4755, errno.EPERM), (0o2600, errno.EPERM), (0o1666, ALLOWED)):
+                assert call(machine, granted, name, *before, flags, mode) == expected
+        assert name not in known or call(machine, granted, name, *before, 0o1, 0xFFFFFFFF) == ALLOWED  # no file is made
+    assert call(machine, granted, "openat2") == errno.ENOSYS
 
 
 @pytest.mark.parametrize("machine", MACHINES)

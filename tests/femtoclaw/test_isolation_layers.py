@@ -89,6 +89,14 @@ ROWS = (
     Attack("runs_own", (READ, WRITE), LAYERS),
     Attack("runs_own", (READ, WRITE, EXECUTE), ("landlock", "namespaces")),
     Attack("runs_from_memory", (READ, EXECUTE), ("seccomp",)),
+    Attack("leaves_set_uid", (READ, WRITE), ("seccomp",)),
+    Attack("opens_workspace_to_all", (READ, WRITE), ("seccomp",)),
+    Attack("holds_segment", (READ,), ("seccomp",)),
+    Attack("holds_semaphores", (READ,), ("seccomp",)),
+    Attack("holds_queue", (READ,), ("seccomp",)),
+    Attack("holds_named_queue", (READ,), ("seccomp",)),
+    Attack("fills_memory", (READ,), ("seccomp",)),
+    Attack("fills_memory", (READ, EXECUTE), ("seccomp",)),
 )
 
 
@@ -112,6 +120,7 @@ class Place:
         """As before any attack; the folders themselves stay."""
         for folder in (self.workspace, self.where, self.where / "keys", self.where / "store"):
             folder.mkdir(mode=0o755, exist_ok=True)
+            folder.chmod(0o755)
             for entry in folder.iterdir():
                 if not entry.is_dir():
                     entry.unlink()
