@@ -16,12 +16,13 @@ from femtoclaw import events
 from femtoclaw.apply import apply
 from femtoclaw.authorization import HELD, Decision
 from femtoclaw.engines import EngineCache, load_policy
-from femtoclaw.errors import ConfigurationError, FemtoClawError, PolicyError, SecurityError
+from femtoclaw.errors import ConfigurationError, PolicyError, SecurityError
 from femtoclaw.events import Event
 from femtoclaw.judging import Case, judge
 from femtoclaw.policy import engine_version
 from femtoclaw.protocol import ToolCall
 from femtoclaw.replay import Batch, event_batches, subject_of
+from femtoclaw.restore import STUMBLES, impossible
 from femtoclaw.sealing import UNSEALED, NoSubjectKeyError, SealedError, Sealer
 from femtoclaw.state import EMPTY, FOLD_VERSION, Run, State
 from wal import Record
@@ -152,9 +153,8 @@ class History:
                                   "engine": event.engine})  # fmt: skip
         try:
             self.state = apply(self.state, event)
-        except FemtoClawError as error:
-            error.where = f"index {index}: {error.where}"
-            raise
+        except STUMBLES as error:
+            raise impossible(index, error) from error
 
     def _question(self, happened: list[Event]) -> Judged | None:
         first = happened[0]

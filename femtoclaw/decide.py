@@ -177,6 +177,9 @@ def _in_state(state: State, execution_id: str, wanted: RuntimeState) -> Executio
 
 def _record_outcome(state: State, command: commands.RecordOutcome, engines: EngineCache) -> list[Event]:
     execution = _in_state(state, command.execution_id, RuntimeState.CAPABILITY_EXECUTING)
+    for name in ("duration_ns", "original_bytes", "kept_bytes"):
+        if getattr(command, name) < 0:
+            raise CommandError("a result with a number below zero", where=name, expected="0 or more", found="less")
     batch: list[Event] = [events.ExecutionFinished._make(command[:-1])]
     if command.status in CONTAINED:
         batch.append(events.ExecutionCompleted(command.execution_id, command.status))

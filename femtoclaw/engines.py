@@ -5,7 +5,6 @@ answer, because its key is the content itself.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
-import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from femtoclaw.errors import ConfigurationError
 from femtoclaw.manifest import Manifest, check_manifest, manifest_from_canonical
 from femtoclaw.policy import PolicyEngine
 from femtoclaw.protocol import ArgumentSchemas, Message, Rejected, ToolCall, validate
+from femtoclaw.recorded import recorded, recorded_configuration, recorded_manifest
 from femtoclaw.sealing import UNSEALED, Sealer
 from femtoclaw.state import Claw, Node
 
@@ -69,7 +69,8 @@ class EngineCache:
         self._last: tuple[Node, Engines] | None = None
 
     def engines(self, node: Node) -> Engines:
-        """The engines for a node state. Raises PolicyError when its policy cannot be loaded."""
+        """The engines for a node state. Raises PolicyError when its policy cannot be loaded, HistoryError when what it
+        holds is no configuration or manifest."""
         if self._last is not None and self._last[0] is node:
             return self._last[1]
         registry = tuple(sorted((claw.name, claw.digest, claw.enabled) for claw in node.registry.values()))
@@ -109,13 +110,22 @@ def registrable(raw: bytes) -> Manifest:
 
 
 def load_policy(text: str, node: Node) -> PolicyEngine:
-    """Parse and validate a policy against the claws registered in ``node``. Raises PolicyError."""
-    return PolicyEngine.load(text, [manifest_from_canonical(claw.manifest) for claw in node.registry.values()])
+    """Parse and validate a policy against the claws registered in ``node``. Raises PolicyError, and HistoryError for
+    registered manifests that are none."""
+    return _policy(text, list(_manifests(node).values()))
+
+
+def _manifests(node: Node) -> dict[str, Manifest]:
+    return {name: recorded_manifest(name, claw.manifest) for name, claw in node.registry.items()}
+
+
+def _policy(text: str, manifests: list[Manifest]) -> PolicyEngine:
+    return recorded("a manifest's arguments", lambda: PolicyEngine.load(text, manifests))
 
 
 def _build(node: Node, override: str | None) -> Engines:
-    manifests = {name: manifest_from_canonical(claw.manifest) for name, claw in node.registry.items()}
-    configuration = json.loads(node.configuration.content)
+    manifests = _manifests(node)
+    configuration = recorded_configuration(node.configuration.content)
     runtime = configuration.get("runtime", {})
     text = node.policy.text if override is None else override
     capabilities = configuration.get("capabilities", {})
@@ -124,7 +134,7 @@ def _build(node: Node, override: str | None) -> Engines:
         manifests=manifests,
         schemas=ArgumentSchemas(manifests.values()),
         settings={name: entry["settings"] for name, entry in capabilities.items()},
-        policy=cache(lambda: PolicyEngine.load(text, list(manifests.values())) if text else None),
+        policy=cache(lambda: _policy(text, list(manifests.values())) if text else None),
         steps_max=runtime.get("steps_max", 1),
         environment=runtime.get("environment", ""),
     )

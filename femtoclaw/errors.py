@@ -159,6 +159,13 @@ class IntegrityError(SecurityError):
     default_remedy = "put back what was there, or have an operator accept the change; nothing was started"
 
 
+class HistoryError(IntegrityError):
+    """The log holds what this program never records: whoever has the node's key wrote it, or memory failed."""
+
+    code = "HISTORY_UNSOUND"
+    default_remedy = "run `femtoclaw verify`, which names the index; keep the home as evidence"
+
+
 class AnswerIsNoError(FemtoClawError):
     """What was asked for may not be; nothing was changed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from femtoclaw.apply import Folding
-from femtoclaw.errors import StateMachineError
+from femtoclaw.errors import HistoryError, StateMachineError
 from femtoclaw.event_codec import EventFormatError, decode
 from femtoclaw.events import StateHashed
 from femtoclaw.snapshot import FILE_NAME, Snapshot, decode_snapshot
@@ -14,11 +14,14 @@ from wal.errors import LogError
 from wal.reader import LogReader
 from wal.record import KIND_EVENT, Record
 
+STUMBLES = (StateMachineError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What the fold raises for events that no node of this program recorded in this order, or with these values."""
+
 
 def fold_records(state: State, records: Iterable[Record]) -> State:
     """The state after ``records``; the one fold that boot, recovery and replay share.
 
-    Raises StateMachineError or EventFormatError naming the index.
+    Raises HistoryError, for events that cannot have happened, or EventFormatError; both name the index.
     """
     folding = Folding(state)
     take = folding.take
@@ -28,16 +31,27 @@ def fold_records(state: State, records: Iterable[Record]) -> State:
             if record.kind == KIND_EVENT:
                 index = record.index
                 take(decode(record.payload))
-    except (StateMachineError, EventFormatError) as error:
+    except EventFormatError as error:
         error.where = f"index {index}: {error.where}"
         raise
+    except STUMBLES as error:
+        raise impossible(index, error) from error
     return folding.state()
+
+
+def impossible(index: int, error: Exception) -> HistoryError:
+    """What to raise for the event at ``index``, which the fold cannot take."""
+    told = error.where if isinstance(error, StateMachineError) else type(error).__name__
+    return HistoryError(
+        "the log holds an event that cannot have happened", where=f"index {index}: {told}",
+        expected="what the state machines allow", found=getattr(error, "found", None),
+    )  # fmt: skip
 
 
 def load_state(reader: LogReader, size: int | None = None) -> State:
     """The state after ``size`` records (default: at the reader's head).
 
-    Raises CorruptRecordError, StateMachineError or EventFormatError.
+    Raises CorruptRecordError, HistoryError or EventFormatError.
     """
     size = reader.size if size is None else size
     try:

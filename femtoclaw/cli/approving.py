@@ -12,8 +12,9 @@ from femtoclaw.cli.execute import Node, contract, open_node, tell_held
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.control import encode, request
-from femtoclaw.errors import UsageError
+from femtoclaw.errors import HistoryError, UsageError
 from femtoclaw.home import locate, require
+from femtoclaw.recorded import recorded
 from femtoclaw.restore import load_state
 from femtoclaw.runtime import HELD, RunResult
 from femtoclaw.sealing import NoSubjectKeyError, Sealer
@@ -53,6 +54,8 @@ def describe(state: State, execution_id: str, approval: Approval, sealer: Sealer
     from femtoclaw.engines import EngineCache
     from femtoclaw.facts import Facts, facts
 
+    if execution_id not in state.live.executions:
+        raise HistoryError("a call is held of which no execution is in flight", where=printable(execution_id, 80))
     execution = state.live.executions[execution_id]
     run = state.live.runs.get(execution.run_id)
     fixed = EngineCache().engines(state.node)
@@ -91,8 +94,7 @@ def _arguments(execution: Execution, sealer: Sealer) -> dict[str, Any] | None:
         raw = sealer.open(execution.args, execution.subject) if execution.subject else execution.args
     except NoSubjectKeyError:
         return None
-    args: dict[str, Any] = json.loads(raw)
-    return args
+    return recorded("a held call's arguments", lambda: dict(json.loads(raw)))
 
 
 def show(held: dict[str, Any], output: Output) -> None:

@@ -103,9 +103,9 @@ def _row(node: Node, name: str) -> dict[str, Any]:
 
 
 def _manifest(node: Node, name: str) -> Manifest:
-    from femtoclaw.manifest import manifest_from_canonical
+    from femtoclaw.recorded import recorded_manifest
 
-    return manifest_from_canonical(node.registry[name].manifest)
+    return recorded_manifest(name, node.registry[name].manifest)
 
 
 def _recorded(arguments: Arguments) -> Node:

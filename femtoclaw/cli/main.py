@@ -43,7 +43,10 @@ def run(arguments: list[str]) -> int:
         kind = CommandInterruptedError if command in EFFECTS else ReadingInterruptedError
         return _tell(kind("interrupted"), output)
     except Exception as error:
-        return _defect(error, output)
+        from femtoclaw.cli.forged import unsound
+
+        found = unsound(parsed) if command is not None else None
+        return _tell(found, output) if found is not None else _defect(error, output)
     if output.failure is None or isinstance(output.failure, BrokenPipeError):
         return code  # a reader that went away had what it wanted
     lost = UnavailableError(

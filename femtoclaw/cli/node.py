@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from femtoclaw.cli.render import Output, program
-from femtoclaw.errors import PolicyError, UsageError
+from femtoclaw.errors import HistoryError, PolicyError, UsageError
 from femtoclaw.home import Home, locate, require
 
 TYPE_CHECKING = False
@@ -136,6 +136,9 @@ def describe(home: Home) -> dict[str, Any]:
 
 def _in_flight(live: Live) -> dict[str, int]:
     """What a start would close. Held calls, and the runs that wait for them, are none of that: they wait on."""
+    missing = [held for held in live.approvals if held not in live.executions]
+    if missing:
+        raise HistoryError("a call is held of which no execution is in flight", where=ascii(missing[0])[:80])
     waiting = {live.executions[held].run_id for held in live.approvals}
     runs = sum(run_id not in waiting for run_id in live.runs)
     return {"executions": len(live.executions) - len(live.approvals), "runs": runs}

@@ -253,13 +253,15 @@ def _without_home() -> State:
 
 
 def _manifests(state: State) -> list[Manifest]:
-    from femtoclaw.manifest import manifest_from_canonical
+    from femtoclaw.recorded import recorded_manifest
 
-    return [manifest_from_canonical(claw.manifest) for claw in state.node.registry.values()]
+    return [recorded_manifest(name, claw.manifest) for name, claw in state.node.registry.items()]
 
 
 def _agents(state: State) -> frozenset[str]:
-    runtime = json.loads(state.node.configuration.content).get("runtime", {})
+    from femtoclaw.recorded import recorded_configuration
+
+    runtime = recorded_configuration(state.node.configuration.content).get("runtime", {})
     return frozenset(("operator", runtime.get("agent", "agent")))
 
 
