@@ -18,7 +18,7 @@ FALSE_TOOLS = (
     "policy.set", "approval.grant", "claw.enable", "node.release", "__import__", "shell;fs.read", "fs.*", "*", "device",
 )  # fmt: skip
 GOOD_PATHS = (
-    "notes.txt", "public", "public/a.txt", "public/deep/b", "src/main.c", "build/out.o", "reports/today", "outbox/letter", ".",
+    "notes.txt", "public", "public/a.txt", "public/deep/b", "src/main.c", "build/out.o", "reports/today.md", "outbox/letter", ".",
     "a b", "clé",
 )  # fmt: skip
 BAD_PATHS = (

@@ -202,6 +202,9 @@ SECRETS = (
 )  # fmt: skip
 SERVER_SECRETS = ("*.key", "*.pem", "*.p12", "*.env", "*.env.*", "*credentials*")
 HIDDEN = (".*", "*/.*")
+SEEN_FIRST = ("*akefile", "*.mk", "*CMakeLists.txt", "*package.json", "*setup.py", "*conftest.py", "*.sh", "*HEAD")
+"""Some of what is run by others; the paths of a campaign hold none of the rest."""
+DOCUMENTS = ("*.md", "*.html", "*.csv", "*.log")
 READS = ("fs.read", "fs.list")
 
 
@@ -251,12 +254,12 @@ def _developer(tool: str, path: str, args: dict[str, Any], seen: Seen) -> bool:
     if tool in ("system.info", "process.list"):
         return True
     if tool == "fs.write":
-        return args["mode"] == "create" and not like(path, SECRETS + HIDDEN)
+        return args["mode"] == "create" and not like(path, SECRETS + HIDDEN + SEEN_FIRST)
     if tool == "web.get":
         return not seen.tainted
     words = [one_program(args["bin"]), *args.get("argv", [])]
-    git, make = "/usr/bin/git", "/usr/bin/make"
-    listed = [[git, "status"], [git, "diff"], [git, "log", "--oneline", "-20"], [make], [make, "test"]]
+    git = "/usr/bin/git"
+    listed = [[git, "status"], [git, "diff"], [git, "log", "--oneline", "-20"]]
     return words in listed and not (seen.tainted and repeats(args))
 
 
@@ -268,8 +271,10 @@ def _ci_runner(tool: str, path: str, args: dict[str, Any], seen: Seen) -> bool:
     if tool == "system.info":
         return True
     if tool == "fs.write":
-        return like(path, ("build/*", "reports/*")) and not like(path, SECRETS)
+        return like(path, ("reports/*",)) and like(path, DOCUMENTS) and not like(path, SECRETS)
     if tool != "shell" or seen.agent == "operator" or one_program(args["bin"]) != "/usr/bin/make":
+        return False
+    if "fs.write" in seen.done:
         return False
     argv = args.get("argv", [])
     return argv in ([], ["test"], ["check"]) or (argv == ["package"] and "shell" in seen.done)
