@@ -145,12 +145,11 @@ def test_root_is_refused_where_nobody_allowed_it(node: Node, monkeypatch: pytest
     integrity.refuse_root(wanted)
     monkeypatch.undo()
     if os.geteuid() == 0:
-        node.call("config", "set", "security.allow_root=false")
-        answer = refused(node, 2)
-        assert answer.body["error"]["what"] == "the node was started as root"
+        asked = node.call("config", "set", "security.allow_root=false", expect=2)
+        assert asked.body["error"]["what"] == "the node was started as root"  # root could never start it again
+        rewrite(node.path / "femtoclaw.toml", lambda raw: raw.replace(b"allow_root = true", b"allow_root = false"))
+        assert refused(node, 2).body["error"]["what"] == "the node was started as root"
         rewrite(node.path / "femtoclaw.toml", lambda raw: raw.replace(b"allow_root = false", b"allow_root = true"))
-        refused(node, 3)
-        node.call("config", "set")
         node.intent(SAY)
 
 
