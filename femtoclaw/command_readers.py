@@ -10,15 +10,24 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from femtoclaw.hazard_tables import PLAIN
+from femtoclaw.sed_commands import sed
 
-# What stands in brackets has no slash: whether such a slash ends the part is where sed programs disagree.
-_PART = r"(?:[^/\\\n\[]|\\[^\n]|\[[^]/\\\n\[]+\])*"
-_WHERE = rf"(?:(?:\d+|\$|/{_PART}/)(?:,(?:\d+|\$|/{_PART}/))?)?"
-_HARMLESS = re.compile(rf"(?:{_WHERE}(?:[dpq=D]|s/{_PART}/{_PART}/[gpiI0-9]*)(?:;|\Z))+")
-"""Printing, deleting and plain substituting: what neither runs, reads nor writes. Two such parts share no first byte."""
+_PLACES = re.compile("[=@<,]")
+_CLUSTERED_PLACE = re.compile(r"-[A-Za-z]+(?:/|~|\.\.(?:/|\Z))")
+_OPENSSL_WRITING = re.compile(r"--?(?!no)(?:\w+_)?\w*out(?:_\w+)?(?:=|\Z)")
+_CLOCK = re.compile(r"\d{8,12}(?:\.\d\d)?")
 
-_SED_FLAGS = frozenset("nErsuzb")
-_SED_SCRIPT_CHARACTERS_MAX = 2000
+_COMPILER_HARMLESS = re.compile(
+    "-(?:[cSEvw]|g[0-3]?|ggdb[0-3]?|O[0-3sgz]?|Ofast|std=.*|ansi|pedantic(?:-errors)?|[IDULl].*|o.*|M[A-Z]*.*|x[a-z+-]*|"
+    "shared|static|s|pthread|pipe|pie|no-pie|rdynamic|nostdlib|nostdinc|m(?:32|64|(?:arch|tune|cpu)=[a-z0-9_+.-]+)|"
+    "(?:isystem|iquote|idirafter|include|imacros).*|W(?![lap],)[a-z0-9+=-]*|dumpversion|dumpmachine|print-[a-z-]+|"
+    "f(?:pic|PIC|pie|PIE|openmp|wrapv|exceptions|rtti|common|permissive|strict-aliasing|omit-frame-pointer|syntax-only|"
+    "function-sections|data-sections|signed-char|unsigned-char|short-enums|stack-protector(?:-[a-z]+)?|"
+    "sanitize=[a-z,-]+|visibility=[a-z]+|diagnostics-color(?:=[a-z]+)?|max-errors=\\d+|no-(?!integrated)[a-z0-9-]+)|"
+    "-(?:version|help))?"
+)
+"""What makes a compiler load and run nothing; `-` alone is the standard input. Every other option may: wrappers, plugins,
+passes, linker options and module mappers have too many names, and each version has new ones."""
 
 
 def _looks_like_option(argument: str) -> bool:
@@ -47,7 +56,7 @@ def outside(argv: Sequence[str]) -> set[str]:
     for argument in argv:
         value = argument.partition("=")[2]
         joined = argument[2:] if argument.startswith("-") else ""
-        for text in (argument, value, joined):
+        for text in (argument, value, joined, *_PLACES.split(argument)[1:]):
             if text.startswith(("/", "~")) or (".." in text and ".." in text.split("/")):
                 return {"outside_path"}
     return set()
@@ -71,73 +80,35 @@ def _remote(argv: Sequence[str]) -> set[str]:
     """Host and path in one operand: another program makes the connection."""
     texts = [each.partition("=")[2] if each.startswith("--") else each for each in argv]
     remote = any(":" in each.split("/")[0] for each in texts)
-    return outside(argv) | ({"opens_network", "runs_program"} if remote else set())
+    clustered = any(_CLUSTERED_PLACE.match(each) for each in argv if each[:1] == "-")
+    found = outside(argv) | ({"outside_path"} if clustered else set())
+    return found | ({"opens_network", "runs_program"} if remote else set())
 
 
 def _openssl(argv: Sequence[str]) -> set[str]:
-    connecting = {"s_client", "s_server", "s_time", "ocsp", "cmp"}.intersection(argv[:1])
-    return outside(argv) | ({"opens_network"} if connecting else set())
+    found = outside(argv)
+    if {"s_client", "s_server", "s_time", "ocsp", "cmp"}.intersection(argv[:1]):
+        found.add("opens_network")
+    if {"engine", "fipsinstall"}.intersection(argv[:1]):
+        found.add("loads_code")
+    if {"ca", "rehash", "fipsinstall"}.intersection(argv[:1]):
+        found.add("writes_option")
+    return found | ({"writes_option"} if any(map(_OPENSSL_WRITING.match, argv)) else set())
 
 
-def _sed(argv: Sequence[str]) -> set[str]:
-    """GNU sed runs commands (`e`) and writes files (`w`) from scripts; `--sandbox` keeps it from both."""
-    found, scripts, operands = _sed_options(list(argv))
-    if not scripts:
-        scripts = operands[:1]
-    within = "--sandbox" in argv and ("--" not in argv or argv.index("--") > argv.index("--sandbox"))
-    if not within and not all(map(_harmless_sed, scripts)):
-        found.add("inline_code")
-    return found
+def _compiler(argv: Sequence[str]) -> set[str]:
+    others = [each for each in argv if each[:1] == "-" and _COMPILER_HARMLESS.fullmatch(each) is None]
+    return outside(argv) | ({"loads_code"} if others else set())
 
 
-def _harmless_sed(script: str) -> bool:
-    return len(script) <= _SED_SCRIPT_CHARACTERS_MAX and _HARMLESS.fullmatch(script) is not None
+def _clock(argv: Sequence[str]) -> set[str]:
+    """`date` with a time as its operand sets the machine's clock."""
+    return {"acts_elsewhere"} if any(map(_CLOCK.fullmatch, argv)) else set()
 
 
-def _sed_options(left: list[str]) -> tuple[set[str], list[str], list[str]]:
-    """Codes of the options, the scripts that options give, and the operands."""
-    found: set[str] = set()
-    scripts: list[str] = []
-    operands: list[str] = []
-    left.reverse()
-    while left:
-        argument = left.pop()
-        name, equals, value = argument[2:].partition("=")
-        if argument == "--":
-            operands += reversed(left)
-            break
-        if not _looks_like_option(argument):
-            operands.append(argument)
-        elif not argument.startswith("--"):
-            _sed_cluster(argument[1:], left, found, scripts)
-        elif "expression".startswith(name):
-            scripts.append(value if equals else (left.pop() if left else ""))
-        elif "file".startswith(name):
-            found.add("runs_file")
-            scripts.append("")
-        elif "in-place".startswith(name):
-            found.add("writes_option")
-        elif "line-length".startswith(name) and not equals and left:
-            left.pop()
-    return found, scripts, operands
-
-
-def _sed_cluster(letters: str, left: list[str], found: set[str], scripts: list[str]) -> None:
-    for at, letter in enumerate(letters):
-        rest = letters[at + 1 :]
-        if letter in _SED_FLAGS:
-            continue
-        if letter == "i":
-            found.add("writes_option")
-        elif letter in "efl":
-            value = rest or (left.pop() if left else "")
-            if letter == "f":
-                found.add("runs_file")
-            if letter != "l":
-                scripts.append(value if letter == "e" else "")
-        else:
-            found.add("inline_code")
-        return
+def _renaming(argv: Sequence[str]) -> set[str]:
+    """On some systems `rename` takes Perl, on others two texts."""
+    return _code(argv) | outside(argv)
 
 
 _GIT_VALUED = frozenset(("-C", "-c", "--git-dir", "--work-tree", "--namespace", "--config-env", "--attr-source"))
@@ -194,15 +165,18 @@ def _git(argv: Sequence[str]) -> set[str]:
 
 READERS: Mapping[str, Callable[[Sequence[str]], set[str]]] = {
     "applet": _applet,
+    "clock": _clock,
     "code": _code,
+    "compiler": _compiler,
     "git": _git,
     "interpreter": _interpreter,
     "names_host": _names_host,
     "openssl": _openssl,
     "outside": outside,
     "remote": _remote,
+    "renaming": _renaming,
     "second_operand": _second_operand,
-    "sed": _sed,
+    "sed": sed,
     "wrapper": _wrapper,
     "writes_operands": _writes_operands,
 }

@@ -32,7 +32,7 @@ CODES: Mapping[str, str] = {
     "runs_file": "interprets a file, or what it finds in the working folder",
     "runs_program": "an argument names a program to run, or the program offers to run any",
     "unknown_program": "the tables do not know the program",
-    "unpacks": "writes files whose names an archive chooses",
+    "unpacks": "writes files whose names an archive or a patch chooses",
     "writes_option": "an argument names a file to write",
 }
 
@@ -138,7 +138,8 @@ def _judged(specification: str, argv: Sequence[str]) -> frozenset[str]:
 
 def _option(program: _Program, argument: str) -> set[str]:
     """Codes of one argument taken as an option, wherever it stands: also as another's value, or after `--`."""
-    found = {code for prefix, code in program.prefixes if argument.startswith(prefix)}
+    spellings = (argument, argument[1:]) if argument[:2] == "--" and not program.clusters else (argument,)
+    found = {code for prefix, code in program.prefixes if any(each.startswith(prefix) for each in spellings)}
     if len(argument) < 2 or argument[0] != "-":
         return found
     name = argument.partition("=")[0]

@@ -48,6 +48,10 @@ BYPASSES = {
     "xargs runs": Bypass("xargs", ["touch", "marker"], {"runs_program"}),
     "nice runs": Bypass("nice", ["touch", "marker"], {"runs_program"}),
     "sed executes": Bypass("sed", ["1e touch marker", "good.txt"], {"inline_code"}),
+    "sed takes its sandbox for a number": Bypass(
+        "sed", ["-n", "-l", "--sandbox", "1e touch marker", "good.txt"], {"inline_code"}
+    ),
+    "sed gets its sandbox too late": Bypass("sed", ["-e", "1e touch marker", "--sandbox", "good.txt"], {"inline_code"}),
     "awk calls": Bypass("awk", ['BEGIN{system("touch marker")}'], {"inline_code"}),
     "split filters": Bypass("split", ["--filter=touch marker", "good.txt"], {"inline_code"}),
 }
@@ -127,6 +131,20 @@ def test_a_bypass_runs_no_program_that_is_not_listed(
         check=False,
     )
     assert (free / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["--sandbox", "-e", "1e touch marker", "good.txt"], ["1e touch marker", "good.txt", "--sandbox"],
+     ["-l", "5", "--sandbox", "1e touch marker", "good.txt"], ["-nl5", "--sandbox", "1w marker", "good.txt"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_where_the_sandbox_of_sed_counts_it_holds(tmp_path: Path, argv: list[str]) -> None:
+    """What has no hazard for the sake of `--sandbox`: sed itself refuses the script."""
+    assert hazards_of("sed", argv) == set()
+    prepare(tmp_path)
+    ended = subprocess.run([listed("sed"), *argv], cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    assert (ended.returncode != 0, (tmp_path / "marker").exists()) == (True, False)
 
 
 @pytest.mark.requirement("WHITE-9.4")
