@@ -45,6 +45,7 @@ ensure_environment() {
 
 make_environment() {
   local name=$1 want=$2 base lock
+  local PATH=${INSTALL_PATH:-$PATH} # where Python and what builds packages are found
   shift 2
   if [ ! -x "$PYTHON" ]; then
     base=$(find_python) || exit 2

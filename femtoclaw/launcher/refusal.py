@@ -17,7 +17,7 @@ class Refused(BaseException):
     No ``Exception``: a library that tries another import when one fails must not go on with this one. ``code`` is
     stable: UNSIGNED, BAD_SIGNATURE, UNTRUSTED_KEY, REVOKED_KEY, NOT_ACCEPTED, ROLLBACK, BAD_MANIFEST,
     ALGORITHM_NOT_APPROVED, ALGORITHM_NOT_SUPPORTED, WRONG_INTERPRETER, HASH_MISMATCH, FILE_MISSING, UNLISTED_FILE,
-    NOT_SEALED, BAD_PIN.
+    NOT_SEALED, BAD_PIN, ENVIRONMENT.
     """
 
     def __init__(self, code: str, what: str, where: str, expected: str, found: str, remedy: str = "") -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from femtoclaw.launcher import sealed
+from femtoclaw.launcher import environment, sealed
 from femtoclaw.launcher.refusal import Refused, note, record, tell
 
 TYPE_CHECKING = False
@@ -56,8 +56,11 @@ def main(root: str) -> None:
     home = locate_home(words)
     try:
         if reads_only(words):
+            environment.drop(os.environ)
             _plain(root)
         else:
+            environment.check(os.environ)
+            environment.drop(os.environ)  # before anything of the cryptographic library is loaded, which looks at it
             verified = verify(root, home, check_pin=_command(words) not in REPIN, defer=_command(words) in SHORT)
             if verified is None:
                 note("nothing was verified: this distribution is not sealed (see docs/boot.md)")
@@ -213,14 +216,16 @@ def _plain(root: str) -> None:
 
 
 def enter() -> None:
-    """The installed command: becomes the launcher in an interpreter that nothing of this one reaches."""
+    """The installed command: becomes the launcher in an interpreter that nothing of this one, nor of its environment but
+    what a node reads, reaches."""
     if reads_only(sys.argv[1:]):
         from femtoclaw.__main__ import main as read
 
         read()
         return
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", stub("start", "main", root), *sys.argv[1:]])
+    command = [sys.executable, "-I", "-S", "-c", stub("start", "main", root), *sys.argv[1:]]
+    os.execve(sys.executable, command, environment.kept())
 
 
 def stub(module: str, function: str, *arguments: str) -> str:

@@ -53,7 +53,7 @@ class Installed:
 
     def run(self, code: str, *words: str, cwd: Path | None = None, stdin: bytes = b"", **variables: str) -> Ended:
         """Run a program text in an interpreter as the launcher has it."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEMTOCLAW", "PYTHON"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEMTOCLAW", "PYTHON", "LD_"))}
         kept |= {"FEMTOCLAW_HOME": str(self.home)}
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-X", "importtime", "-c", code, *words], capture_output=True, env=kept | variables,
@@ -154,7 +154,7 @@ WORK = ("run", "hi", "--brain", "echo")
 READ = '{"tool_call":{"tool":"fs.read","args":{"path":"notes.txt"}}}'
 LAUNCHER = {"femtoclaw"} | {
     f"femtoclaw.launcher{name}"
-    for name in ("", ".start", ".sealed", ".ed25519", ".refusal", ".loading", ".held", ".sweep", ".child")
+    for name in ("", ".start", ".sealed", ".ed25519", ".refusal", ".loading", ".held", ".sweep", ".child", ".environment")
 }
 DRIVER = """
 import sys; sys.path.append({root!r})
