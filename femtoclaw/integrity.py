@@ -32,8 +32,10 @@ def takes_files(node: Node) -> bool:
 
 
 def mode_of(node: Node) -> str:
-    """The mode that the recorded configuration says: secure or development."""
-    runtime = json.loads(node.configuration.content).get("runtime", {})
+    """The mode that the recorded configuration says: secure or development. Raises HistoryError for one that is none."""
+    from femtoclaw.recorded import recorded_configuration
+
+    runtime = recorded_configuration(node.configuration.content).get("runtime", {})
     return str(runtime.get("mode", config.SECURE))
 
 

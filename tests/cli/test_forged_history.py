@@ -150,7 +150,7 @@ FORGERIES: dict[str, tuple[type[Event], dict[str, Any], tuple[tuple[str, ...], .
     ),
     "a configuration that is no JSON": (
         events.ConfigurationAdopted, {"content": b"{"},
-        (("config", "show"), ("config", "history"), ("policy", "explain", "--message", '{"message":{"content":"a"}}')),
+        (("config", "show"), ("config", "history"), ("health",), ("policy", "explain", "--message", '{"message":{"content":"a"}}')),
     ),
     "a configuration with other tables": (
         events.ConfigurationAdopted, {"content": b'{"capabilities":[],"runtime":7}'},
