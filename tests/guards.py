@@ -12,6 +12,7 @@ from tests.guards_authority import GUARDS as AUTHORITY
 from tests.guards_claws import GUARDS as CLAWS
 from tests.guards_control import GUARDS as CONTROL
 from tests.guards_home import GUARDS as HOME
+from tests.guards_hostility import GUARDS as HOSTILITY
 from tests.guards_isolation import GUARDS as ISOLATION
 from tests.guards_key_rotation import GUARDS as KEY_ROTATION
 from tests.guards_log import GUARDS as LOG
@@ -24,7 +25,7 @@ from tests.guards_subjects import GUARDS as SUBJECTS
 GUARDS = (
     *(*LOG, *KEY_ROTATION),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
-    *(*CLAWS, *ISOLATION, *MODULES),
+    *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),
     *(*SECRETS, *SUBJECTS, *START, *HOME),
 )
 

@@ -20,7 +20,7 @@ GUARDS = (
         "I7",
         "a request is heard once",
         "femtoclaw/control_plane.py",
-        "    if command.at_ns <= signers[command.operator].last_ns:",
+        "    if command.request_id in signers[command.operator].seen:",
         "    if False:",
         CONTROL_PLANE + "::test_what_its_operator_did_not_just_sign_is_not_recorded",
     ),
