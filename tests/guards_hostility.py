@@ -7,6 +7,9 @@ from tests.guard import Guard
 INTENTS = "tests/security/test_hostile_intents.py::test_no_hostile_message_reaches_a_claw_outside_of_policy"
 HAZARDS = "tests/femtoclaw/test_shell_hazards.py::test_what_a_command_does_beyond_its_name"
 STARTERS = "tests/femtoclaw/test_policy_starters.py::test_a_starter_loads_and_decides_its_cases"
+SECCOMP = "femtoclaw/isolation/seccomp.py"
+MODES = "tests/femtoclaw/test_isolation_modes.py::"
+MEMORY = "tests/femtoclaw/test_isolation_memory.py::"
 
 GUARDS = (
     Guard("I5", "a path with `..` is judged by no policy", "femtoclaw/facts.py",
@@ -34,4 +37,22 @@ GUARDS = (
     Guard("I5", "a pipeline runs nothing after it has written", "femtoclaw/policies/ci-runner.cedar",
           'when { context.history.done.contains("fs.write") || context.history.failed.contains("fs.write") };',
           "when { context.history.denied > 100 };", STARTERS + "[ci-runner]"),
+    Guard("I5", "no mode has a set-uid or set-gid bit", SECCOMP, "_SET_ID = 0o6000", "_SET_ID = 0",
+          MODES + "test_no_claw_makes_a_set_uid_file"),
+    Guard("I5", "a mode in memory is not accepted", SECCOMP, '        "openat2": _denied(errno.ENOSYS),', "        ",
+          MODES + "test_no_claw_makes_a_set_uid_file"),
+    Guard("I5", "no program changes a mode to set-uid", SECCOMP, "_unless_mode(at, _SET_ID | _WRITABLE_BY_ALL) for",
+          "_unless_mode(at, _WRITABLE_BY_ALL) for", MODES + "test_no_program_makes_a_set_uid_file"),
+    Guard("I5", "the workspace is not opened to everybody's writing", SECCOMP, "_SET_ID | _WRITABLE_BY_ALL", "_SET_ID",
+          MODES + "test_the_workspace_is_not_opened_to_all"),
+    Guard("I5", "nor by an access list", SECCOMP, "for name in _ATTRIBUTES_SET}",
+          "for name in ()} | {name: _allowed() for name in _ATTRIBUTES_SET}",
+          MODES + "test_the_workspace_is_not_opened_to_all"),
+    Guard("I11", "no files in memory", SECCOMP, '        "memfd_create": _denied(errno.ENOSYS),', "        ",
+          MEMORY + "test_a_native_module_has_its_code_and_no_other_memory"),
+    Guard("I11", "memory made ahead is closed for other claws", "femtoclaw/isolation/process.py",
+          "    if memory >= 0:\n        os.close(memory)", "    pass", MEMORY + "test_other_claws_have_none_at_all"),
+    Guard("I11", "a native module's memory is sealed", "femtoclaw/isolation/native.py",
+          "    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)", "    pass",
+          MEMORY + "test_a_native_module_has_its_code_and_no_other_memory"),
 )  # fmt: skip
