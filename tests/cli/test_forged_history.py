@@ -44,7 +44,7 @@ HOSTILE: dict[type, tuple[Any, ...]] = {
 
 @pytest.fixture(scope="module")
 def forged(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """A node with a held call and a run too, whose log is there to be replaced."""
+    """A node with a run too; each test forges a copy of it."""
     node = template.copy(tmp_path_factory.mktemp("forged") / "home")
     node.intent(call("fs.list", path="."))
     node.call("run", "hello", "--brain", "echo")
@@ -98,16 +98,17 @@ def changed(payloads: Payloads, at: int, payload: bytes) -> Payloads:
 
 
 def test_no_forged_history_is_a_defect(
-    forged: Node, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    forged: Node, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
     """A few hundred histories with one field forged, one event more, or one fewer: each reader ends with 0 to 3."""
+    node = forged.copy(tmp_path / "home")
     seed = secrets.randbits(32)
     with capsys.disabled():
         print(f"\nseed {seed}")
     chance = random.Random(seed)
-    monkeypatch.chdir(forged.path.parent)
+    monkeypatch.chdir(node.path.parent)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)  # no machine stops here, and it is half of the time
-    payloads, signer = payloads_of(forged), signer_of(forged)
+    payloads, signer = payloads_of(node), signer_of(node)
     places = [at for at, each in enumerate(payloads) if each[1] == KIND_EVENT]
     recorded = [decode(payloads[at][2]) for at in places]
     codes: dict[int, int] = {}
@@ -122,10 +123,10 @@ def test_no_forged_history_is_a_defect(
             history = [*payloads[:at], *payloads[at + 1 :]]
         else:
             history = [*payloads[: at + 1], *payloads[chance.choice(places) :]]
-        rewrite(forged, history, signer)
+        rewrite(node, history, signer)
         for turn in range(COMMANDS_EACH):
             words = READERS[(number * COMMANDS_EACH + turn) % len(READERS)]
-            code, said = read(forged, words, capsys)
+            code, said = read(node, words, capsys)
             told = f"seed {seed}, number {number}: {words} of {event!r} at {at + FIRST_INDEX}: {code} {said[-1500:]}"
             assert code in (0, 1, 2, 3), told
             assert "Traceback" not in said, told
