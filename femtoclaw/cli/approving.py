@@ -22,8 +22,11 @@ from femtoclaw.state import Approval, Execution, State
 from femtoclaw.subject_keys import sealer_at
 from wal.reader import read_log_directory
 
-SHOWN_CHARACTERS_MAX = 64 * 1024
-"""Of one held call; a longer one is shown with its length, and can be read whole with --json."""
+SHOWN_CHARACTERS_MAX = 4 * 1024 * 1024
+"""Of one part of a held call: more than any message can hold, every character escaped. Nothing is approved that was cut."""
+
+RESPONSE_CHARACTERS_MAX = 64 * 1024
+"""Of a run's answer."""
 
 _NANOSECONDS = 1_000_000_000
 
@@ -182,7 +185,7 @@ def _told(asked: Asked, result: RunResult | None, output: Output, action: str, e
     if result.outcome == HELD:
         tell_held(result.steps[-1], output)
     if result.response is not None:
-        output.line(printable(result.response, SHOWN_CHARACTERS_MAX), "green")
+        output.line(printable(result.response, RESPONSE_CHARACTERS_MAX), "green")
     if not result.steps:
         output.line("the call was denied: what was approved is not what is in force now", "red")
         return 1
