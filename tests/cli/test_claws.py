@@ -10,11 +10,24 @@ from typing import NamedTuple
 import pytest
 
 from tests.cli.node import Answer, Node, call, femtoclaw
+from tests.femtoclaw.built_modules import ENTRIES, built, compiled_c, compiled_wat
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples" / "modules"
 POLICY = '@id("sum") permit (principal, action == Action::"text.checksum", resource);'
 CHECKSUM = {"checksum": "51986eea"}
+DECLARED = {
+    "name": "text.checksum", "version": "1.0.0", "description": "The FNV-1a hash of a text.", "category": "system",
+    "abi": "FC-ABI-1.0.0", "permissions": [],
+    "arguments": {
+        "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False,
+    },
+}  # fmt: skip
+OTHER_ABI = {
+    "native": 'const char *femtoclaw_module_version(void) { return "FC-ABI-2.0.0"; }',
+    "wasm": """(data (i32.const 200) "FC-ABI-2.0.0\\00")
+        (func (export "femtoclaw_module_version") (result i32) (i32.const 200))""",
+}
 
 
 class World(NamedTuple):
@@ -103,6 +116,52 @@ def test_a_module_from_its_publisher_to_the_gate_and_out_again(installed: World)
     assert "text.checksum" not in [row["name"] for row in node.call("claw", "list").body["claws"]]
     assert {"PublisherTrusted", "ModuleInstalled", "ClawRegistered", "ClawEnabled", "ClawRemoved"} <= set(kinds(node))
     node.call("verify")
+
+
+def packed(world: World, kind: str, raw: bytes) -> Path:
+    """A publisher's folder with one built file, declared by hand and signed; its publisher is trusted."""
+    folder = world.module.parent / kind
+    folder.mkdir()
+    entry = ENTRIES[kind]
+    (folder / entry.partition(":")[2]).write_bytes(raw)
+    (folder / "module.json").write_text(json.dumps(DECLARED | {"entry": entry}))
+    femtoclaw("--json", "claw", "pack", str(folder), "--key", str(world.key), cwd=folder)
+    world.node.call("publisher", "trust", "acme", "--public-key", world.public)
+    return folder
+
+
+def example(kind: str, folder: Path) -> bytes:
+    """The example of the documentation, built."""
+    if kind == "native":
+        return compiled_c((EXAMPLES / "native" / "checksum.c").read_text(), folder)
+    return compiled_wat((EXAMPLES / "wasm" / "checksum.wat").read_text())
+
+
+@pytest.mark.parametrize("kind", OTHER_ABI)
+def test_a_built_module_from_its_source_to_the_gate(kind: str, world: World, tmp_path: Path) -> None:
+    """A shared library and a WebAssembly module answer through the gate as the claw in Python does."""
+    node = world.node
+    node.call("claw", "install", str(packed(world, kind, example(kind, tmp_path))))
+    node.call("claw", "enable", "text.checksum")
+    adopt(node, POLICY)
+    assert checksum(node).body["result"]["result"] == CHECKSUM
+    assert node.call("claw", "show", "text.checksum").body["entry"] == ENTRIES[kind]
+    assert node.call("verify").code == 0
+
+
+@pytest.mark.requirement("ABI-7.1")
+@pytest.mark.parametrize("kind", OTHER_ABI)
+def test_a_built_module_of_another_abi_is_refused_with_an_event(kind: str, world: World, tmp_path: Path) -> None:
+    """Its code says 2.0.0, whatever its signed manifest says; nothing of it is registered or kept."""
+    raw = built(kind, tmp_path, version=OTHER_ABI[kind])
+    refused = world.node.call("claw", "install", str(packed(world, kind, raw)), expect=3)
+    assert "WRONG_ABI" in refused.body["error"]["what"]
+    (row,) = world.node.call("log", "--kind", "ModuleRejected").objects
+    assert "WRONG_ABI" in json.dumps(row)
+    assert not {"ModuleInstalled", "ClawEnabled"} & set(kinds(world.node))
+    assert "text.checksum" not in [each["name"] for each in world.node.call("claw", "list").body["claws"]]
+    assert list((world.node.path / "modules").glob("*")) == []
+    world.node.call("verify")
 
 
 @pytest.mark.requirement("ABI-4.1", "BOOT-10.1")
