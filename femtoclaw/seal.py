@@ -55,10 +55,11 @@ def seal(
     Raises ConfigurationError when a locked package is not installed; OSError and LogError when it cannot be written.
     """
     before = _current(root)
-    if signer is None and before is not None and before.whole:
-        return Made(before.manifest, before.key, new=False)
     place = dependencies(root)
     paths = dict(_listed(root, place, lock))
+    # The same files, too: a package that was added to the lock, or left it, changes none of those that were sealed.
+    if signer is None and before is not None and before.whole and before.manifest.files.keys() == paths.keys():
+        return Made(before.manifest, before.key, new=False)
     made = signer if signer is not None else Ed25519Signer("femtoclaw.sealed/this-machine", os.urandom(32))
     least = before.manifest.counter + 1 if before is not None else 0
     counted = max(least, int(time.time())) if counter is None else counter

@@ -272,3 +272,27 @@ for _ in range(2):
     assert int(after[1]) > int(before[1])
     assert place.call("distribution", "accept", place.digest()).code == 0
     assert place.call(*WORK).code == 0
+
+
+def test_a_package_that_joins_the_lock_is_sealed(place: Installed) -> None:
+    """None of the sealed files changed, and still there is something to seal."""
+    whole = (place.root / "requirements.lock").read_text()
+    short = "".join(line for line in whole.splitlines(keepends=True) if not line.startswith("wasmtime=="))
+    assert short != whole
+    code = f"""
+import sys; sys.path.append({str(place.root)!r})
+from femtoclaw.seal import seal
+made = seal({str(place.root)!r}, sys.argv[1])
+print(made.new, made.files)
+"""
+    locks = []
+    for text in (short, whole, whole):
+        place.replace("requirements.lock", text.encode())
+        locks.append(place.run(code, str(place.root / "requirements.lock")).stdout.split())
+    assert [new for new, _ in locks] == ["True", "True", "False"]
+    assert int(locks[0][1]) < int(locks[1][1])
+    assert place.call("distribution", "accept", place.digest()).code == 0
+    loaded = place.run(
+        (DRIVER + "\nimport wasmtime; print(wasmtime.__file__)").format(root=str(place.root), home=str(place.home))
+    )
+    assert str(place.root) in loaded.stdout, loaded
