@@ -7,6 +7,7 @@ every start says so; the mode of a node is set when it is made.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any
@@ -92,6 +93,13 @@ def put_in_place(path: str) -> None:
     """Let the staged content take the file's place: what it holds is recorded."""
     os.replace(path + STAGED, path)
     sync_folder(os.path.dirname(path))
+
+
+def discard(path: str) -> None:
+    """Remove the staged content: its adoption was refused. Nothing is done where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + STAGED)
+        sync_folder(os.path.dirname(path))
 
 
 def settle_staged(home: Home, node: Node, effective: dict[str, Any]) -> bool:

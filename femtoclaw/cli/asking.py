@@ -12,6 +12,7 @@ from femtoclaw.cli.execute import Node, open_node
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.control import load_cosigners, operator_signer, request
+from femtoclaw.errors import ConfigurationError, ControlRefusedError, PolicyError
 from femtoclaw.key_file import KeySigner
 
 REFUSALS = {
@@ -48,6 +49,7 @@ REFUSALS = {
     "PART_OF_THE_PROGRAM": "it comes with the program: disable it instead",
     "STILL_ENABLED": "disable it first",
     "HAS_CLAWS": "claws of a publisher of this name are registered: remove them first",
+    "NOT_ASKED_FOR": "the claw's manifest does not ask for this secret",
     "TOO_MANY": "there are as many as a node takes",
 }
 """Reasons of a refused request, in words."""
@@ -100,17 +102,26 @@ def change(
     adopting: frozenset[str] = frozenset(),
     before: Callable[[Node], None] | None = None,
     after: Callable[[Node], None] | None = None,
+    undo: Callable[[Node], None] | None = None,
     room: int = 0,
 ) -> int:
     """Open the node, ask, tell: 0 when it was done, 1 when it was refused. ``before`` and ``after`` prepare files and put
-    them in place, around a change that was permitted; ``adopting`` and ``room`` as in ``boot.start``."""
+    them in place, around a change that was permitted, and ``undo`` removes what was prepared for one that was not;
+    ``adopting`` and ``room`` as in ``boot.start``."""
     with open_node(getattr(arguments, "home", None), output, adopting=adopting, room=room) as node:
         body = content(node)
         if before is not None:
             before(node)
-        asked = ask(node, arguments, action, resource, body)
-        if asked.permitted and after is not None:
-            after(node)
+        try:
+            asked = ask(node, arguments, action, resource, body)
+        except (ControlRefusedError, ConfigurationError, PolicyError):
+            # Other errors do not say whether the change is on record: the next start settles the files then.
+            if undo is not None:
+                undo(node)
+            raise
+        then = after if asked.permitted else undo
+        if then is not None:
+            then(node)
         return tell(asked, output, action, resource)
 
 

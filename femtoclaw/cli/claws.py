@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from femtoclaw.state import Node
     from wal.note import PublicKey
 
-PUBLISHERS_OWN = ("pack", "verify", "test")
-
 
 def claw(arguments: Arguments, output: Output) -> int:
     """``list``, ``show NAME``; ``pack|verify|test DIR``; ``install DIR``; ``enable|disable|remove NAME``."""

@@ -12,7 +12,7 @@ from femtoclaw.config import canonical, digest, parse_toml
 from femtoclaw.config_sources import gather, origins, parse_file, resolve_sources
 from femtoclaw.errors import ConfigurationError, IntegrityError, UsageError
 from femtoclaw.home import Home, check_workspace, locate, policy_text, read_bounded, require
-from femtoclaw.integrity import CONFIGURATION, put_in_place, refuse_root, stage, takes_files
+from femtoclaw.integrity import CONFIGURATION, discard, put_in_place, refuse_root, stage, takes_files
 from femtoclaw.recorded import recorded_configuration
 from femtoclaw.restore import load_state
 from femtoclaw.state import Node
@@ -132,7 +132,7 @@ def _set(arguments: Arguments, output: Output) -> int:
         arguments, output, "configuration.set", "node",
         lambda node: _content(home, raw, node.started.authority.state.node),
         adopting=frozenset({CONFIGURATION}), before=lambda node: stage(home.config_file, raw),
-        after=lambda node: put_in_place(home.config_file),
+        after=lambda node: put_in_place(home.config_file), undo=lambda node: discard(home.config_file),
         room=_effective(home, raw, None)["memory"]["map_bytes"],
     )  # fmt: skip
 

@@ -91,7 +91,8 @@ def _host(home: Home) -> Iterator[Check]:
         settings = None  # told by the check of the files
     for finding in preflight(home, settings):
         result = OK if finding.ok else WARNING if finding.warning else BAD
-        yield Check(f"host: {finding.check}", result, finding.text)
+        text = f"{finding.where}: {finding.text}" if finding.check == "permissions" else finding.text
+        yield Check(f"host: {finding.check}", result, text)  # of several files each line has to say which one it is
     changed = distribution_changed(home)
     text = f"changed: {', '.join(changed[:5])}" if changed else "no file of the program has changed"
     yield Check("program", BAD if changed else OK, text)

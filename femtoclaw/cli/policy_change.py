@@ -14,7 +14,7 @@ from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import AnswerIsNoError, UsageError
 from femtoclaw.home import locate, require
-from femtoclaw.integrity import POLICY, put_in_place, stage
+from femtoclaw.integrity import POLICY, discard, put_in_place, stage
 from femtoclaw.policy import engine_version
 from femtoclaw.restore import load_state
 from wal.reader import read_log_directory
@@ -35,7 +35,7 @@ def set_policy(arguments: Arguments, output: Output) -> int:
     return change(
         arguments, output, "policy.set", "node", lambda node: _content(node, text, arguments, output),
         adopting=frozenset({POLICY}), before=lambda node: stage(_file(node), text.encode()),
-        after=lambda node: put_in_place(_file(node)),
+        after=lambda node: put_in_place(_file(node)), undo=lambda node: discard(_file(node)),
     )  # fmt: skip
 
 

@@ -43,6 +43,24 @@ def test_a_change_that_a_crash_cut_is_finished_or_undone(node: Node, name: str, 
     assert node.call("verify").body["ok"]
 
 
+def test_a_refused_change_leaves_no_file_behind(node: Node, tmp_path: Path) -> None:
+    """Asked for by somebody without the role, or against the rules: what was staged is gone when the command ends."""
+    key = str(tmp_path / "eve.key")
+    public = node.call("operator", "keygen", "eve", "--out", key).body["public_key"]
+    node.call("operator", "add", "eve", "--role", "ComplianceOfficer", "--public-key", public)
+    policy = tmp_path / "policy.cedar"
+    policy.write_text(POLICY + FORBID)
+    before = {path: path.read_bytes() for path in node.path.iterdir() if path.suffix in (".toml", ".cedar")}
+    for words in (
+        ("config", "set", "runtime.steps_max=7", "--operator-key", key),
+        ("policy", "set", str(policy), "--operator-key", key),
+        ("config", "set", 'capabilities."fs.write".enabled=true'),
+    ):
+        assert node.call(*words, expect=1).body["decision"] == "DENIED_POLICY_VIOLATION"
+        assert {path: path.read_bytes() for path in before} == before
+        assert list(node.path.rglob("*.next")) == []
+
+
 def test_a_planted_file_beside_the_real_one_comes_into_force_never(node: Node) -> None:
     """What is not recorded goes at the next start, whatever it says."""
     (node.path / "policy.cedar.next").write_text('@id("all") permit (principal, action, resource);')

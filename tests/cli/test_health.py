@@ -34,6 +34,9 @@ def test_a_new_node_is_healthy_with_warnings(node: Node) -> None:
         assert checks[name][0] == "ok", name
     assert sum(name.startswith("sandbox: ") for name in checks) > 10
     shown = node.call("health", human=True).stdout
+    for line in (line for line in shown.splitlines() if "host: permissions" in line):
+        assert str(node.path) in line
+    assert f"{node.path / 'femtoclaw.toml'}: mode " in shown
     assert shown.splitlines()[-1] == "healthy"
     assert "warning  node key" in shown
     assert node.call("status").body["size"] == before
