@@ -16,6 +16,7 @@ from femtoclaw.control_policy import ROLES, load_control
 from femtoclaw.engines import EngineCache, load_policy, registrable
 from femtoclaw.errors import ConfigurationError, PolicyError
 from femtoclaw.events import Event
+from femtoclaw.recorded import recorded_manifest
 from femtoclaw.state import Claw, Node, State
 from femtoclaw.statement import statement, verify_statement
 
@@ -266,14 +267,33 @@ def _secret_remove(request: Request) -> Effects:
     return [events.SecretChanged(name, "", request.command.operator)]
 
 
+def _granted_to(request: Request) -> tuple[str, str]:
+    """A claw's name, and the digest of the manifest that the operator saw.
+
+    Older requests name no manifest. They are decided as they were then, or their histories would not replay; what a claw
+    does not ask for it is not handed at a call either (``vault.StoredVault.granted``).
+    """
+    try:
+        body = _content(request, {"claw": str, "manifest": str})
+    except ConfigurationError:
+        return _content(request, {"claw": str})["claw"], ""
+    return body["claw"], body["manifest"] or "none"
+
+
 def _secret_granted(request: Request) -> Effects:
-    body, node, name = _content(request, {"claw": str}), request.state.node, request.command.resource
-    secret, claw = node.secrets.get(name), body["claw"]
+    node, name = request.state.node, request.command.resource
     grants = request.command.action == "secret.grant"
-    if secret is None or (grants and claw not in node.registry):
+    claw, manifest = _granted_to(request) if grants else (_content(request, {"claw": str})["claw"], "")
+    secret, known = node.secrets.get(name), node.registry.get(claw)
+    if secret is None or (grants and known is None):
         return "UNKNOWN"
     if (claw in secret.claws) == grants:
         return "NOTHING_TO_CHANGE"
+    if grants and manifest and known is not None:
+        if manifest != known.digest:
+            return "ANOTHER_MODULE"
+        if name not in recorded_manifest(claw, known.manifest).secrets:
+            return "NOT_ASKED_FOR"
     kind = events.SecretGranted if grants else events.SecretWithdrawn
     return [kind(name, claw, request.command.operator)]
 

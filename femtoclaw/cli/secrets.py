@@ -116,7 +116,17 @@ def _grant(arguments: Arguments, output: Output) -> int:
     name, claw = _name(arguments), arguments.claw
     if not claw:
         raise UsageError("which claw?", where=f"secret {arguments.what}", expected="NAME CLAW")
-    return change(arguments, output, f"secret.{arguments.what}", name, lambda node: {"claw": claw})
+    if arguments.what == "withdraw":
+        return change(arguments, output, "secret.withdraw", name, lambda node: {"claw": claw})
+    return change(
+        arguments, output, "secret.grant", name, lambda node: {"claw": claw, "manifest": _manifest_digest(node, claw)}
+    )
+
+
+def _manifest_digest(node: Node, claw: str) -> str:
+    """Of the registered claw, empty for one that is not: the gate refuses that one by its name."""
+    known = node.started.authority.state.node.registry.get(claw)
+    return known.digest if known is not None else ""
 
 
 def _name(arguments: Arguments) -> str:

@@ -14,12 +14,13 @@ VALUE = "s3cr3t-VALUE-0123456789+/"
 
 
 @pytest.mark.invariant("I12")
-def test_a_secret_is_set_granted_removed_and_nowhere_to_be_found(node: Node) -> None:
+def test_a_secret_is_set_removed_and_nowhere_to_be_found(node: Node) -> None:
     """Also where a claw reads a file that holds it, a message says it, and it is set a second time."""
     answers = [node.call("secret", "set", "token", stdin=f"{VALUE}\n".encode())]
-    answers.append(node.call("secret", "grant", "token", "fs.read"))
+    answers.append(node.call("secret", "grant", "token", "fs.read", expect=1))
+    assert (answers[-1].body["decision"], answers[-1].body["code"]) == ("DENIED_POLICY_VIOLATION", "NOT_ASKED_FOR")
     (listed,) = node.call("secret", "list").body["secrets"]
-    assert (listed["name"], listed["claws"], listed["bytes"]) == ("token", ["fs.read"], len(VALUE))
+    assert (listed["name"], listed["claws"], listed["bytes"]) == ("token", [], len(VALUE))
     (node.workspace / "notes.txt").write_text(f"in base64: {base64.b64encode(VALUE.encode()).decode()}\n")
     answers.append(node.intent(READ))
     assert "[secret token]" in answers[-1].stdout
@@ -28,7 +29,7 @@ def test_a_secret_is_set_granted_removed_and_nowhere_to_be_found(node: Node) -> 
     assert answers[-1].body["result"] == {"message": "it is [secret token]"}
     answers += [node.call(*words, human=True) for words in (["log", "--limit", "0"], ["secret", "list"], ["status"])]
     answers.append(node.call("secret", "set", "token", stdin=VALUE.encode() + b"2"))
-    answers.append(node.call("secret", "withdraw", "token", "fs.read"))
+    answers.append(node.call("secret", "withdraw", "token", "fs.read", expect=1))
     assert traces(node, VALUE, *answers) == []
     node.call("verify")
     node.call("secret", "remove", "token")

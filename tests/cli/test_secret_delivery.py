@@ -269,6 +269,7 @@ def test_a_claw_without_a_grant_gets_nothing(node: Node) -> None:
     """It asks for the secret by its name, in its manifest and in its code; and a grant that is withdrawn is gone at once."""
     answers = [node.intent(call("test.other", how="return"), expect=1)]
     assert answers[-1].body["result"]["error"]["class"] == "ExecutionError"
+    assert node.call("secret", "list").body["secrets"][0]["claws"] == ["test.leak"]
     node.call("secret", "withdraw", "token", "test.leak")
     answers.append(node.intent(call("test.leak", how="return"), expect=1))
     node.call("secret", "grant", "token", "test.leak")

@@ -329,6 +329,26 @@ def test_secrets_are_granted_and_withdrawn_by_name() -> None:
     assert node.divergences() == ()
 
 
+def test_a_secret_is_granted_to_a_claw_that_asks_for_it() -> None:
+    """In the manifest that the operator saw: what asks for another secret, or was exchanged since, is refused."""
+    node, asking = Controlled(), MODULE._replace(secrets=("token",))
+    node.control("publisher.trust", "acme", {"public_key": ACME.public.vkey()})
+    assert ask_for(node, "claw.install", "mod", module(asking)) == DONE
+    for name in ("token", "other"):
+        node.control("secret.set", name, {"mark": "a" * 64})
+    grant = {"claw": "mod", "manifest": asking.digest()}
+    reads = {"claw": "fs.read", "manifest": node.state.node.registry["fs.read"].digest}
+    assert ask_for(node, "secret.grant", "other", grant) == denied("NOT_ASKED_FOR")
+    assert ask_for(node, "secret.grant", "token", reads) == denied("NOT_ASKED_FOR")
+    for manifest in (MODULE.digest(), ""):
+        assert ask_for(node, "secret.grant", "token", {**grant, "manifest": manifest}) == denied("ANOTHER_MODULE")
+    assert {secret.claws for secret in node.state.node.secrets.values()} == {()}
+    assert ask_for(node, "secret.grant", "token", grant) == DONE
+    assert node.state.node.secrets["token"].claws == ("mod",)
+    assert ask_for(node, "secret.withdraw", "token", {"claw": "mod"}) == DONE
+    assert node.divergences() == ()
+
+
 def test_containment_erasure_and_rotation_are_recorded_once() -> None:
     """Each with its reason and operator; a second time is told so."""
     node = Controlled()
