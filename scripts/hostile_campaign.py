@@ -41,6 +41,7 @@ def main() -> int:
                 campaign(policy, BATCHES, seed + number, counts)
             except AssertionError as error:
                 print(f"{policy}, seed {seed + number}: {type(error).__name__}: {error}", file=sys.stderr)
+                print(f"{policy}: {told(counts, seed + number)}", flush=True)
                 return 1
             total.update(counts)
             print(f"{policy}: {told(counts, seed + number)}", flush=True)

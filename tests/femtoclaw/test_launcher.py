@@ -110,13 +110,21 @@ def test_nothing_of_the_environment_reaches_the_node(place: Installed, tmp_path:
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("name", ["FEMTOCLAW_DEBUG", "FEMTOCLAW_INSECURE", "FEMTOCLAW_SET_RUNTIME__MODE"])
-def test_no_variable_makes_it_continue(place: Installed, name: str) -> None:
-    """Nor a flag: there is none to give."""
+def test_no_variable_makes_it_continue(place: Installed, tmp_path: Path) -> None:
+    """Neither of those that bring settings, which whole files read, nor names that nobody gave a meaning; nor a flag: there
+    is none to give."""
+    text, manifest = 'runtime.mode = "development"', tmp_path / "deployment.toml"
+    manifest.write_text("runtime.steps_max = 'wrong'")
+    assert "FEMTOCLAW_SET" in place.call("config", "verify", FEMTOCLAW_SET="runtime.steps_max = 'wrong'").stderr
+    assert str(manifest) in place.call("config", "verify", FEMTOCLAW_MANIFEST=str(manifest)).stderr
+    manifest.write_text(text)
     path = place.flip("femtoclaw/gate.py")
-    for value in ("1", "development"):
+    for name, value in (
+        ("FEMTOCLAW_SET", text), ("FEMTOCLAW_MANIFEST", str(manifest)), ("FEMTOCLAW_DEBUG", "1"),
+        ("FEMTOCLAW_INSECURE", "1"),
+    ):  # fmt: skip
         done = place.call(*WORK, **{name: value})
-        assert (done.code, str(path) in done.stderr) == (3, True)
+        assert (done.code, str(path) in done.stderr) == (3, True), name
 
 
 @pytest.mark.requirement("BOOT-9.1")

@@ -124,12 +124,17 @@ class Trial:
             else:
                 self.kept(raw, reach, step)
         if self.taken != len(self.node.isolation.calls):
-            raise Escape(f"{len(self.node.isolation.calls) - self.taken} calls belong to no message")
+            raise self.escaped(f"{len(self.node.isolation.calls) - self.taken} calls belong to no message")
+
+    def escaped(self, what: str) -> Escape:
+        """Count it, so that what is printed of a campaign is what was found."""
+        self.counts["escapes"] += 1
+        return Escape(what)
 
     def reached(self, raw: bytes, reach: permitted.Reach | None, calls: list[tuple[str, dict[str, Any], str]]) -> None:
         found = [(tool, json.dumps(args, sort_keys=True)) for tool, args, _ in calls]
         if reach is None or found != [(reach.tool, json.dumps(reach.args, sort_keys=True))]:
-            raise Escape(f"{self.policy}: {raw[:300]!r} reached {found!r}"[:900])
+            raise self.escaped(f"{self.policy}: {raw[:300]!r} reached {found!r}"[:900])
         self.seen.reached(reach.tool)
         self.counts["reached"] += 1
 
@@ -146,7 +151,7 @@ class Trial:
         recorded = [event for each in self.node.recorded for event in each.events]
         names = Counter(type(event).__name__ for event in recorded)
         if names["ExecutionStarted"] != len(self.node.isolation.calls):
-            raise Escape(f"{names['ExecutionStarted']} starts and {len(self.node.isolation.calls)} calls")
+            raise self.escaped(f"{names['ExecutionStarted']} starts and {len(self.node.isolation.calls)} calls")
         told = (
             names["ProtocolRejected"]
             + names["AuthorizationDecided"]
@@ -198,7 +203,7 @@ def campaign(
 def told(counts: Counter[str], seed: int) -> str:
     """The counts on one line."""
     kinds = ("messages", "reached", "rejected", "denied", "held", "answered")
-    return ", ".join(f"{kind} {counts[kind]}" for kind in kinds) + f"; escapes 0; seed {seed}"
+    return ", ".join(f"{kind} {counts[kind]}" for kind in kinds) + f"; escapes {counts['escapes']}; seed {seed}"
 
 
 POLICIES = tuple(STARTERS)

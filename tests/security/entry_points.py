@@ -137,13 +137,20 @@ def by_policy_set(node: Node) -> None:
 
 
 def by_the_environment(node: Node) -> None:
-    """No variable names another policy, or other settings, for a node that has recorded its own."""
-    loose = node.path.parent / "loose.cedar"
-    loose.write_text('@id("all") permit (principal, action, resource);')
-    for name, value in (("FEMTOCLAW_SET_POLICY__FILE", f'"{loose}"'), ("FEMTOCLAW_SET_RUNTIME__MODE", '"development"')):
-        words = ("--json", "--home", str(node.path), "intent", json.dumps(REFUSED))
-        done = femtoclaw(*words, cwd=node.path.parent, expect=None, **{name: value})
-        assert done.code != 0, done
+    """No variable names another policy, or other settings, for a node that has recorded its own: it does not start."""
+    (node.path / "other.cedar").write_text('@id("all") permit (principal, action, resource);')
+    manifest = node.path.parent / "deployment.toml"
+    for text, by_manifest in (
+        ('policy.file = "other.cedar"', 1),  # of a manifest, the node's own file overrules it: the call is denied
+        ('runtime.mode = "development"', 1),
+        ('runtime.agent = "admin"', 3),
+    ):
+        manifest.write_text(text)
+        for name, value, code in (("FEMTOCLAW_SET", text, 3), ("FEMTOCLAW_MANIFEST", str(manifest), by_manifest)):
+            words = ("--json", "--home", str(node.path), "intent", json.dumps(REFUSED))
+            body = femtoclaw(*words, cwd=node.path.parent, expect=code, **{name: value}).body
+            found = body["error"]["type"] if code == 3 else body["decision"]
+            assert found == ("IntegrityError" if code == 3 else "DENIED_POLICY_VIOLATION"), (name, text, body)
     submit(node)
 
 
