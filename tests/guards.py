@@ -11,6 +11,7 @@ from tests.guards_approvals import GUARDS as APPROVALS
 from tests.guards_authority import GUARDS as AUTHORITY
 from tests.guards_claws import GUARDS as CLAWS
 from tests.guards_control import GUARDS as CONTROL
+from tests.guards_forgery import GUARDS as FORGERY
 from tests.guards_home import GUARDS as HOME
 from tests.guards_hostility import GUARDS as HOSTILITY
 from tests.guards_isolation import GUARDS as ISOLATION
@@ -26,7 +27,7 @@ GUARDS = (
     *(*LOG, *KEY_ROTATION),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),
-    *(*SECRETS, *SUBJECTS, *START, *HOME),
+    *(*SECRETS, *SUBJECTS, *START, *HOME, *FORGERY),
 )
 
 
