@@ -14,7 +14,7 @@ from femtoclaw.apply_control import CONTROL_EVENTS, apply_control
 from femtoclaw.errors import StateMachineError
 from femtoclaw.events import Event
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState, advance
-from femtoclaw.memory import remember
+from femtoclaw.memory import RUNTIME, remember
 from femtoclaw.state import (
     RECENT_EXECUTIONS_MAX,
     Approval,
@@ -35,9 +35,6 @@ NO_USAGE = Usage()
 
 SANDBOX = "sandbox"
 """The check of a start that tells what the kernel offers for the sandbox."""
-
-RUNTIME = "runtime"
-"""Source of what the runtime itself tells a brain: rejections and denials."""
 
 
 def apply(state: State, event: Event) -> State:

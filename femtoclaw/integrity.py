@@ -15,6 +15,8 @@ from typing import Any
 from femtoclaw import config, distribution
 from femtoclaw.errors import ConfigurationError, IntegrityError
 from femtoclaw.home import Home
+from femtoclaw.key_index import FILE_NAME
+from femtoclaw.preflight import privilege
 from femtoclaw.state import Node
 from wal.durable_file import read_file, sync_folder, write_file
 
@@ -54,9 +56,9 @@ def check_recorded(
             "unknown claw", where=f"{home.config_file}: capabilities", expected=", ".join(sorted(node.registry)),
             found=unknown[0],
         )  # fmt: skip
-    if node.control.version and not os.path.lexists(index_file(home)):
+    if node.control.version and not os.path.lexists(key_index_file(home)):
         raise IntegrityError(
-            "the index of the key files is gone", where=index_file(home), expected="the index that this node signed",
+            "the index of the key files is gone", where=key_index_file(home), expected="the index that this node signed",
             found="nothing", remedy="put it back from a backup, after a look at every file in the folder",
         )  # fmt: skip
     if node.control.version and DISTRIBUTION not in adopting and not os.path.lexists(distribution.pin_path(home)):
@@ -80,7 +82,7 @@ def check_recorded(
                 found="another", remedy=remedy,
             )  # fmt: skip
         told += [component, result, recorded, "log"]
-    return (*told, "registry", VERIFIED, _registry_digest(node), "log", "privileges", privileges(), "", "kernel",
+    return (*told, "registry", VERIFIED, _registry_digest(node), "log", "privileges", privilege(), "", "kernel",
             "sandbox", sandbox(), "", "kernel")  # fmt: skip
 
 
@@ -156,20 +158,15 @@ def sandbox() -> str:
     return f"landlock ABI {version}, seccomp"
 
 
-def index_file(home: Home) -> str:
+def key_index_file(home: Home) -> str:
     """Where the signed index of the key files is. A node with operators has one: without it nothing says which keys are
     its own."""
-    return os.path.join(os.path.dirname(home.key_file), "index.note")
-
-
-def privileges() -> str:
-    """What this process may do to the machine: ``user``, or ``system`` for root."""
-    return "system" if os.geteuid() == 0 else "user"
+    return os.path.join(os.path.dirname(home.key_file), FILE_NAME)
 
 
 def refuse_root(effective: dict[str, Any]) -> None:
     """Raise ConfigurationError for root where nobody said that it may be root (DEPLOY-11.1)."""
-    if privileges() == "system" and not effective["security"]["allow_root"]:
+    if privilege() == "system" and not effective["security"]["allow_root"]:
         raise ConfigurationError(
             "the node was started as root", where="security.allow_root", expected="a user with no more rights than it needs",
             found="user 0", remedy="start it as the user who owns the home, or set security.allow_root = true",

@@ -15,7 +15,7 @@ from femtoclaw.engines import EngineCache
 from femtoclaw.errors import Category, Severity
 from femtoclaw.events import Event
 from femtoclaw.lifecycle import RuntimeState
-from femtoclaw.memory import clip
+from femtoclaw.memory import RUNTIME, clip
 from femtoclaw.policy_annotations import ApprovalRule
 from femtoclaw.policy_groups import ORIGIN
 from femtoclaw.protocol import Message, Rejected, ToolCall, call_digest, canonical_args
@@ -32,9 +32,6 @@ APPROVALS_FULL = "APPROVALS_FULL"
 
 HELD_MAX = 64
 """Calls held at once. A brain that asks for more is denied: nobody reads a hundred requests with care."""
-
-RUNTIME = "runtime"
-"""Source of what the runtime itself tells a brain: rejections and denials."""
 
 _NANOSECONDS = 1_000_000_000
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from femtoclaw.state import Turn
 
+RUNTIME = "runtime"
+"""Source of what the runtime itself tells a brain: rejections and denials."""
+
 WINDOW_TURNS_MAX = 32
 """Turns kept; the oldest leave first."""
 

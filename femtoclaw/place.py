@@ -15,12 +15,13 @@ from collections.abc import Iterator
 
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.home import DIRECTORY_MODE, OTHERS_WRITE, Home, check_mode, names
+from femtoclaw.key_index import FILE_NAME as KEY_INDEX
 from wal.durable_file import sync_folder
 
 MADE = ("femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json", "distribution.pin")
 """What ``init`` makes in a home, in any stage."""
 
-_KEYS = ("index.note", "node.key", "node.pub", "operators")
+_KEYS = (KEY_INDEX, "node.key", "node.pub", "operators")
 _OWN_RECORDS_MAX = 64
 """More than ``init`` records; the first start of a node comes right behind."""
 

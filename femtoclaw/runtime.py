@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from femtoclaw import brains, commands, events
 from femtoclaw.authority import Authority, Recorded
+from femtoclaw.authorization import HELD
 from femtoclaw.context import context_digest
 from femtoclaw.errors import (
     BrainError,
@@ -42,9 +43,6 @@ RESULT_INLINE_BYTES_MAX = 64 * 1024
 """A longer result goes to a blob; the record holds its hash."""
 
 INPUT_BYTES_MAX = 256 * 1024
-
-HELD = "HELD"
-"""What a call is that waits for operators: not one of the five decisions, for none has been made."""
 
 Listener = Callable[[Recorded], None]
 

@@ -9,7 +9,58 @@ HELD = "tests/cli/test_held.py"
 INTEGRITY = "tests/cli/test_integrity.py"
 REDACT = "tests/cli/test_redact.py"
 
+BAD_INPUT = "tests/cli/test_bad_input.py"
+
 GUARDS = (
+    Guard(
+        "I12",
+        "a link is no workspace",
+        "femtoclaw/home.py",
+        'if os.path.islink(workspace.rstrip("/")):',
+        "if False:",
+        ADOPTION + "::test_a_link_is_no_workspace",
+    ),
+    Guard(
+        "I10",
+        "nothing is read through a link in a waiting file's place",
+        "femtoclaw/integrity.py",
+        "if os.path.islink(path + STAGED) or not os.path.isfile(path + STAGED):",
+        "if False:",
+        ADOPTION + "::test_a_link_in_the_place_of_a_waiting_file_stops_the_start[policy.cedar.next]",
+    ),
+    Guard(
+        "I12",
+        "an operator's key that others read stops the start",
+        "femtoclaw/home.py",
+        'os.listdir(home.operators) if name.endswith(".key")',
+        "()",
+        BAD_INPUT + "::test_a_wrong_configuration_starts_nothing[operator's key readable by all]",
+    ),
+    Guard(
+        "I4",
+        "no agent is called as the runtime itself",
+        "femtoclaw/config.py",
+        'if (domain, key) == ("runtime", "agent") and value in RESERVED:',
+        "if False:",
+        "tests/femtoclaw/test_config.py::test_a_mistake_is_told_by_file_and_key_without_the_value"
+        "[an agent called as the runtime itself]",
+    ),
+    Guard(
+        "I5",
+        "no configuration is asked for that root could never start again",
+        "femtoclaw/cli/configuring.py",
+        "    refuse_root(effective)\n",
+        "",
+        INTEGRITY + "::test_root_is_refused_where_nobody_allowed_it",
+    ),
+    Guard(
+        "I5",
+        "a held call is shown to its end",
+        "femtoclaw/cli/approving.py",
+        "output.fields(fields, SHOWN_CHARACTERS_MAX)",
+        "output.fields(fields)",
+        HELD + "::test_a_long_call_is_shown_to_its_end",
+    ),
     Guard(
         "I10",
         "an edited file stops the start",
@@ -22,7 +73,7 @@ GUARDS = (
         "I10",
         "a home without the index of its keys stops the start",
         "femtoclaw/integrity.py",
-        "if node.control.version and not os.path.lexists(index_file(home)):",
+        "if node.control.version and not os.path.lexists(key_index_file(home)):",
         "if False:",
         INTEGRITY + "::test_a_file_that_is_not_the_recorded_one_stops_the_start[index of the keys removed]",
     ),
@@ -54,7 +105,7 @@ GUARDS = (
         "I5",
         "root is refused where nobody allowed it",
         "femtoclaw/integrity.py",
-        'if privileges() == "system" and not effective["security"]["allow_root"]:',
+        'if privilege() == "system" and not effective["security"]["allow_root"]:',
         "if False:",
         INTEGRITY + "::test_root_is_refused_where_nobody_allowed_it",
     ),

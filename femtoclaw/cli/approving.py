@@ -7,20 +7,20 @@ import time
 from typing import Any
 
 from femtoclaw.approvals import binding, in_force, live
+from femtoclaw.authorization import HELD
 from femtoclaw.cli.asking import Asked, printable_json, signer_of, tell
 from femtoclaw.cli.execute import Node, contract, open_node, tell_held
 from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.control import encode, request
 from femtoclaw.errors import HistoryError, UsageError
-from femtoclaw.home import locate, require
+from femtoclaw.home import locate
 from femtoclaw.recorded import recorded
-from femtoclaw.restore import load_state
-from femtoclaw.runtime import HELD, RunResult
+from femtoclaw.runtime import RunResult
 from femtoclaw.sealing import NoSubjectKeyError, Sealer
 from femtoclaw.state import Approval, Execution, State
 from femtoclaw.subject_keys import sealer_at
-from wal.reader import read_log_directory
 
 SHOWN_CHARACTERS_MAX = 4 * 1024 * 1024
 """Of one part of a held call: more than any message can hold, every character escaped. Nothing is approved that was cut."""
@@ -34,12 +34,7 @@ _NANOSECONDS = 1_000_000_000
 def approvals(arguments: Arguments, output: Output) -> int:
     """List the held calls: 0 also when there are none."""
     home = locate(getattr(arguments, "home", None))
-    require(home)
-    reader = read_log_directory(home.log)
-    try:
-        state = load_state(reader)
-    finally:
-        reader.close()
+    state = recorded_state(home)
     sealer = sealer_at(home)
     held = [describe(state, name, approval, sealer) for name, approval in sorted(state.live.approvals.items())]
     output.data({"held": held})

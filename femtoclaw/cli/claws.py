@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import ConfigurationError, UsageError
-from femtoclaw.home import Home, locate, require
+from femtoclaw.home import Home, locate
 
 if TYPE_CHECKING:
     from femtoclaw.key_file import KeySigner
@@ -108,16 +108,9 @@ def _manifest(node: Node, name: str) -> Manifest:
 
 def _recorded(arguments: Arguments) -> Node:
     """The node as the log has it. Raises ConfigurationError without a home."""
-    from femtoclaw.restore import load_state
-    from wal.reader import read_log_directory
+    from femtoclaw.cli.recorded_state import recorded_state
 
-    home = locate(getattr(arguments, "home", None))
-    require(home)
-    reader = read_log_directory(home.log)
-    try:
-        return load_state(reader).node
-    finally:
-        reader.close()
+    return recorded_state(locate(getattr(arguments, "home", None))).node
 
 
 def _signer(arguments: Arguments) -> KeySigner:

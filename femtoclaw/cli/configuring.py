@@ -7,6 +7,7 @@ from typing import Any
 
 from femtoclaw.cli.asking import change
 from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.config import canonical, digest, parse_toml
 from femtoclaw.config_sources import gather, origins, parse_file, resolve_sources
@@ -14,7 +15,6 @@ from femtoclaw.errors import ConfigurationError, IntegrityError, UsageError
 from femtoclaw.home import Home, check_workspace, locate, policy_text, read_bounded, require
 from femtoclaw.integrity import CONFIGURATION, discard, put_in_place, refuse_root, stage, takes_files
 from femtoclaw.recorded import recorded_configuration
-from femtoclaw.restore import load_state
 from femtoclaw.state import Node
 from wal.reader import read_log_directory
 
@@ -27,19 +27,10 @@ def config(arguments: Arguments, output: Output) -> int:
     return acts[arguments.which](arguments, output)
 
 
-def _node(home: Home) -> Node:
-    require(home)
-    reader = read_log_directory(home.log)
-    try:
-        return load_state(reader).node
-    finally:
-        reader.close()
-
-
 def _show(arguments: Arguments, output: Output) -> int:
     """The configuration that is in force, or with ``--origin`` what the sources say now, each key with its source."""
     home = locate(getattr(arguments, "home", None))
-    node = _node(home)
+    node = recorded_state(home).node
     if not arguments.origin:
         body = recorded_configuration(node.configuration.content)
         output.data({"version": node.configuration.version, "digest": node.configuration.digest, "configuration": body})
@@ -75,7 +66,7 @@ def _shown(value: Any) -> str:
 def _verify(arguments: Arguments, output: Output) -> int:
     """0 when the sources give what is recorded. Raises IntegrityError (exit 3) when they do not."""
     home = locate(getattr(arguments, "home", None))
-    node = _node(home)
+    node = recorded_state(home).node
     effective = resolve_sources(gather(home, arguments.set), frozenset(node.registry))
     found, recorded = digest(canonical(effective)), node.configuration.digest
     if found != recorded:

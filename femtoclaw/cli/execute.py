@@ -12,6 +12,7 @@ from typing import Any
 
 from femtoclaw import events
 from femtoclaw.authority import Recorded
+from femtoclaw.authorization import HELD
 from femtoclaw.boot import Started, start, stop
 from femtoclaw.brains import Brain, open_brain
 from femtoclaw.brains.script import ScriptBrain
@@ -26,7 +27,7 @@ from femtoclaw.integrity import mode_of
 from femtoclaw.isolation import Isolation
 from femtoclaw.isolation.layers import REQUIRED
 from femtoclaw.modules.recording import record_faults
-from femtoclaw.runtime import HELD, Runtime, StepResult
+from femtoclaw.runtime import Runtime, StepResult
 from femtoclaw.sources import live
 from femtoclaw.state import Run
 from femtoclaw.vault import open_vault

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from femtoclaw.cli.asking import change
 from femtoclaw.cli.execute import Node
 from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output, program
 from femtoclaw.control_policy import ROLES
 from femtoclaw.errors import UsageError
-from femtoclaw.home import locate, read_bounded, require
+from femtoclaw.home import locate, read_bounded
 from femtoclaw.keys import load_public_key, operator_file, parse_public_key
-from femtoclaw.restore import load_state
-from wal.reader import read_log_directory
 
 if TYPE_CHECKING:
     from femtoclaw.key_file import KeySigner
@@ -28,12 +27,7 @@ def operator(arguments: Arguments, output: Output) -> int:
 
 def _list(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
-    require(home)
-    reader = read_log_directory(home.log)
-    try:
-        operators = load_state(reader).node.operators
-    finally:
-        reader.close()
+    operators = recorded_state(home).node.operators
     body: list[dict[str, Any]] = [
         {"name": name, "roles": list(each.roles), "active": each.active, "public_key": each.public_key}
         for name, each in sorted(operators.items())

@@ -225,14 +225,9 @@ def _state(arguments: Arguments) -> State:
         if getattr(arguments, "home", None) is not None:
             raise
         return _without_home()
-    from femtoclaw.restore import load_state
-    from wal import read_log_directory
+    from femtoclaw.cli.recorded_state import recorded_state
 
-    reader = read_log_directory(home.log)
-    try:
-        return load_state(reader)
-    finally:
-        reader.close()
+    return recorded_state(home)
 
 
 def _without_home() -> State:

@@ -11,13 +11,12 @@ from typing import Any
 from femtoclaw.cli.asking import Content, change
 from femtoclaw.cli.execute import Node
 from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import AnswerIsNoError, UsageError
-from femtoclaw.home import locate, require
+from femtoclaw.home import locate
 from femtoclaw.integrity import POLICY, discard, put_in_place, stage
 from femtoclaw.policy import engine_version
-from femtoclaw.restore import load_state
-from wal.reader import read_log_directory
 
 FLIPS_SHOWN_MAX = 20
 
@@ -71,12 +70,7 @@ def _content(node: Node, text: str, arguments: Arguments, output: Output) -> Con
 def show_policy(arguments: Arguments, output: Output) -> int:
     """Print the policy that is in force, as it is recorded."""
     home = locate(getattr(arguments, "home", None))
-    require(home)
-    reader = read_log_directory(home.log)
-    try:
-        node = load_state(reader).node
-    finally:
-        reader.close()
+    node = recorded_state(home).node
     found: Any = node.control if arguments.control else node.policy
     output.data({"version": found.version, "digest": found.digest, "engine": found.engine, "text": found.text})
     output.line(found.text.rstrip("\n"))

@@ -6,12 +6,11 @@ import os
 
 from femtoclaw.cli.asking import change
 from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import UsageError
-from femtoclaw.home import locate, require
+from femtoclaw.home import locate
 from femtoclaw.keys import load_public_key, parse_public_key
-from femtoclaw.restore import load_state
-from wal.reader import read_log_directory
 
 
 def publisher(arguments: Arguments, output: Output) -> int:
@@ -22,12 +21,7 @@ def publisher(arguments: Arguments, output: Output) -> int:
 
 def _list(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
-    require(home)
-    reader = read_log_directory(home.log)
-    try:
-        node = load_state(reader).node
-    finally:
-        reader.close()
+    node = recorded_state(home).node
     rows = [
         {
             "name": name,

@@ -8,12 +8,11 @@ from typing import Any
 from femtoclaw.cli.asking import ask, change, tell
 from femtoclaw.cli.execute import Node, open_node
 from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output, when
 from femtoclaw.errors import ConfigurationError, FemtoClawError, UsageError
-from femtoclaw.home import locate, require
-from femtoclaw.restore import load_state
+from femtoclaw.home import locate
 from femtoclaw.secret_store import VALUE_BYTES_MAX, SecretStore, check_name, check_value, list_secrets
-from wal.reader import read_log_directory
 
 
 def secret(arguments: Arguments, output: Output) -> int:
@@ -71,12 +70,7 @@ def _recorded(node: Node, name: str) -> str:
 def _list(arguments: Arguments, output: Output) -> int:
     """What the log knows, beside what the files say of themselves; needs no key."""
     home = locate(getattr(arguments, "home", None))
-    require(home)
-    reader = read_log_directory(home.log)
-    try:
-        recorded = load_state(reader).node.secrets
-    finally:
-        reader.close()
+    recorded = recorded_state(home).node.secrets
     files = {each.name: each for each in list_secrets(home)}
     body: list[dict[str, Any]] = [
         {
