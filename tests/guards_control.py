@@ -10,6 +10,22 @@ CONTROL_PLANE = "tests/femtoclaw/test_control_plane.py"
 GUARDS = (
     Guard(
         "I10",
+        "a new operator's key is signed for by itself",
+        "femtoclaw/control_effects.py",
+        '    if not verify_statement(key, rekeying(node, name, key), _signature(body["signature"])):',
+        "    if False:",
+        CONTROL_CHANGES + "::test_an_operator_takes_another_key_that_both_keys_sign",
+    ),
+    Guard(
+        "I5",
+        "a policy engine that was changed in memory is found",
+        "femtoclaw/authority.py",
+        "if engine is None or engine.intact():",
+        "if True:",
+        "tests/femtoclaw/test_loop.py::test_a_policy_engine_that_was_changed_in_memory_stops_everything",
+    ),
+    Guard(
+        "I10",
         "a request is signed by its operator",
         "femtoclaw/control_plane.py",
         "    if not verify_statement(operator.public_key, told, signature):",

@@ -84,6 +84,26 @@ def test_a_workspace_among_the_nodes_own_files_is_refused(node: Node, where: str
     assert "not apart" in refused(node, 2).body["error"]["what"]
 
 
+def test_a_link_is_no_workspace(node: Node, tmp_path: Path) -> None:
+    """What a link names can change without an operator: exit 2, by request and at a start."""
+    (tmp_path / "apart").mkdir()
+    (node.path / "link").symlink_to(tmp_path / "apart")
+    asked = node.call("config", "set", 'security.workspace="link"', expect=2)
+    assert "the workspace is a link" in asked.body["error"]["what"]
+    node.workspace.rename(tmp_path / "moved")
+    node.workspace.symlink_to(tmp_path / "moved")
+    assert "the workspace is a link" in refused(node, 2).body["error"]["what"]
+
+
+@pytest.mark.parametrize("name", ["policy.cedar.next", "femtoclaw.toml.next"])
+def test_a_link_in_the_place_of_a_waiting_file_stops_the_start(node: Node, tmp_path: Path, name: str) -> None:
+    """Nothing is read or removed through it, even where it names what is in force."""
+    (tmp_path / "elsewhere").write_bytes((node.path / name.removesuffix(".next")).read_bytes())
+    (node.path / name).symlink_to(tmp_path / "elsewhere")
+    assert "where a file waits to be adopted" in refused(node, 3).body["error"]["what"]
+    assert (node.path / name).is_symlink()
+
+
 def test_init_makes_no_node_whose_workspace_is_its_home(tmp_path: Path) -> None:
     """The sources of a new home count too."""
     answer = femtoclaw("--json", "--home", str(tmp_path / "home"), "init", cwd=tmp_path, expect=2,

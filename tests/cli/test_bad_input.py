@@ -132,6 +132,10 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Node], object], str]] = {
     "public key gone": (lambda node: (node.path / "keys" / "node.pub").unlink(), "node.pub"),
     "public key no key": (lambda node: (node.path / "keys" / "node.pub").write_text("zz"), "not a public key"),
     "key readable by all": (lambda node: (node.path / "keys" / "node.key").chmod(0o644), "too wide"),
+    "operator's key readable by all": (
+        lambda node: next((node.path / "keys" / "operators").glob("*.key")).chmod(0o644),
+        "too wide",
+    ),
     "home writable by all": (lambda node: node.path.chmod(0o777), "too wide"),
 }
 

@@ -80,6 +80,7 @@ WRONG = {
     "a path with NUL": ('[policy]\nfile = "a\\u0000b"', "policy.file"),
     "a mode that is none": (f'[runtime]\nmode = "{SECRET}"', "runtime.mode"),
     "a domain that is a number": ("runtime = 5", "runtime"),
+    "an agent called as the runtime itself": ('[runtime]\nagent = "runtime"', "runtime.agent"),
     "an array of tables": (f'[[runtime]]\nagent = "{SECRET}"', "runtime"),
 }
 
