@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.femtoclaw.crashing import stopping
 from tests.femtoclaw.installed import Installed, install
 
 
@@ -27,3 +29,11 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 def place(installation: Installed, tmp_path: Path) -> Installed:
     """A copy of the installation and its home, free to be broken."""
     return installation.copy(tmp_path)
+
+
+@pytest.fixture
+def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Called with n, the machine stops before the n-th change of a name on disk; whole again when the test ends."""
+    stop_before = stopping(monkeypatch)
+    yield stop_before
+    stop_before(0)

@@ -14,7 +14,7 @@ from femtoclaw.errors import ConfigurationError, PolicyError, SecurityError
 from femtoclaw.replay import replay
 from tests.femtoclaw.simulated import POLICY, Simulated
 from tests.femtoclaw.test_loop import SAY, call, run
-from tests.femtoclaw.test_replay import at, history, rewritten
+from tests.femtoclaw.test_replay import at, history, rewritten, six_calls
 from wal import Record
 from wal.chain import follow
 from wal.lmdb_storage import split_frames
@@ -27,20 +27,7 @@ HOLDS = '@id("held") @approvals("1") permit (principal, action, resource);'
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    """Six calls: two denied, four done, among answers and rejections."""
-    node = Simulated()
-    run(
-        node,
-        call("fs.read", path="a"),
-        call("fs.read", path="a.env"),
-        b"{",
-        call("fs.write", path="reports/x", content="y", mode="create"),
-        SAY,
-    )
-    node.intent("shell", bin="echo", argv=["hello"])
-    node.intent("shell", bin="sleep", argv=["1"])
-    node.intent("fs.list", path=".")
-    return history(node)
+    return history(six_calls())
 
 
 def told(report: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from femtoclaw import keys, secret_store
+from femtoclaw import keys
 from femtoclaw.errors import ConfigurationError, FemtoClawError, SecurityError
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner, create_key, is_sealed, open_key, read_key_file, seal
@@ -31,7 +31,7 @@ from femtoclaw.keys import (
 )
 from femtoclaw.passphrase import KeyLockedError
 from femtoclaw.secret_store import SecretStore
-from wal import durable_file
+from tests.femtoclaw.crashing import Crash
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NODE, BOB = "femtoclaw.log/x", "bob"
@@ -165,40 +165,6 @@ def test_what_is_no_name_for_a_key_file_is_refused(home: Home, name: str) -> Non
     with pytest.raises(ConfigurationError, match="not a name"):
         change_keys(home, load_signer(home), {name: b"x"})
     assert files(home) == before
-
-
-class Crash(BaseException):
-    """The machine is gone."""
-
-
-@pytest.fixture
-def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """Makes the machine stop before the n-th change of a name on disk (a rename, a removal), and lives again at 0."""
-    left = 0
-
-    def before(real: Callable[..., None]) -> Callable[..., None]:
-        def change(*places: str, **others: int) -> None:
-            nonlocal left
-            if left == 1:
-                raise Crash
-            left -= left > 0
-            real(*places, **others)
-
-        return change
-
-    for module in (durable_file.os, secret_store.os):
-        for name in ("rename", "replace", "unlink"):
-            if not hasattr(getattr(module, name), "wrapped"):
-                changed = before(getattr(module, name))
-                changed.wrapped = True  # type: ignore[attr-defined]
-                monkeypatch.setattr(module, name, changed)
-
-    def set_left(count: int) -> None:
-        nonlocal left
-        left = count
-
-    yield set_left
-    left = 0
 
 
 def test_a_rotation_is_settled_wherever_it_was_cut(home: Home, crashing: Callable[[int], None]) -> None:

@@ -26,7 +26,8 @@ def history(node: Simulated) -> list[Record]:
     return list(node.log.scan())
 
 
-def worked() -> Simulated:
+def six_calls() -> Simulated:
+    """Two denied, four done, among answers and rejections."""
     node = Simulated()
     run(
         node,
@@ -39,6 +40,11 @@ def worked() -> Simulated:
     node.intent("shell", bin="echo", argv=["hello"])
     node.intent("shell", bin="sleep", argv=["1"])
     node.intent("fs.list", path=".")
+    return node
+
+
+def worked() -> Simulated:
+    node = six_calls()
     node.authority.perform(commands.HashState())
     return node
 

@@ -50,10 +50,10 @@ class Evil:
     """A library that writes down each process that loads it."""
 
     def __init__(self, folder: Path) -> None:
-        self.library, self.mark = folder / "evil.so", folder / "mark"
+        self.shared_object, self.mark = folder / "evil.so", folder / "mark"
         source = folder / "evil.c"
         source.write_text(SOURCE % self.mark)
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(self.library), str(source)], check=True)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(self.shared_object), str(source)], check=True)
 
     def loaded(self) -> list[str]:
         """Names of the processes that loaded it since the last call."""
@@ -75,9 +75,9 @@ def evil(tmp_path: Path) -> Evil:
 def test_other_libraries_refuse_the_start(place: Installed, evil: Evil, name: str) -> None:
     """By its name, not its value; on record; the log is as it was. What it preloaded has run by then."""
     before = place.log_bytes()
-    done = place.call(*WORK, **{name: str(evil.library)})
+    done = place.call(*WORK, **{name: str(evil.shared_object)})
     assert (done.code, "(ENVIRONMENT)" in done.stderr, name in done.stderr) == (3, True, True)
-    assert str(evil.library) not in done.stderr
+    assert str(evil.shared_object) not in done.stderr
     assert bool(evil.loaded()) is (name != "LD_LIBRARY_PATH")
     assert place.log_bytes() == before
     assert place.journal()[-1]["code"] == "ENVIRONMENT"
@@ -87,7 +87,7 @@ def test_other_libraries_refuse_the_start(place: Installed, evil: Evil, name: st
 def test_the_installed_command_starts_from_scratch(place: Installed, evil: Evil) -> None:
     """What was preloaded runs in the process that is replaced, and not in the node."""
     enter = f"import sys; sys.path.append({str(place.root)!r}); from femtoclaw.launcher.start import enter; enter()"
-    done = place.run(enter, *WORK, LD_PRELOAD=str(evil.library), OPENSSL_CONF="x")
+    done = place.run(enter, *WORK, LD_PRELOAD=str(evil.shared_object), OPENSSL_CONF="x")
     assert (done.code, done.stdout) == (0, "hi\n"), done.stderr
     assert len(evil.loaded()) == 1
 
@@ -95,7 +95,7 @@ def test_the_installed_command_starts_from_scratch(place: Installed, evil: Evil)
 def test_no_module_comes_in_through_the_cryptographic_library(place: Installed, evil: Evil, tmp_path: Path) -> None:
     """Its configuration names a library, which an interpreter that hashes loads; a node does not."""
     told = tmp_path / "openssl.cnf"
-    told.write_text(PROVIDER.format(library=evil.library))
+    told.write_text(PROVIDER.format(library=evil.shared_object))
     variables = {"OPENSSL_CONF": str(told), "SSLKEYLOGFILE": str(tmp_path / "keys"), "GCONV_PATH": str(tmp_path)}
     code = "import _hashlib; _hashlib.openssl_sha256(b'')"
     subprocess.run([sys.executable, "-I", "-c", code], env=os.environ | variables, check=False, capture_output=True)
@@ -162,7 +162,7 @@ def test_the_script_starts_a_node_with_a_clean_environment(checkout: Path, evil:
         (stray / name).chmod(0o755)
     stays = {"HOME": "/h", "USER": "u", "LOGNAME": "u", "LANG": "C.UTF-8", "LC_TIME": "C", "TERM": "dumb", "TMPDIR": "/t",
              "TZ": "UTC", "NO_COLOR": "1", "FEMTOCLAW_HOME": "/home of it", "FEMTOCLAW_PASSPHRASE": "a\nb c"}  # fmt: skip
-    goes = {"LD_PRELOAD": str(evil.library), "LD_LIBRARY_PATH": str(stray), "OPENSSL_CONF": "x", "GCONV_PATH": "x",
+    goes = {"LD_PRELOAD": str(evil.shared_object), "LD_LIBRARY_PATH": str(stray), "OPENSSL_CONF": "x", "GCONV_PATH": "x",
             "SSLKEYLOGFILE": "x", "BASH_ENV": str(begin), "ENV": str(begin), "PATH": str(stray), "PYTHONPATH": "x",
             "SHELLOPTS": "xtrace", "PS4": f"$(echo traced >> {evil.mark})", "https_proxy": "x", "MALLOC_CHECK_": "3",
             "BASH_FUNC_exec%%": f"() {{ echo function >> {evil.mark}; }}", "SSL_CERT_FILE": "x"}  # fmt: skip

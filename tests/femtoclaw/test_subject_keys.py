@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from femtoclaw.keys import load_signer, protect_key, settle, stage_key, write_in
 from femtoclaw.passphrase import KeyLockedError
 from femtoclaw.sealing import UNSEALED, NoSubjectKeyError
 from femtoclaw.subject_keys import StoredKeys, destroy_erased, rewrap, sealer_at
+from tests.femtoclaw.crashing import Crash
 from wal.errors import LogUnavailableError
 
 NAMES = ("alice", "Bob.the-2nd_@example.org", "0")
@@ -47,36 +48,6 @@ def known(home: Home, signer: KeySigner, *names: str) -> dict[str, bytes]:
 
 def file_of(home: Home, name: str) -> Path:
     return Path(subject_keys.folder(home), f"{name}.key")
-
-
-class Crash(BaseException):
-    """The machine is gone."""
-
-
-@pytest.fixture
-def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """Makes the machine stop before the n-th change of a name on disk, and lives again at 0."""
-    left = 0
-
-    def before(real: Callable[..., None]) -> Callable[..., None]:
-        def change(*places: str, **others: int) -> None:
-            nonlocal left
-            if left == 1:
-                raise Crash
-            left -= left > 0
-            real(*places, **others)
-
-        return change
-
-    for name in ("rename", "replace", "unlink"):
-        monkeypatch.setattr(os, name, before(getattr(os, name)))
-
-    def set_left(count: int) -> None:
-        nonlocal left
-        left = count
-
-    yield set_left
-    left = 0
 
 
 @pytest.mark.invariant("I12")
