@@ -248,20 +248,27 @@ def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     return tool, args
 
 
-def _shapes(tool: str, args: dict[str, Any], other: dict[str, Any]) -> list[Any]:
+def _doubled(tool: str, args: dict[str, Any], other: dict[str, Any]) -> list[Any]:
+    """A key stands twice, at each depth: a reader that takes the first sees another call than one that takes the last."""
+    call = {"tool": tool, "args": args}
+    return [
+        Members([("tool_call", {"tool": "system.info", "args": {}}), ("tool_call", call)]),
+        {"tool_call": Members([("tool", "system.info"), ("tool", tool), ("args", args)])},
+        {"tool_call": Members([("tool", tool), ("args", other), ("args", args)])},
+        {"tool_call": {"tool": tool, "args": Members([*other.items(), *args.items()])}},
+    ]
+
+
+def _shapes(tool: str, args: dict[str, Any]) -> list[Any]:
     """The call in forms that are none, or that two readers could take for two calls."""
     call = {"tool": tool, "args": args}
-    twice = Members([*other.items(), *args.items()])
     return [
         {"tool_call": call, "message": {"content": "x"}}, {"tool_call": call, "version": 1}, {"tool_call": [call]},
         [{"tool_call": call}],
         {"tool_call": call | {"id": "1"}}, {"Tool_call": call}, {"tool_call": {"name": tool, "arguments": args}}, call,
         {"message": {"content": json.dumps({"tool_call": call})}}, {"message": {"tool_call": call}},
         {"tool_call": {"tool_call": call}},
-        Members([("tool_call", {"tool": "system.info", "args": {}}), ("tool_call", call)]),
-        {"tool_call": Members([("tool", "system.info"), ("tool", tool), ("args", args)])},
-        {"tool_call": Members([("tool", tool), ("args", other), ("args", args)])},
-        {"tool_call": {"tool": tool, "args": twice}}, {"tool_call": {"tool": tool, "args": [args]}},
+        {"tool_call": {"tool": tool, "args": [args]}},
         {"tool_call": {"tool": [tool], "args": args}}, {"tool_call": {"tool": tool, "args": json.dumps(args)}},
         json.dumps({"tool_call": call}), {"tool_calls": [{"tool_call": call}]}, {"function_call": {"name": tool,
         "arguments": args}},
@@ -288,10 +295,12 @@ WRAPPINGS = 19
 def by_grammar(draw: st.DrawFn) -> bytes:
     """A message with one thing, or nothing, that is hostile in its form."""
     tool, args = draw(calls())
-    how = draw(st.integers(0, 9))
+    how = draw(st.integers(0, 10))
     value: Any = {"tool_call": {"tool": tool, "args": args}}
     if how == 9:
-        value = draw(st.sampled_from(_shapes(tool, args, {"path": "notes.txt"})))
+        value = draw(st.sampled_from(_shapes(tool, args)))
+    if how == 10:
+        value = draw(st.sampled_from(_doubled(tool, args, {"path": "notes.txt"})))
     escaped = draw(st.integers(0, 7)) == 7
     blank = draw(st.sampled_from(("", "", "", " ", "\n\t")))
     raw = written(value, escaped=escaped, blank=blank).encode("utf-8", "surrogatepass")
