@@ -1,0 +1,110 @@
+"""Everything that replication and witnessing can refuse, split by who must act.
+
+As with ``wal.errors``: every error says what happened, where, what was expected and found, and what to do next, and
+``exit_code`` is the exit code that the command line's contract gives this class of trouble (2 configuration, 3 the
+histories disagree, 4 unavailable, 5 outcome unknown).
+"""
+
+from __future__ import annotations
+
+
+class ClusterError(Exception):
+    """Base of all errors of this package. ``what`` is one sentence without a trailing dot; never holds a secret."""
+
+    exit_code = 70
+    default_remedy = "report this as a defect, with the output of `femtoclaw status --json`"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        expected: object = None,
+        found: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy if remedy is not None else self.default_remedy
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.where:
+            parts.append(f"at {self.where}")
+        told = {"expected": self.expected, "found": self.found}
+        facts = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+        return "; ".join([*parts, facts] if facts else parts)
+
+
+class ClusterConfigurationError(ClusterError):
+    """What an operator wrote (members, addresses, policies, keys) cannot be used."""
+
+    exit_code = 2
+    default_remedy = "correct the file or the argument that is named"
+
+
+class ClusterUnavailableError(ClusterError):
+    """Something elsewhere is needed and cannot be reached, or there is no quorum. Nothing was promised."""
+
+    exit_code = 4
+    default_remedy = "try again when the named node is reachable"
+
+
+class CoordinatorUnavailableError(ClusterUnavailableError):
+    """The coordinator does not answer: whether anybody leads is not known here."""
+
+    default_remedy = "check the coordinator and the way to it; a node that cannot ask it does not lead"
+
+
+class OutcomeUnknownError(ClusterError):
+    """It was sent or stored, and whether it counts cannot be said yet."""
+
+    exit_code = 5
+    default_remedy = "do not repeat it: look at what the log holds once a leader is there again"
+
+
+class DivergenceError(ClusterError):
+    """Two histories of one log contradict each other. Nothing was changed; what shows it is kept as evidence."""
+
+    exit_code = 3
+    default_remedy = "stop what signs for this log, keep all evidence, and find out which of its keys signed twice"
+
+
+class PeerProtocolError(ClusterError):
+    """Bytes from another process that the protocol does not allow."""
+
+    exit_code = 4
+    default_remedy = "check that both sides are of versions that belong together, and who else may be answering there"
+
+
+class WitnessUnavailableError(ClusterUnavailableError):
+    """A witness cannot be reached, is busy, or says that it failed."""
+
+    default_remedy = "check the witness and the way to it; the same checkpoint may be sent again"
+
+
+class WitnessRefusedError(ClusterError):
+    """A witness does not know this log, or trusts none of the keys that signed."""
+
+    exit_code = 2
+    default_remedy = "have the witness's operator run `femtoclaw witness add-log DIR ORIGIN VKEY` with the log's public key"
+
+
+class WitnessDisagreesError(DivergenceError):
+    """A witness has cosigned a history that this checkpoint does not continue."""
+
+
+class CosignatureMissingError(PeerProtocolError):
+    """A witness answered yes, but with no cosignature that holds under its known key."""
+
+    default_remedy = "check that you have the right public key of this witness"
+
+
+class WitnessStateError(ClusterError):
+    """A witness's own state is damaged, or missing though there was one: answering could contradict what it signed."""
+
+    exit_code = 3
+    default_remedy = "restore the file from a backup that is not older; if there is none, retire this witness and its key"
