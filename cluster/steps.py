@@ -1,0 +1,233 @@
+"""The protocol core's inputs and outputs, and the view of its own log that it may ask. Pure.
+
+The driver (``cluster.driver``, or a simulator) feeds one input at a time to ``cluster.replica.Replica.step`` and obeys the
+``Ready`` that comes back in the order of its fields: what is to be durable is durable before anything is sent (I2, I9). When an
+act of ``persist`` fails the driver stops the node (I4).
+"""
+
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+from enum import Enum
+from typing import NamedTuple, Protocol, TypeAlias
+
+from cluster.coordinator import Register
+from cluster.messages import Message, Span
+from wal.chain import VerifiedRun
+from wal.epoch_start import Promise
+from wal.membership import Membership
+from wal.record import Head
+
+
+class Role(str, Enum):
+    """What a node is for its log at the moment."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    FROZEN = "frozen"
+
+
+class Durable(NamedTuple):
+    """What a node remembers of the protocol across a crash, beside its log."""
+
+    epoch: int = 1
+    """The highest epoch seen: every lower one is refused (I9)."""
+    commit: int = 0
+    """A size that was committed; the newest that was worth writing, not the newest known."""
+    restored: bool = False
+    """The disk was put back, or is new: a learner until everything is here again."""
+    frozen: str = ""
+    """Why this node has diverged, or empty."""
+
+
+class LogView(Protocol):
+    """Questions about this node's own durable log. No answer changes while a step runs."""
+
+    def head(self) -> Head:
+        """The durable end."""
+
+    def last_epoch(self) -> int:
+        """Epoch of the last record."""
+
+    def link_at(self, index: int) -> bytes:
+        """Link of the record at ``index`` (1 to the head's)."""
+
+    def root_at(self, size: int) -> bytes:
+        """RFC 6962 root over the first ``size`` records."""
+
+    def history(self) -> tuple[Span, ...]:
+        """Epochs with their first indexes, oldest first."""
+
+    def membership(self) -> Membership | None:
+        """The newest membership in the log."""
+
+    def membership_before(self) -> tuple[int, Membership | None]:
+        """(index of the newest MEMBERS record, the membership before it); (0, None) without one."""
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------------
+
+
+class Tick(NamedTuple):
+    """Time has passed (``now_ns`` of ``step``)."""
+
+
+class Received(NamedTuple):
+    """A message from a member, whose identity the connection has proved. ``attested``: for Hello and PromiseRequest of an
+    epoch above the node's own, whether the coordinator says that the sender leads in it."""
+
+    sender: str
+    message: Message
+    attested: bool = False
+
+
+class Connected(NamedTuple):
+    """A stream to this follower is open (leader)."""
+
+    member: str
+
+
+class Lost(NamedTuple):
+    """The stream to this member is closed."""
+
+    member: str
+
+
+class Shipped(NamedTuple):
+    """This leader's own log has committed these frames; ``head`` is its new end."""
+
+    frames: tuple[bytes, ...]
+    head: Head
+
+
+class Granted(NamedTuple):
+    """The coordinator gave this node the leadership under ``epoch``; ``register`` is its head register, if there is one."""
+
+    epoch: int
+    register: Register | None
+
+
+class Withdrawn(NamedTuple):
+    """The lease has expired or may have, or leadership was resigned on an operator's wish."""
+
+
+class Stored(NamedTuple):
+    """The outcome of ``Append``: durable up to ``head``, whose root, from bytes read back, is ``root``."""
+
+    head: Head
+    root: bytes
+
+
+class Began(NamedTuple):
+    """The outcome of ``BeginEpoch``: the epoch's record is durable at ``head``."""
+
+    head: Head
+
+
+class Published(NamedTuple):
+    """The outcome of ``Publish``: the register as it is now, or None when the race or the leadership was lost."""
+
+    register: Register | None
+
+
+Input: TypeAlias = Tick | Received | Connected | Lost | Shipped | Granted | Withdrawn | Stored | Began | Published
+
+# --- acts that must be durable, in order ------------------------------------------------------------------------------
+
+
+class Save(NamedTuple):
+    """Make ``state`` durable."""
+
+    state: Durable
+
+
+class CutOrphan(NamedTuple):
+    """Archive what is behind ``after`` as the orphan of an epoch, signed, then remove it."""
+
+    after: int
+
+
+class Append(NamedTuple):
+    """Append a verified run, read it back; then feed ``Stored``."""
+
+    run: VerifiedRun
+
+
+class AdoptSegment(NamedTuple):
+    """Keep this sealed segment file: its records are in the log already."""
+
+    raw: bytes
+
+
+class KeepCheckpoint(NamedTuple):
+    """Keep this note, verified, as the newest checkpoint."""
+
+    note: bytes
+
+
+class BeginEpoch(NamedTuple):
+    """Append the epoch's record with these promises, sign a checkpoint over it; then feed ``Began``."""
+
+    epoch: int
+    promises: tuple[Promise, ...]
+
+
+class Evidence(NamedTuple):
+    """Keep these bytes under ``evidence/`` by this name."""
+
+    name: str
+    raw: bytes
+
+
+Persist: TypeAlias = Save | CutOrphan | Append | AdoptSegment | KeepCheckpoint | BeginEpoch | Evidence
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
+
+
+class Send(NamedTuple):
+    """Send a message to a member. Frames may be left out: see ``SendRange``."""
+
+    to: str
+    message: Message
+
+
+class SendRange(NamedTuple):
+    """Read records behind ``after`` up to ``until`` and send them as Entries (or a sealed segment where one fits)."""
+
+    to: str
+    after: Head
+    until: int
+
+
+class Pull(NamedTuple):
+    """Ask this member for what it has and this node has not; feed what comes as ``Received``."""
+
+    source: str
+
+
+class Publish(NamedTuple):
+    """Compare-and-swap the register; then feed ``Published``."""
+
+    register: Register
+
+
+class Notice(NamedTuple):
+    """Something to record as an event and to count: a stable code and text without secrets."""
+
+    code: str
+    detail: str
+
+
+class Ready(NamedTuple):
+    """What a step asks for, in the order in which it must be done."""
+
+    persist: tuple[Persist, ...] = ()
+    send: tuple[Send | SendRange, ...] = ()
+    pull: Pull | None = None
+    publish: Publish | None = None
+    campaign: bool = False
+    """Ask the coordinator for the leadership; feed ``Granted`` when it is given."""
+    resign: bool = False
+    """Give the leadership back to the coordinator."""
+    committed: int = 0
+    """The size that is committed now, when this step has moved it; else 0."""
+    notices: tuple[Notice, ...] = ()
