@@ -44,11 +44,11 @@ class PublicKey(NamedTuple):
             key = cls(name, bytes.fromhex(key_hex), body[1:])
         except (ValueError, binascii.Error):
             raise _no_key(text, "name+hash+base64", "another form") from None
-        if not _valid_name(name):
+        if not valid_name(name):
             raise _no_key(text, "a name of printable characters without blanks", "another name")
         if body[:1] != _ALGORITHM or len(key.raw) != 32:
             raise _no_key(text, "algorithm 1 and 32 bytes", f"{len(body)} bytes, or another algorithm")
-        if key.key_id != _key_id(name, key.raw) or key.vkey() != text:
+        if key.key_id != key_id(name, _ALGORITHM, key.raw) or key.vkey() != text:
             raise _no_key(text, "the hash of this name and key, and one spelling", "another")
         return key
 
@@ -63,19 +63,21 @@ def _no_key(text: str, expected: str, found: str) -> SignatureError:
 
 def public_key(name: str, raw: bytes) -> PublicKey:
     """The verifier key of a name and 32 raw bytes."""
-    if not _valid_name(name) or len(raw) != 32:
+    if not valid_name(name) or len(raw) != 32:
         raise SignatureError(
             "not a key name or key", expected="a name without blanks or plus, 32 bytes", found=name[:80]
         )
-    return PublicKey(name, _key_id(name, raw), raw)
+    return PublicKey(name, key_id(name, _ALGORITHM, raw), raw)
 
 
-def _valid_name(name: str) -> bool:
+def valid_name(name: str) -> bool:
+    """Whether a key may have this name: printable, without blanks and plus."""
     return bool(name) and "+" not in name and not any(c.isspace() for c in name) and name.isprintable()
 
 
-def _key_id(name: str, raw: bytes) -> bytes:
-    return sha256(name.encode() + b"\n" + _ALGORITHM + raw).digest()[:4]
+def key_id(name: str, algorithm: bytes, raw: bytes) -> bytes:
+    """The 4 bytes by which signature lines name a key of this name; ``algorithm`` is its type, one byte."""
+    return sha256(name.encode() + b"\n" + algorithm + raw).digest()[:4]
 
 
 class Signer(Protocol):
@@ -139,7 +141,12 @@ def sign_note(text: str, signers: Sequence[Signer]) -> bytes:
 
 def _line(text: str, signer: Signer) -> str:
     key = signer.public
-    return f"{_DASH}{key.name} {base64.b64encode(key.key_id + signer.sign(text.encode())).decode()}\n"
+    return signature_line(key.name, key.key_id + signer.sign(text.encode()))
+
+
+def signature_line(name: str, signature: bytes) -> str:
+    """One line of a note's signatures; ``signature`` begins with the key's 4-byte id."""
+    return f"{_DASH}{name} {base64.b64encode(signature).decode()}\n"
 
 
 def _check_text(text: str) -> None:
@@ -149,11 +156,12 @@ def _check_text(text: str) -> None:
 
 def add_signature(raw: bytes, signer: Signer) -> bytes:
     """The same note with one more signature (a cosignature). Raises SignatureError when it is no note."""
-    text, _ = _split(raw)
+    text, _ = split_note(raw)
     return raw + _line(text, signer).encode()
 
 
-def _split(raw: bytes) -> tuple[str, list[str]]:
+def split_note(raw: bytes) -> tuple[str, list[str]]:
+    """A note's text and its signature lines, none of them verified. Raises SignatureError when it is no note."""
     if len(raw) > NOTE_BYTES_MAX:
         raise SignatureError("note is too large", expected=f"<= {NOTE_BYTES_MAX} bytes", found=len(raw))
     try:
@@ -191,11 +199,11 @@ def open_note(raw: bytes, known: Sequence[PublicKey]) -> Note:
 
     Raises SignatureError when it is malformed, when a known key's signature fails, or when no known key signed.
     """
-    text, lines = _split(raw)
+    text, lines = split_note(raw)
     verified: list[PublicKey] = []
     unknown: list[str] = []
     for line in lines:
-        name, signature = _parse_line(line)
+        name, signature = parse_signature_line(line)
         key = next((key for key in known if key.name == name and key.key_id == signature[:4]), None)
         if key is None:
             unknown.append(name)
@@ -208,7 +216,8 @@ def open_note(raw: bytes, known: Sequence[PublicKey]) -> Note:
     return Note(text, tuple(verified), tuple(unknown))
 
 
-def _parse_line(line: str) -> tuple[str, bytes]:
+def parse_signature_line(line: str) -> tuple[str, bytes]:
+    """The key's name, and its 4-byte id with what follows, of a signature line without its end. Raises SignatureError."""
     if not line.startswith(_DASH):
         raise SignatureError("malformed signature line", found=f"{len(line)} characters")
     name, _, encoded = line[len(_DASH) :].partition(" ")
@@ -217,7 +226,7 @@ def _parse_line(line: str) -> tuple[str, bytes]:
     except (ValueError, binascii.Error) as error:
         raise SignatureError("malformed signature line", found=f"{len(line)} characters") from error
     # One text, one encoding: base64 with stray bits would let two notes differ and both verify.
-    if not _valid_name(name) or len(signature) < 5 or base64.b64encode(signature).decode() != encoded:
+    if not valid_name(name) or len(signature) < 5 or base64.b64encode(signature).decode() != encoded:
         raise SignatureError("malformed signature line", found=f"{len(line)} characters")
     return name, signature
 
