@@ -12,8 +12,11 @@ from typing import NamedTuple, Protocol, TypeAlias
 from cluster.coordinator import Register
 from cluster.messages import Message, Span
 from wal.chain import VerifiedRun
+from wal.checkpoint import Checkpoint
 from wal.epoch_start import Promise
 from wal.membership import Membership
+from wal.merkle import Frontier
+from wal.note import PublicKey
 from wal.record import Head
 
 
@@ -31,6 +34,8 @@ class Durable(NamedTuple):
 
     epoch: int = 1
     """The highest epoch seen: every lower one is refused (I9)."""
+    promised: str = ""
+    """The candidate that this node has promised ``epoch`` to, if it was by a promise."""
     commit: int = 0
     """A size that was committed; the newest that was worth writing, not the newest known."""
     restored: bool = False
@@ -54,6 +59,12 @@ class LogView(Protocol):
     def root_at(self, size: int) -> bytes:
         """RFC 6962 root over the first ``size`` records."""
 
+    def frontier(self) -> Frontier:
+        """The tree's right edge over the whole log: a copy."""
+
+    def note_at_head(self) -> bytes:
+        """A checkpoint of exactly the head, signed by the key in force there; empty where there is none (yet)."""
+
     def history(self) -> tuple[Span, ...]:
         """Epochs with their first indexes, oldest first."""
 
@@ -65,6 +76,34 @@ class LogView(Protocol):
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------
+
+
+class Authentication(Protocol):
+    """Signing as this node, and verifying what others signed: deterministic, but for the time in a cosignature."""
+
+    @property
+    def key(self) -> PublicKey:
+        """This node's member key."""
+
+    def checkpoint(self, size: int, root: bytes) -> bytes:
+        """A checkpoint of the log, signed by this node as its leader."""
+
+    def open_checkpoint(self, note: bytes) -> Checkpoint:
+        """Verify a checkpoint by the keys that this node's own log has in force at its size. Raises SignatureError."""
+
+    def cosign(self, note: bytes) -> bytes:
+        """This node's cosignature line over a checkpoint."""
+
+    def cosigned(self, note: bytes, line: bytes, key: PublicKey) -> bool:
+        """Whether ``line`` is a cosignature of ``key`` over exactly this checkpoint."""
+
+    def promise(
+        self, epoch: int, candidate: PublicKey, member: str, last_epoch: int, size: int, root: bytes
+    ) -> Promise:
+        """A promise signed by this node."""
+
+    def promised(self, promise: Promise, epoch: int, candidate: PublicKey, key: PublicKey) -> bool:
+        """Whether ``key`` signed this promise of ``epoch`` to ``candidate``."""
 
 
 class Tick(NamedTuple):
@@ -123,13 +162,21 @@ class Began(NamedTuple):
     head: Head
 
 
+class Transfer(NamedTuple):
+    """Hand the leadership over to this member: nothing is being appended any more."""
+
+    target: str
+
+
 class Published(NamedTuple):
     """The outcome of ``Publish``: the register as it is now, or None when the race or the leadership was lost."""
 
     register: Register | None
 
 
-Input: TypeAlias = Tick | Received | Connected | Lost | Shipped | Granted | Withdrawn | Stored | Began | Published
+Input: TypeAlias = (
+    Tick | Received | Connected | Lost | Shipped | Granted | Withdrawn | Stored | Began | Transfer | Published
+)
 
 # --- acts that must be durable, in order ------------------------------------------------------------------------------
 
@@ -150,6 +197,8 @@ class Append(NamedTuple):
     """Append a verified run, read it back; then feed ``Stored``."""
 
     run: VerifiedRun
+    checkpoint: bytes
+    """The source's note of the run's end, kept with the commit point; empty where it sent none."""
 
 
 class AdoptSegment(NamedTuple):
@@ -191,11 +240,15 @@ class Send(NamedTuple):
 
 
 class SendRange(NamedTuple):
-    """Read records behind ``after`` up to ``until`` and send them as Entries (or a sealed segment where one fits)."""
+    """Read records behind ``after`` up to ``until`` and send them as Entries: as many messages as their size needs, of
+    which the last has the ``checkpoint`` (of exactly ``until``)."""
 
     to: str
     after: Head
     until: int
+    epoch: int
+    checkpoint: bytes
+    commit: int
 
 
 class Pull(NamedTuple):
@@ -222,6 +275,8 @@ class Ready(NamedTuple):
 
     persist: tuple[Persist, ...] = ()
     send: tuple[Send | SendRange, ...] = ()
+    drop: tuple[str, ...] = ()
+    """Close the streams to these members: what they said was refused."""
     pull: Pull | None = None
     publish: Publish | None = None
     campaign: bool = False
