@@ -90,7 +90,9 @@ class WitnessRefusedError(ClusterError):
     """A witness does not know this log, or trusts none of the keys that signed."""
 
     exit_code = 2
-    default_remedy = "have the witness's operator run `femtoclaw witness add-log DIR ORIGIN VKEY` with the log's public key"
+    default_remedy = (
+        "have the witness's operator run `femtoclaw witness add-log DIR ORIGIN VKEY` with the log's public key"
+    )
 
 
 class WitnessDisagreesError(DivergenceError):
@@ -107,4 +109,29 @@ class WitnessStateError(ClusterError):
     """A witness's own state is damaged, or missing though there was one: answering could contradict what it signed."""
 
     exit_code = 3
-    default_remedy = "restore the file from a backup that is not older; if there is none, retire this witness and its key"
+    default_remedy = (
+        "restore the file from a backup that is not older; if there is none, retire this witness and its key"
+    )
+
+
+class CoordinatorVersionError(ClusterConfigurationError):
+    """The coordinator's version is known to lose or repeat what it confirmed, or is not known at all."""
+
+    default_remedy = "run etcd 3.4.22 or newer of 3.4, or 3.5.6 or newer, on every member that is named"
+
+
+class EpochRegressionError(ClusterError):
+    """The coordinator has gone back: it was restored from a backup, emptied, or is another one. Leadership is given back."""
+
+    exit_code = 3
+    default_remedy = (
+        "find out who restored or replaced the coordinator; keep its data as evidence, and bring back the one whose "
+        "epochs are not behind those that the members' logs hold"
+    )
+
+
+class CorruptRegisterError(ClusterError):
+    """The register, or what the coordinator keeps beside it, does not decode."""
+
+    exit_code = 3
+    default_remedy = "find out who else writes there; restore the value from a backup that is not older"

@@ -34,6 +34,21 @@ REASON_CHARACTERS_MAX = 512
 PROMISES_MAX = 31
 """Promises in one epoch's record: as many as a membership has members."""
 
+REGISTER_BYTES_MAX = 4096
+"""The coordinator's register, encoded."""
+
+LEASE_S_MIN, LEASE_S_MAX = 2, 60
+"""How long leadership outlives a leader that says nothing, in seconds; etcd itself grants no less than two."""
+
+COORDINATOR_CALL_S_MIN, COORDINATOR_CALL_S_MAX = 0.1, 30.0
+"""How long one call to the coordinator may take, in seconds."""
+
+COORDINATOR_ENDPOINTS_MAX = 9
+"""Addresses of one coordinator."""
+
+WAIT_S_MAX = 60.0
+"""One bounded wait for a change of leadership, in seconds."""
+
 assert ENTRIES_BYTES_MAX <= GROUP_BYTES_MAX <= WINDOW_BYTES_MAX <= MESSAGE_BYTES_MAX
 assert BATCH_RECORDS_MAX <= ENTRIES_RECORDS_MAX
 assert PAYLOAD_BYTES_MAX < ENTRIES_BYTES_MAX
