@@ -203,14 +203,29 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 
 def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> None:
     """Check a consistency proof (RFC 9162 section 2.1.4.2). Raises ProofError."""
+    first, second = consistency_roots(old, new, proof, old_root)
+    if old == new and (first, second) != (old_root, new_root):
+        raise _refuse("equal sizes need equal roots and no proof", old_root.hex(), new_root.hex())
+    if first != old_root or second != new_root:
+        raise _refuse(
+            "consistency proof leads to other roots", (old_root.hex(), new_root.hex()), (first.hex(), second.hex())
+        )
+
+
+def consistency_roots(old: int, new: int, proof: Sequence[bytes], old_root: bytes) -> tuple[bytes, bytes]:
+    """The roots of the trees of ``old`` and ``new`` leaves that a consistency proof leads to, whatever they should be.
+
+    Where ``old`` is a power of two the proof does not hold its root, so ``old_root`` is taken for it; elsewhere it does
+    not count. Raises ProofError when the proof has not the form of one between these sizes.
+    """
     if not 0 < old <= new <= SIZE_MAX:
         raise _refuse("sizes are out of order", "0 < old <= new", (old, new))
     if any(len(part) != HASH_BYTES for part in proof):
         raise _refuse("proof holds something that is no hash", f"{HASH_BYTES} bytes each", "another length")
     if old == new:
-        if proof or old_root != new_root:
-            raise _refuse("equal sizes need equal roots and no proof", old_root.hex(), new_root.hex())
-        return
+        if proof:
+            raise _refuse("equal sizes need equal roots and no proof", "no hash", len(proof))
+        return old_root, old_root
     if not proof:
         raise _refuse("consistency proof is empty", "at least one hash", 0)
     parts = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
@@ -233,7 +248,4 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
         last >>= 1
     if last != 0:
         raise _refuse("consistency proof is too short", "a longer one", len(proof))
-    if first != old_root or second != new_root:
-        raise _refuse(
-            "consistency proof leads to other roots", (old_root.hex(), new_root.hex()), (first.hex(), second.hex())
-        )
+    return first, second
