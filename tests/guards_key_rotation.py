@@ -85,8 +85,8 @@ GUARDS = (
         "I10",
         "a rotation is read back before it is written",
         "wal/log.py",
-        "                keys = keys.extended(record, self.origin)",
-        "                keys = KeyHistory((*keys, keys[0]._replace(first=record.index, key=new_signer.public, reason=reason)))",
+        "            keys = keys.extended(record, self.origin)",
+        "            keys = KeyHistory((*keys, keys[0]._replace(first=record.index, key=signer.public)))",
         ROTATED_LOG + "::test_a_signer_that_signs_wrongly_is_found_before_it_ends_the_log",
     ),
     Guard(

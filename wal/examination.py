@@ -26,7 +26,7 @@ from wal.manifest import Manifest, decode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import text_of
 from wal.reader import CHECKPOINT_FILE
-from wal.record import EMPTY, KIND_ROTATED, Head, Record, decode
+from wal.record import AUTHORITY_KINDS, EMPTY, Head, Record, decode
 from wal.recovery import Case, Evidence, decide
 from wal.storage import Storage
 from wal.tree import SEGMENT_LEVEL, LogTree
@@ -49,7 +49,7 @@ class Examination(NamedTuple):
     promised: int = 0
     """How many records have been promised to someone: by HEAD, the newest checkpoint, or a sealed segment."""
     keys: KeyHistory | None = None
-    """Every key of the log so far, through rotations that opening keeps; None when they cannot be read."""
+    """Every key of the log so far, through authority records that opening keeps; None when they cannot be read."""
     wrong_key: str = ""
     """The vkey that the opener holds, when it is not the newest of ``keys``."""
 
@@ -145,7 +145,7 @@ class _Examiner:
             self.findings.append(f"store ends at index {self.last}, but {self.promised} records were promised")
         if slot is not None and facts["same_log"]:
             self._walk(manifest, committed, slot)
-        # After the walk: a rotation above the commit point counts too, unless it is cut with a damaged tail.
+        # After the walk: an authority record above the commit point counts too, unless it is cut with a damaged tail.
         self._judge_checkpoint(note)
         self._judge_key()
 
@@ -221,7 +221,7 @@ class _Examiner:
         self.findings.append(f"newest checkpoint is not to be trusted: {error}")
 
     def _judge_key(self) -> None:
-        """The opener must hold the key in force: not one from before a rotation, nor one whose rotation is cut."""
+        """The opener must hold the key in force: not one from before a rotation or an epoch, nor one whose record of it is cut."""
         if self.key_text is None or self.keys is None or not self.facts["same_log"]:
             return
         if self.key_text == self.keys.newest.key.vkey():
@@ -261,8 +261,8 @@ class _Examiner:
         leaves: list[bytes] = []
         try:
             for record in follow(start, self.storage.scan(start.index + 1, self.last + 1)):
-                if record.kind == KIND_ROTATED:
-                    self._rotate(record, committed)
+                if record.kind in AUTHORITY_KINDS:
+                    self._take_authority(record, committed)
                 reached = Head(record.index, record.link)
                 leaves.append(leaf_hash(record.link))
                 if record.index == committed:
@@ -286,8 +286,8 @@ class _Examiner:
             )
         return root
 
-    def _rotate(self, record: Record, committed: int) -> None:
-        """Take in a rotation above the commit point; below it, HEAD must have led to it.
+    def _take_authority(self, record: Record, committed: int) -> None:
+        """Take in an authority record above the commit point; below it, HEAD must have led to it.
 
         It is a whole append, so whatever a cut removes, it removes nothing below. Raises CorruptRecordError.
         """
@@ -297,7 +297,7 @@ class _Examiner:
             self.keys = self.keys.extended(record, self.genesis.origin)
         elif all(tenure.first != record.index for tenure in self.keys):
             self.facts["matches"] = False
-            self.findings.append(f"the rotation at {record.index} is not among those that HEAD leads to")
+            self.findings.append(f"the authority record at {record.index} is not among those that HEAD leads to")
 
     def _other_root(self, checkpoint: Checkpoint) -> None:
         self.facts["matches"] = False

@@ -50,7 +50,7 @@ class Slot(NamedTuple):
     log_id: bytes
     time_ns: int
     rotated: int = 0
-    """Index of the newest rotation's record, 0 without one: where the way back through the keys begins."""
+    """Index of the newest authority record, 0 without one: where the way back through the keys begins."""
 
 
 def encode_slot(slot: Slot) -> bytes:

@@ -50,6 +50,21 @@ READ_CHUNK_RECORDS = 1024
 ROTATIONS_MAX = 256
 """Rotations of the signing key in one log: each opening verifies all of them."""
 
+AUTHORITY_RECORDS_MAX = 4096
+"""Rotations, epochs and memberships of one log together: each opening verifies all of them."""
+
+EPOCH_MAX = 2**63 - 1
+"""The highest epoch: revisions of a coordinator are signed 64-bit numbers."""
+
+MEMBERS_MAX = 31
+"""Members of one log, learners included."""
+
+ADDRESS_BYTES_MAX = 255
+"""Where a member is reached, in printable ASCII."""
+
+CERTIFICATE_BYTES_MAX = 8192
+"""A member's TLS certificate in DER."""
+
 ORIGIN_BYTES_MAX = 128
 """Length of a log's origin line."""
 
@@ -61,4 +76,4 @@ def file_bytes_max(name: str) -> int:
 
 assert SEGMENT_RECORDS & (SEGMENT_RECORDS - 1) == 0
 assert BATCH_RECORDS_MAX <= GROUP_RECORDS_MAX
-assert (SEGMENTS_MAX + 1) * SEGMENT_RECORDS < 1 << 32, "a HEAD slot holds a rotation's index in 4 bytes"
+assert (SEGMENTS_MAX + 1) * SEGMENT_RECORDS < 1 << 32, "a HEAD slot holds an authority record's index in 4 bytes"

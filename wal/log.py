@@ -12,8 +12,8 @@ from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.errors import BoundError, CorruptRecordError, LogError
 from wal.genesis import Genesis
 from wal.head import CommitPoint, Slot, encode_slot
-from wal.key_history import KeyHistory
-from wal.limits import BLOB_BYTES_MAX, ROTATIONS_MAX, SEGMENT_RECORDS
+from wal.key_history import EPOCH_FIRST, KeyHistory
+from wal.limits import AUTHORITY_RECORDS_MAX, BLOB_BYTES_MAX, ROTATIONS_MAX, SEGMENT_RECORDS
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import encode_manifest
 from wal.merkle import Frontier, leaf_hash
@@ -25,6 +25,7 @@ from wal.record import (
     KIND_FIRST,
     KIND_GENESIS,
     KIND_MAX,
+    KIND_MEMBERS,
     KIND_RECOVERED,
     KIND_ROTATED,
     NO_LINK,
@@ -38,10 +39,12 @@ from wal.storage import Storage
 from wal.tree import LogTree
 from wal.writer import GroupWriter, Receipt, Ticket, bounded_time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wal.membership import Membership
+
 Clock = Callable[[], int]
 """Wall time in nanoseconds since 1970-01-01 UTC."""
-
-EPOCH_FIRST = 1
 
 
 class Log(LogReader):
@@ -65,6 +68,9 @@ class Log(LogReader):
         super().__init__(storage)
         self._keys = keys if keys is not None else super().keys()
         self._signers: tuple[tuple[int, Signer], ...] = ((1, signer),)
+        self.acknowledge: Callable[[Receipt], Receipt] | None = None
+        """What a receipt goes through, once its records are durable here, before a caller gets it: it may wait until others
+        have them too and name that in the receipt's mode, or raise when it is not known."""
         self._rotating = threading.Lock()
         self._threaded = threaded
         self._manifest = self.manifest()
@@ -81,7 +87,7 @@ class Log(LogReader):
         self._writer = GroupWriter(
             storage,
             head=head,
-            epoch=max(slot.point.epoch, EPOCH_FIRST),
+            epoch=max(slot.point.epoch, self._keys.newest.epoch),
             time_ns=time_ns,
             sequence=slot.sequence,
             log_id=self.log_id,
@@ -111,6 +117,16 @@ class Log(LogReader):
         return self._keys
 
     @property
+    def shipped(self) -> Callable[[list[tuple[int, bytes]]], None] | None:
+        """Called on the writer's thread with the frames of each group right after they are promised. It must be cheap and
+        must not raise: the commit waits for it, and whatever it raises stops the log."""
+        return self._writer.shipped
+
+    @shipped.setter
+    def shipped(self, call: Callable[[list[tuple[int, bytes]]], None] | None) -> None:
+        self._writer.shipped = call
+
+    @property
     def failure(self) -> LogError | None:
         """Why the log stopped, or None while it accepts appends."""
         return self._writer.failure
@@ -121,11 +137,14 @@ class Log(LogReader):
         Raises BoundError or LogFullError (nothing was written), LogFailedError (outcome unknown; the log has stopped)
         or LogClosedError.
         """
-        return self._writer.append(payloads, _foreign(kind))
+        return self._acknowledged(self._writer.append(payloads, _foreign(kind)))
 
     def append_recovered(self, payloads: Sequence[bytes]) -> Receipt:
         """Append what recovery did, under the log's own kind; raises as ``append`` does."""
-        return self._writer.append(payloads, KIND_RECOVERED)
+        return self._acknowledged(self._writer.append(payloads, KIND_RECOVERED))
+
+    def _acknowledged(self, receipt: Receipt) -> Receipt:
+        return receipt if self.acknowledge is None else self.acknowledge(receipt)
 
     def rotate(self, new_signer: Signer, reason: str) -> Receipt:
         """Pass the log on to another key: a record that both keys sign, then a checkpoint by the new one.
@@ -133,40 +152,78 @@ class Log(LogReader):
         When this returns, whatever is signed is signed by ``new_signer``, whose key file must have been durable before:
         from the record on, a log opens with no other key. When it raises LogFailedError, the next opening decides which
         key is in force. ``reason`` is ``scheduled`` or ``compromised``. Raises BoundError (a key that was in force
-        before, another reason, too many rotations) or LogFullError: nothing was written; else as ``append`` does.
+        before or is another member's, another reason, too many rotations) or LogFullError: nothing was written; else as
+        ``append`` does.
         """
         if reason not in REASONS:
             raise BoundError("reason of a rotation", expected=" or ".join(REASONS), found=reason)
         with self._rotating:
-            keys, signers = self._keys, self._signers
-            if any(tenure.key.raw == new_signer.public.raw for tenure in keys):
+            keys, old = self._keys, self._signers[-1][1]
+            known = [tenure.key.raw for tenure in keys]
+            if keys.newest.members is not None:
+                known += [member.key.raw for member in keys.newest.members.members]
+            if new_signer.public.raw in known:
                 raise BoundError("this key was in force before", expected="a new key", found=new_signer.public.vkey())
-            if len(keys) > ROTATIONS_MAX:
-                raise BoundError("too many rotations", expected=f"<= {ROTATIONS_MAX}", found=len(keys))
+            if keys.rotations >= ROTATIONS_MAX:
+                raise BoundError("too many rotations", expected=f"<= {ROTATIONS_MAX}", found=keys.rotations)
 
             def payload_behind(head: Head) -> bytes:
-                nonlocal keys
-                old = signers[-1][1]
-                payload = sign_rotation(self.origin, head, keys.rotated, old=old, new=new_signer, reason=reason)
-                # Read back as every later opening will read it: a record that did not verify would end the log.
-                record = Record(head.index + 1, self.epoch, 0, KIND_ROTATED, payload, head.link, NO_LINK)
-                keys = keys.extended(record, self.origin)
-                # Before it is written: the sealer, in its own thread, may reach beyond it the moment it is.
-                self._signers = (*signers, (record.index, new_signer))
-                return payload
+                return sign_rotation(self.origin, head, keys.rotated, old=old, new=new_signer, reason=reason)
 
-            try:
-                receipt = self._writer.rotate(payload_behind)
-            except BaseException:
-                self._signers = signers
-                raise
-            self._keys = keys
-            try:
-                self.checkpoint()
-            except Exception as cause:  # whatever it was: to the caller the rotation must not look as if it had not been
-                raise self._writer.fail(cause) from cause
-            self._signers = ((1, new_signer),)  # nothing is left for the old key to sign
-            return receipt
+            receipt = self._append_authority(KIND_ROTATED, payload_behind, new_signer)
+        return self._acknowledged(receipt)
+
+    def change_members(self, members: Membership) -> Receipt:
+        """Put ``members`` in force: a record signed by the key in force, then a checkpoint.
+
+        It may differ from the one before by one voter; the first one has one voter, who holds the key in force. Raises
+        BoundError (nothing was written) for any other; else as ``append`` does.
+        """
+        from wal.membership import check_membership, check_succession, sign_membership
+
+        check_membership(members)
+        with self._rotating:
+            keys, signer = self._keys, self._signers[-1][1]
+            refused = check_succession(keys.newest.members, members, keys.newest.key)
+            if refused is not None:
+                raise refused
+            if keys.ended() & {member.key.raw for member in members.members}:
+                raise BoundError("a rotation ended the key of a member", expected="keys that still count")
+
+            def payload_behind(head: Head) -> bytes:
+                return sign_membership(self.origin, head, keys.rotated, members, signer)
+
+            receipt = self._append_authority(KIND_MEMBERS, payload_behind, signer)
+        return self._acknowledged(receipt)
+
+    def _append_authority(self, kind: int, payload_behind: Callable[[Head], bytes], signer: Signer) -> Receipt:
+        """Append an authority record, from which on ``signer`` signs, and a checkpoint; the caller holds ``_rotating``."""
+        keys, signers = self._keys, self._signers
+        if len(keys) > AUTHORITY_RECORDS_MAX:
+            raise BoundError("too many authority records", expected=f"<= {AUTHORITY_RECORDS_MAX}", found=len(keys))
+
+        def checked_payload(head: Head) -> bytes:
+            nonlocal keys
+            payload = payload_behind(head)
+            # Read back as every later opening will read it: a record that did not verify would end the log.
+            record = Record(head.index + 1, self.epoch, 0, kind, payload, head.link, NO_LINK)
+            keys = keys.extended(record, self.origin)
+            # Before it is written: the sealer, in its own thread, may reach beyond it the moment it is.
+            self._signers = (*signers, (record.index, signer))
+            return payload
+
+        try:
+            receipt = self._writer.append_authority(checked_payload, kind)
+        except BaseException:
+            self._signers = signers
+            raise
+        self._keys = keys
+        try:
+            self.checkpoint()
+        except Exception as cause:  # whatever it was: to the caller the record must not look as if it had not been
+            raise self._writer.fail(cause) from cause
+        self._signers = ((1, signer),)  # nothing is left for an old key to sign
+        return receipt
 
     def _signer_at(self, size: int) -> Signer:
         """Who signs for ``size`` records: never a key for what lies behind its end."""
@@ -183,7 +240,7 @@ class Log(LogReader):
 
     def settle(self, ticket: Ticket) -> Receipt:
         """Wait until a queued batch is durable; raises as ``append`` does."""
-        return self._writer.settle(ticket)
+        return self._acknowledged(self._writer.settle(ticket))
 
     def put_blob(self, raw: bytes) -> str:
         """Store bytes durably under their hash and return its 64 hex digits; call before the record that names it."""

@@ -35,6 +35,9 @@ KIND_GENESIS = 1
 KIND_RECOVERED = 2
 KIND_EPOCH = 3
 KIND_ROTATED = 4
+KIND_MEMBERS = 5
+AUTHORITY_KINDS = (KIND_EPOCH, KIND_ROTATED, KIND_MEMBERS)
+"""Records that say who may write the log from there on; each is an append of its own and names the one before it."""
 KIND_EVENT = 16
 KIND_FIRST = 16
 """The first kind for a layer above."""

@@ -20,11 +20,11 @@ from wal.errors import BoundError, CorruptFileError, LogError, LogUnavailableErr
 from wal.genesis import Genesis, Predecessor, decode_genesis
 from wal.head import SLOT_BYTES, SLOT_STRIDE, CommitPoint, HeadReading, Slot, encode_slot, read_slots
 from wal.inspection import inspect
-from wal.key_history import KeyHistory
+from wal.key_history import EPOCH_FIRST, KeyHistory
 from wal.limits import MAP_BYTES_DEFAULT, READ_CHUNK_RECORDS
 from wal.lineage import lineage
 from wal.lmdb_storage import LmdbStorage, create_directory
-from wal.log import EPOCH_FIRST, Clock
+from wal.log import Clock
 from wal.manifest import decode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey, Signer, open_note, sign_note

@@ -26,7 +26,7 @@ _FIELDS = [str, int, str, str, str, bytes, bytes]
 
 
 class Rotation(NamedTuple):
-    """What a rotation's record says; ``before`` is the index of the rotation before it, 0 for the first one."""
+    """What a rotation's record says; ``before`` is the index of the authority record before it, 0 for the first one."""
 
     before: int
     old: PublicKey
@@ -36,7 +36,7 @@ class Rotation(NamedTuple):
     new_signature: bytes
 
     def payload(self) -> bytes:
-        """msgpack array: "rotated", index of the rotation before, old and new vkey, reason, both signatures."""
+        """msgpack array: "rotated", index of the authority record before, old and new vkey, reason, both signatures."""
         fields = [_NAME, self.before, self.old.vkey(), self.new.vkey(), self.reason]
         packed: bytes = msgpack.packb([*fields, self.old_signature, self.new_signature])
         return packed

@@ -24,7 +24,7 @@ from wal.limits import (
     QUEUE_TICKETS_MAX,
     TIME_NS_MAX,
 )
-from wal.record import FLAG_BATCH_END, FLAG_CLOCK_CLAMPED, KIND_ROTATED, Head, encode
+from wal.record import AUTHORITY_KINDS, FLAG_BATCH_END, FLAG_CLOCK_CLAMPED, Head, encode
 from wal.storage import Storage
 
 
@@ -148,6 +148,8 @@ class GroupWriter:
     ) -> None:
         self.head = head
         self.epoch = epoch
+        self.shipped: Callable[[list[tuple[int, bytes]]], None] | None = None
+        """Called with the frames of each group as soon as they are promised; it must be cheap and must not raise."""
         self._storage = storage
         self._time_ns = time_ns
         self._sequence = sequence
@@ -173,8 +175,8 @@ class GroupWriter:
         """Append a batch and wait until it is durable; raises as ``Ticket.wait`` does."""
         return self.settle(self.enqueue(payloads, kind))
 
-    def rotate(self, payload_behind: Callable[[Head], bytes]) -> Receipt:
-        """Append a rotation's record as a commit of its own, whose HEAD slot and all later ones name it.
+    def append_authority(self, payload_behind: Callable[[Head], bytes], kind: int) -> Receipt:
+        """Append an authority record as a commit of its own, whose HEAD slot and all later ones name it.
 
         ``payload_behind`` gets the head that the record will follow: nothing comes between. What it raises is raised
         here, with nothing written; else raises as ``Ticket.wait`` does.
@@ -187,7 +189,7 @@ class GroupWriter:
                 raise self._failure
             if self._closed:
                 raise LogClosedError("the log is closed", where=self._storage.name)
-            ticket = Ticket([payload_behind(self.head)], KIND_ROTATED)
+            ticket = Ticket([payload_behind(self.head)], kind)
             try:
                 return self._write([ticket])[0]
             except LogFullError:
@@ -420,12 +422,14 @@ class GroupWriter:
                 links.append(link)
             receipts.append(Receipt(first, index, link, epoch, now))
         self._storage.append(frames)
-        if group[0].kind == KIND_ROTATED:  # alone in its group
+        if group[0].kind in AUTHORITY_KINDS:  # alone in its group
             self._rotated = index
         self.head = Head(index, link)
         self._time_ns = now
         self._write_slot(0)
         # COMMIT POINT: from here on the records are promised; nothing below may lose them.
+        if self.shipped is not None:
+            self.shipped(frames)
         self._on_commit(links)
         return receipts
 

@@ -144,7 +144,8 @@ def test_from_the_rotation_on_the_new_key_signs() -> None:
         (8, THIRD_SIGNER.public, COMPROMISED),
     ]
     reader = LogReader(storage)
-    assert list(map(tuple, log.keys())) == list(map(tuple, reader.keys())) == expected
+    keys, read = log.keys(), reader.keys()
+    assert [tenure[:3] for tenure in keys] == [tenure[:3] for tenure in read] == expected
     assert (reader.key, reader.genesis.key) == (THIRD_SIGNER.public, SIGNER.public)
     slot = read_slots(storage.read_slots()).newest
     assert slot is not None
