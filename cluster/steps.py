@@ -34,14 +34,23 @@ class Durable(NamedTuple):
 
     epoch: int = 1
     """The highest epoch seen: every lower one is refused (I9)."""
-    promised: str = ""
-    """The candidate that this node has promised ``epoch`` to, if it was by a promise."""
+    leader: str = ""
+    """The member that ``epoch`` belongs to, by a promise or by its Hello: no other may use it. Empty where not known."""
     commit: int = 0
     """A size that was committed; the newest that was worth writing, not the newest known."""
     restored: bool = False
     """The disk was put back, or is new: a learner until everything is here again."""
     frozen: str = ""
     """Why this node has diverged, or empty."""
+
+
+class Vouched(NamedTuple):
+    """The end of an append that a leader has signed for, and its note (a proposal: ``cluster.proposal``)."""
+
+    head: Head
+    epoch: int
+    root: bytes
+    note: bytes
 
 
 class LogView(Protocol):
@@ -62,8 +71,8 @@ class LogView(Protocol):
     def frontier(self) -> Frontier:
         """The tree's right edge over the whole log: a copy."""
 
-    def note_at_head(self) -> bytes:
-        """A checkpoint of exactly the head, signed by the key in force there; empty where there is none (yet)."""
+    def vouched(self) -> Vouched:
+        """How far a leader's signature covers this log: what this node may promise, and others may adopt."""
 
     def history(self) -> tuple[Span, ...]:
         """Epochs with their first indexes, oldest first."""
@@ -85,8 +94,8 @@ class Authentication(Protocol):
     def key(self) -> PublicKey:
         """This node's member key."""
 
-    def checkpoint(self, size: int, root: bytes) -> bytes:
-        """A checkpoint of the log, signed by this node as its leader."""
+    def propose(self, epoch: int, size: int, root: bytes) -> bytes:
+        """A proposal: a checkpoint that names its epoch, signed by this node as its leader (``cluster.proposal``)."""
 
     def open_checkpoint(self, note: bytes) -> Checkpoint:
         """Verify a checkpoint by the keys that this node's own log has in force at its size. Raises SignatureError."""

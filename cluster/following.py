@@ -1,0 +1,282 @@
+"""A follower: verifies, stores, cosigns; promises to candidates. It cuts only what an older epoch left, and only above what it
+knows to be committed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.messages import (
+    Ack,
+    Align,
+    Entries,
+    Heartbeat,
+    Hello,
+    Promised,
+    PromiseRequest,
+    Reason,
+    SealedSegment,
+    TransferNow,
+    Welcome,
+)
+from cluster.proposal import epoch_of
+from cluster.standing import Standing
+from cluster.steps import AdoptSegment, Append, CutOrphan, KeepCheckpoint, Stored
+from wal.chain import VerifiedRun, verify_run
+from wal.epoch_start import Promise
+from wal.errors import LogError
+from wal.membership import Member
+from wal.segment import decode_segment
+
+
+class Following:
+    """The follower's part of a replica. ``source`` is whoever it takes records from: the leader, or while it is a
+    candidate the member whose log it adopts."""
+
+    def __init__(self, standing: Standing) -> None:
+        self._s = standing
+        self.source = ""
+        self.leader = ""
+        self.heard_ns = standing.now_ns
+        self._aligned = False
+        self._awaiting: Entries | SealedSegment | None = None
+        self._kept_ns = 0
+        self._reach = 0
+        self._asked_ns = 0
+
+    def rest(self) -> None:
+        """Forget the source: it went away, or is one no longer."""
+        self.source, self._aligned, self._awaiting = "", False, None
+
+    def adopt_from(self, source: str) -> None:
+        """Take records from a member that is no leader (a candidate does)."""
+        self.source, self._aligned, self._awaiting = source, False, None
+
+    # --- the leader's stream ---
+
+    def hello(self, sender: str, message: Hello, attested: bool) -> bool:
+        """A leader presents itself. True when it is accepted."""
+        s = self._s
+        refusal = self._refusal_of(sender, message, attested)
+        if refusal is not None:
+            s.refuse(sender, *refusal)
+            return False
+        if message.epoch > s.durable.epoch:
+            s.save(s.durable._replace(epoch=message.epoch, leader=sender))
+        elif not s.durable.leader:
+            s.save(s.durable._replace(leader=sender))
+        if message.acked > s.view.head().index:
+            # What this node promised to keep is gone: its disk was put back. Until all is here again it is a learner.
+            self._reach = message.acked
+            s.notice("ROLLED_BACK", f"{message.acked} records were acknowledged, {s.view.head().index} are here")
+            s.save(s.durable._replace(restored=True))
+        self.source = self.leader = sender
+        self._aligned, self._awaiting = False, None
+        self.heard_ns = s.now_ns
+        s.send(sender, Welcome(s.durable.epoch, s.view.head(), s.view.history(), s.commit, s.config.window_records))
+        return True
+
+    def _refusal_of(self, sender: str, message: Hello | PromiseRequest, attested: bool) -> tuple[Reason, str] | None:
+        s = self._s
+        claimed = message.leader if isinstance(message, Hello) else message.candidate
+        member = s.member(sender)
+        if s.durable.frozen:
+            return Reason.FROZEN, s.durable.frozen
+        if message.log_id != s.log_id:
+            return Reason.OTHER_LOG, "another log"
+        if claimed != sender:
+            return Reason.UNKNOWN_MEMBER, "a member speaks for another"
+        if member is not None and not member.voter:
+            return Reason.NOT_A_VOTER, "a learner cannot lead"
+        if message.epoch < s.durable.epoch:
+            return Reason.STALE_EPOCH, f"epoch {message.epoch}, this node has seen {s.durable.epoch}"
+        known = s.durable.leader if message.epoch == s.durable.epoch else ""
+        if known not in ("", sender):
+            return Reason.STALE_EPOCH, f"epoch {message.epoch} belongs to {known}"
+        if not known and not attested:
+            return Reason.NOT_ATTESTED, f"nobody attests that {sender} leads in epoch {message.epoch}"
+        return None
+
+    def _from_source(self, sender: str, epoch: int) -> bool:
+        """Whether this comes from the source, in the epoch of now. What does not is refused."""
+        s = self._s
+        if s.durable.frozen:
+            s.refuse(sender, Reason.FROZEN, s.durable.frozen)
+        elif epoch != s.durable.epoch:
+            s.refuse(sender, Reason.STALE_EPOCH, f"epoch {epoch}, this node is in {s.durable.epoch}")
+        elif sender != self.source:
+            s.refuse(sender, Reason.NOT_ATTESTED, "records from a node that is not the source")
+        else:
+            self.heard_ns = s.now_ns
+            return True
+        return False
+
+    def align(self, sender: str, message: Align) -> None:
+        """The source says where the histories part: what is behind is an orphan of an older epoch."""
+        s = self._s
+        if not self._from_source(sender, message.epoch):
+            return
+        head, at = s.view.head(), message.at
+        if at.index < 1 or at.index > head.index:
+            s.refuse(sender, Reason.GAP, f"aligned at {at.index}, this log ends at {head.index}")
+            return
+        if s.view.link_at(at.index) != at.link:
+            self._diverge(sender, f"{sender} has another record at index {at.index}")
+            return
+        if at.index < head.index:
+            if at.index < s.commit:
+                self._diverge(sender, f"{sender} would cut at {at.index}, and {s.commit} were committed")
+                return
+            if s.view.last_epoch() >= message.epoch:
+                self._diverge(sender, f"{sender} would cut records of its own epoch {message.epoch} at {at.index}")
+                return
+            s.notice("ORPHAN", f"records {at.index + 1} to {head.index} of an older epoch are archived and cut")
+            s.act(CutOrphan(at.index))
+        self._aligned = True
+
+    def entries(self, sender: str, message: Entries) -> None:
+        """Records that follow. They are verified before they are written, and again, from the disk, before they are
+        signed."""
+        if not self._from_source(sender, message.epoch):
+            return
+        s, head = self._s, self._s.view.head()
+        if not self._aligned:
+            s.refuse(sender, Reason.GAP, "records before the histories were aligned")
+            return
+        if message.prev != head:
+            if not self._repeated(message):
+                self._aligned = False
+                s.refuse(sender, Reason.GAP, f"records behind {message.prev.index}, this log ends at {head.index}")
+            return
+        frames = [(head.index + number, raw) for number, raw in enumerate(message.frames, 1)]
+        self._append(sender, message, lambda: verify_run(head, frames))
+
+    def segment(self, sender: str, message: SealedSegment) -> None:
+        """A sealed segment that continues this log."""
+        if not self._from_source(sender, message.epoch) or not self._aligned:
+            return
+        head = self._s.view.head()
+
+        def verified() -> VerifiedRun:
+            return verify_run(head, decode_segment(message.raw, sender).frames())
+
+        self._append(sender, message, verified)
+
+    def _append(self, sender: str, message: Entries | SealedSegment, verified: Callable[[], VerifiedRun]) -> None:
+        s = self._s
+        try:
+            run = verified()
+            if any(record.epoch > message.epoch for record in run.records):
+                raise LogError("a record is of a later epoch than its leader", found=run.head.index)
+        except LogError as error:
+            self._aligned = False
+            s.refuse(sender, Reason.BAD_RECORDS, str(error))
+            s.drop(sender)
+            return
+        self._awaiting = message
+        if run.records:
+            s.act(Append(run, message.checkpoint))
+            if isinstance(message, SealedSegment):
+                s.act(AdoptSegment(message.raw))
+        else:
+            self.stored(Stored(s.view.head(), s.view.root_at(s.view.head().index)))
+
+    def _repeated(self, message: Entries) -> bool:
+        """Whether these are records that are here already (the network may say things twice)."""
+        head, end = self._s.view.head(), message.prev.index + len(message.frames)
+        if end > head.index or message.prev.index < 1:
+            return False
+        last = message.frames[-1][-32:] if message.frames else message.prev.link
+        return self._s.view.link_at(end) == last
+
+    def stored(self, stored: Stored) -> None:
+        """What was appended is durable and was read back: is it what the leader signed? Then sign it too."""
+        s, message = self._s, self._awaiting
+        self._awaiting = None
+        if message is None or not message.checkpoint:
+            return
+        try:
+            checkpoint = s.auth.open_checkpoint(message.checkpoint)
+            epoch = epoch_of(checkpoint)
+        except LogError as error:
+            self._aligned = False
+            s.refuse(self.source, Reason.BAD_RECORDS, f"the checkpoint does not verify: {error}")
+            s.drop(self.source)
+            return
+        if checkpoint.size != stored.head.index or checkpoint.root != stored.root:
+            # The leader signed one history and sent another: both go into the evidence.
+            self._diverge(
+                self.source, f"{self.source} signed another root than that of the records that it sent, at {checkpoint.size}",
+                message.checkpoint,
+            )  # fmt: skip
+            return
+        if epoch != message.epoch:
+            return  # the proposal of an older epoch, from a member whose log is being adopted: it vouches, no more
+        s.committed(min(message.commit, stored.head.index))
+        s.send(self.source, Ack(s.durable.epoch, stored.head.index, s.auth.cosign(message.checkpoint)))
+
+    def heartbeat(self, sender: str, message: Heartbeat) -> None:
+        """The leader is there, and so much is committed."""
+        if not self._from_source(sender, message.epoch) or not self._aligned:
+            return
+        s, size = self._s, self._s.view.head().index
+        s.committed(min(message.commit, size))
+        if s.durable.restored and size >= max(message.commit, self._reach):
+            s.notice("RESTORED_CAUGHT_UP", f"everything up to {size} is here again")
+            s.save(s.durable._replace(restored=False))
+        if message.checkpoint and s.now_ns - self._kept_ns >= s.config.keep_ns:
+            self._kept_ns = s.now_ns
+            s.act(KeepCheckpoint(message.checkpoint))
+        s.send(sender, Ack(s.durable.epoch, size, b""))
+
+    def transfer(self, sender: str, message: TransferNow) -> None:
+        """The leader has given up for this node."""
+        if self._from_source(sender, message.epoch) and self._s.may_vote():
+            self.rest()
+            self._asked_ns = self._s.now_ns
+            self._s.campaign()
+
+    def _diverge(self, sender: str, why: str, evidence: bytes = b"") -> None:
+        s = self._s
+        self._aligned = False
+        s.freeze(why, evidence)
+        s.refuse(sender, Reason.DIVERGED, why)
+
+    # --- candidates, and time ---
+
+    def promise(self, sender: str, message: PromiseRequest, attested: bool) -> bool:
+        """Answer a candidate. True when the promise was given: everything of an older epoch is over then."""
+        s = self._s
+        refusal = self._refusal_of(sender, message, attested)
+        candidate = s.member(sender)
+        if refusal is None and (not s.may_vote() or candidate is None):
+            refusal = Reason.NOT_A_VOTER, "this node's promise does not count"
+        elif refusal is None and message.epoch <= s.view.last_epoch():
+            refusal = Reason.STALE_EPOCH, f"epoch {message.epoch} has begun"
+        if refusal is not None:
+            s.refuse(sender, *refusal)
+            return False
+        assert candidate is not None
+        if (message.epoch, sender) != (s.durable.epoch, s.durable.leader):
+            s.save(s.durable._replace(epoch=message.epoch, leader=sender))
+        self.rest()
+        self.heard_ns = s.now_ns
+        s.send(sender, Promised(message.epoch, own_promise(s, message.epoch, candidate)))
+        return True
+
+    def tick(self) -> None:
+        """Campaign when the leader has been silent for too long."""
+        s = self._s
+        if s.now_ns - max(self.heard_ns, self._asked_ns) < s.config.patience_ns or not s.may_vote():
+            return
+        self._asked_ns = s.now_ns
+        s.campaign()
+
+    def wait(self) -> None:
+        """Let others campaign first: this node has just given up."""
+        self.heard_ns = self._s.now_ns + self._s.config.patience_ns
+
+
+def own_promise(s: Standing, epoch: int, candidate: Member) -> Promise:
+    """What this node promises, and of which log: as far as a leader has vouched for it."""
+    vouched = s.view.vouched()
+    return s.auth.promise(epoch, candidate.key, s.name, vouched.epoch, vouched.head.index, vouched.root)
