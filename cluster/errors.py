@@ -7,6 +7,10 @@ histories disagree, 4 unavailable, 5 outcome unknown).
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cluster.messages import Reason
+
 
 class ClusterError(Exception):
     """Base of all errors of this package. ``what`` is one sentence without a trailing dot; never holds a secret."""
@@ -78,6 +82,34 @@ class PeerProtocolError(ClusterError):
 
     exit_code = 4
     default_remedy = "check that both sides are of versions that belong together, and who else may be answering there"
+
+
+class WireError(PeerProtocolError):
+    """A message that does not decode, or that is over a bound. ``reason`` is MALFORMED or TOO_LARGE."""
+
+    def __init__(
+        self, what: str, reason: Reason, *, where: str = "", expected: object = None, found: object = None
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, found=found)
+        self.reason = reason
+
+
+class PeerUnavailableError(ClusterUnavailableError):
+    """A member cannot be reached, did not answer in time, or the connection broke: what was sent may have arrived."""
+
+    default_remedy = "check the member, its address and its certificate; a call that changes something is not repeated"
+
+
+class PeerRefusedError(ClusterUnavailableError):
+    """A member answered no. ``reason`` is its code."""
+
+    default_remedy = "see the reason; `femtoclaw cluster status` on both nodes says what each believes"
+
+    def __init__(
+        self, what: str, reason: Reason, *, where: str = "", expected: object = None, found: object = None
+    ) -> None:
+        super().__init__(what, where=where, expected=expected, found=found)
+        self.reason = reason
 
 
 class WitnessUnavailableError(ClusterUnavailableError):

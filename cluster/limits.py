@@ -68,7 +68,7 @@ CALLS_MAX = 64
 """Calls that a server serves at once."""
 
 KEEPALIVE_MS = 2000
-"""How long a connection may be silent before it is asked whether it is alive, in milliseconds; and how long it may take to say so."""
+"""How long a connection may be silent before it is asked whether it is alive, and how long that may take, in milliseconds."""
 
 RECONNECT_MS_MIN, RECONNECT_MS_MAX = 50, 1000
 """Wait between two attempts to reach a member, in milliseconds."""

@@ -1,0 +1,182 @@
+"""Parts that all messages share: envelopes, bounds and types of fields, both ways. Pure apart from protobuf.
+
+A sender checks what it sends by the rules by which receivers check it: what would be refused elsewhere fails here, where
+its cause is. Nothing is unpacked before its size is known to be within bounds (I11).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from cluster.errors import WireError
+from cluster.limits import (
+    ENTRIES_BYTES_MAX,
+    ENTRIES_RECORDS_MAX,
+    HISTORY_EPOCHS_MAX,
+    NAME_CHARACTERS_MAX,
+    NOTE_BYTES_MAX,
+)
+from cluster.messages import Reason, Span
+from wal.limits import PAYLOAD_BYTES_MAX
+from wal.record import FRAME_OVERHEAD_BYTES, LINK_BYTES, Head
+
+NUMBER_MAX = 2**63 - 1
+"""Epochs, sizes and indexes: a coordinator's revisions are signed 64-bit numbers."""
+
+FRAME_BYTES_MAX = PAYLOAD_BYTES_MAX + FRAME_OVERHEAD_BYTES
+_NAME = re.compile(rf"[a-z0-9-]{{1,{NAME_CHARACTERS_MAX}}}", re.ASCII)
+_LENGTH_BYTES_MAX = 5
+_BYTES_FIELD = 2
+
+
+def refusal(reason: Reason, where: str, expected: object, found: object) -> WireError:
+    """The error for a message that is not taken."""
+    what = "message is over a bound" if reason is Reason.TOO_LARGE else "message is malformed"
+    return WireError(what, reason, where=where, expected=expected, found=found)
+
+
+def refuse(reason: Reason, where: str, expected: object, found: object) -> NoReturn:
+    """Raise WireError."""
+    raise refusal(reason, where, expected, found)
+
+
+def serialized(message: Any) -> bytes:
+    """The bytes of a protobuf message."""
+    raw: bytes = message.SerializeToString()
+    return raw
+
+
+def parse(kind: Any, raw: bytes, bytes_max: int) -> Any:
+    """The protobuf message of class ``kind`` in ``raw``. Raises WireError when it is none, or too large."""
+    from google.protobuf.message import DecodeError
+
+    name = kind.DESCRIPTOR.name
+    if len(raw) > bytes_max:
+        refuse(Reason.TOO_LARGE, name, f"<= {bytes_max} bytes", len(raw))
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        pass
+    raise refusal(Reason.MALFORMED, name, "a protobuf message of this type", f"{len(raw)} other bytes")
+
+
+def parse_envelope(kind: Any, raw: bytes, bytes_max: Mapping[str, int]) -> tuple[str, Any]:
+    """The name and the value of the one field of an envelope. ``bytes_max`` bounds each by its name.
+
+    Raises WireError when there is none, another or more than one, and before anything is unpacked when it is too large.
+    """
+    name = kind.DESCRIPTOR.name
+    field, start, length = _outer_field(raw)
+    known = kind.DESCRIPTOR.fields_by_number.get(field)
+    if known is None or start + length != len(raw):
+        refuse(Reason.MALFORMED, name, "one known field and nothing behind it", f"field {field} in {len(raw)} bytes")
+    message = parse(kind, raw, start + bytes_max[known.name])
+    if message.WhichOneof("message") != known.name:
+        refuse(Reason.MALFORMED, name, known.name, "nothing")
+    return known.name, getattr(message, known.name)
+
+
+def _outer_field(raw: bytes) -> tuple[int, int, int]:
+    """(number, first byte of the value, its length) of the first field; number 0 when there is none of bytes."""
+    if not raw or raw[0] & 0x87 != _BYTES_FIELD:
+        return 0, 0, 0
+    length = 0
+    for place, byte in enumerate(raw[1 : 1 + _LENGTH_BYTES_MAX]):
+        length |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return raw[0] >> 3, 2 + place, length
+    return 0, 0, 0
+
+
+def number(value: int, where: str, least: int = 0) -> int:
+    """An epoch, size or index. Raises WireError."""
+    if not least <= value <= NUMBER_MAX:
+        refuse(Reason.MALFORMED, where, f"{least} to {NUMBER_MAX}", value)
+    return value
+
+
+def exactly(value: bytes, length: int, where: str) -> bytes:
+    """Bytes of one length. Raises WireError."""
+    if len(value) != length:
+        refuse(Reason.MALFORMED, where, f"{length} bytes", len(value))
+    return value
+
+
+def digest(value: bytes, where: str) -> bytes:
+    """A link, hash or root. Raises WireError."""
+    return exactly(value, LINK_BYTES, where)
+
+
+def name_of(value: str, where: str) -> str:
+    """A member's name. Raises WireError, whose text does not repeat it: it is a stranger's."""
+    if _NAME.fullmatch(value) is None:
+        refuse(Reason.MALFORMED, where, f"1 to {NAME_CHARACTERS_MAX} of a-z, 0-9 and -", f"{len(value)} characters")
+    return value
+
+
+def note(value: bytes, where: str) -> bytes:
+    """A signed note or signature line, or nothing. Raises WireError."""
+    if len(value) > NOTE_BYTES_MAX:
+        refuse(Reason.TOO_LARGE, where, f"<= {NOTE_BYTES_MAX} bytes", len(value))
+    return value
+
+
+def head_of(value: Any, where: str) -> Head:
+    """A head from its protobuf message. Raises WireError."""
+    return Head(number(value.index, where), digest(value.link, where))
+
+
+def put_head(target: Any, head: Head, where: str) -> None:
+    """A head into its protobuf message. Raises WireError."""
+    target.index, target.link = head_of(head, where)
+
+
+def history_of(spans: Sequence[Any], where: str) -> tuple[Span, ...]:
+    """Epochs, whose numbers and first indexes grow. Raises WireError."""
+    if len(spans) > HISTORY_EPOCHS_MAX:
+        refuse(Reason.TOO_LARGE, where, f"<= {HISTORY_EPOCHS_MAX} epochs", len(spans))
+    history, epoch, first = [], 0, 0
+    for span in spans:
+        epoch, first = number(span.epoch, where, epoch + 1), number(span.first, where, first + 1)
+        history.append(Span(epoch, first))
+    return tuple(history)
+
+
+def put_history(target: Any, history: Sequence[Span], where: str) -> None:
+    """Epochs into a repeated field. Raises WireError."""
+    for epoch, first in history_of(history, where):
+        target.add(epoch=epoch, first=first)
+
+
+def frames_of(frames: Sequence[bytes], where: str) -> tuple[bytes, ...]:
+    """Frames of records, whose bounds and no more are checked here. Raises WireError."""
+    if len(frames) > ENTRIES_RECORDS_MAX:
+        refuse(Reason.TOO_LARGE, where, f"<= {ENTRIES_RECORDS_MAX} frames", len(frames))
+    known = tuple(frames)
+    lengths = [len(frame) for frame in known]
+    if lengths and (min(lengths) < FRAME_OVERHEAD_BYTES or max(lengths) > FRAME_BYTES_MAX):
+        refuse(Reason.MALFORMED, where, f"{FRAME_OVERHEAD_BYTES} to {FRAME_BYTES_MAX} bytes a frame", max(lengths))
+    if sum(lengths) > ENTRIES_BYTES_MAX:
+        refuse(Reason.TOO_LARGE, where, f"<= {ENTRIES_BYTES_MAX} bytes of frames", sum(lengths))
+    return known
+
+
+def hashes_of(hashes: Sequence[bytes], most: int, where: str) -> tuple[bytes, ...]:
+    """Hashes of a proof. Raises WireError."""
+    if len(hashes) > most:
+        refuse(Reason.TOO_LARGE, where, f"<= {most} hashes", len(hashes))
+    return tuple(digest(value, where) for value in hashes)
+
+
+def printable(text: str, most: int) -> str:
+    """A text for people as it may be sent: cut at ``most`` characters, a question mark for each that is not printable."""
+    return "".join(char if char.isprintable() else "?" for char in text[:most])
+
+
+def check_printable(text: str, most: int, where: str) -> str:
+    """A text for people as it came. Raises WireError when it is long or would do something to a terminal."""
+    if len(text) > most or not text.isprintable():
+        refuse(Reason.MALFORMED, where, f"<= {most} printable characters", f"{len(text)} characters")
+    return text
