@@ -131,6 +131,20 @@ class WitnessDisagreesError(DivergenceError):
     """A witness has cosigned a history that this checkpoint does not continue."""
 
 
+class WitnessAheadError(ClusterError):
+    """A witness has cosigned a larger size of this log than the checkpoint's. ``size`` is that one.
+
+    Harmless when a newer checkpoint of the same log is on its way; if the log has none as large, its end was lost or cut.
+    """
+
+    exit_code = 3
+    default_remedy = "send the newest checkpoint; if this log was never longer here, keep it as evidence: it was cut"
+
+    def __init__(self, size: int, *, where: str = "", expected: object = None) -> None:
+        super().__init__("a witness has cosigned a larger size", where=where, expected=expected, found=size)
+        self.size = size
+
+
 class CosignatureMissingError(PeerProtocolError):
     """A witness answered yes, but with no cosignature that holds under its known key."""
 
