@@ -26,7 +26,7 @@ def create_log_directory(
     if os.path.lexists(path):
         raise LogExistsError("there is something at this path already", where=path)
     new = f"{path}.new"
-    _discard_unfinished(new)
+    discard_unfinished(new)
     create_directory(new, map_bytes=map_bytes)
     storage = LmdbStorage(new, writable=True, map_bytes=map_bytes)
     log = create_log(storage, genesis, signer=signer, clock=clock, threaded=False)
@@ -34,7 +34,7 @@ def create_log_directory(
     install_directory(new, path)
 
 
-def _discard_unfinished(path: str) -> None:
+def discard_unfinished(path: str) -> None:
     """Remove what a crash during creation left: never renamed into place, so never promised to anyone."""
     if os.path.isdir(path):
         import shutil

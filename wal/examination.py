@@ -123,7 +123,7 @@ class _Examiner:
                 facts["readable"] = False
                 self.findings.append(fault)
                 return
-        note = self.storage.get_file(CHECKPOINT_FILE)
+        note = self.storage.get_file(CHECKPOINT_FILE) or None
         manifest_raw = self.storage.get_file(MANIFEST_FILE)
         # After every promise was read: beside a writer there are at least as many records as were promised before.
         self.last = self.storage.last_index()

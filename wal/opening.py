@@ -21,7 +21,7 @@ from wal.log import Clock, Log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import encode_manifest
 from wal.note import Signer
-from wal.record import FLAG_BATCH_END, Head, decode
+from wal.record import FLAG_BATCH_END, Head, Record, decode
 from wal.recovered import Cut, encode_recovered
 from wal.recovery import Verdict
 from wal.storage import Storage
@@ -67,16 +67,13 @@ def open_log(
     if verdict not in (Verdict.OPEN, Verdict.CUT_TAIL):
         raise refuse(examination, storage.name)
     if verdict is Verdict.CUT_TAIL:
-        _cut_tail(storage, examination)
+        cut_tail(storage, examination)
     if examination.manifest_damaged:
-        _forget_manifest(storage)
+        forget_manifest(storage)
     slot = examination.slots.newest
     assert slot is not None
-    last = storage.last_index()
-    raw = storage.get(last)
-    if raw is None:  # LMDB meets it in order and does not find it by its key
-        raise CorruptRecordError("the last record cannot be found", where=f"{storage.name}, index {last}")
-    record = decode(raw, f"index {last}")
+    record = last_record(storage)
+    last = record.index
     log = Log(
         storage,
         head=Head(last, record.link),
@@ -100,7 +97,16 @@ def open_log(
     return log, examination
 
 
-def _cut_tail(storage: Storage, examination: Examination) -> None:
+def last_record(storage: Storage) -> Record:
+    """The record at the end of an examined storage. Raises CorruptRecordError."""
+    last = storage.last_index()
+    raw = storage.get(last)
+    if raw is None:  # LMDB meets it in order and does not find it by its key
+        raise CorruptRecordError("the last record cannot be found", where=f"{storage.name}, index {last}")
+    return decode(raw, f"index {last}")
+
+
+def cut_tail(storage: Storage, examination: Examination) -> None:
     """Preserve what follows the last whole batch before the damage as evidence, then remove it.
 
     A batch is one atomic append: a part of one was never anybody's decision, so none is left behind.
@@ -122,7 +128,7 @@ def _batch_start(storage: Storage, broken_at: int, promised: int) -> int:
     return after + 1
 
 
-def _forget_manifest(storage: Storage) -> None:
+def forget_manifest(storage: Storage) -> None:
     """Keep a damaged list of segments as evidence and begin an empty one.
 
     The list is derived: sealing goes through all records again, verifies them, and writes the same segments.

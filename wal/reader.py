@@ -147,7 +147,7 @@ class LogReader:
 
     def checkpoint_note(self) -> bytes | None:
         """The newest signed checkpoint, unverified, or None."""
-        return self.storage.get_file(CHECKPOINT_FILE)
+        return self.storage.get_file(CHECKPOINT_FILE) or None  # an empty one stands where a cut left none that holds
 
     def close(self) -> None:
         """Release the storage."""

@@ -94,6 +94,19 @@ def encode(
     return body + link, link
 
 
+def frame_of(record: Record) -> bytes:
+    """The bytes that ``decode`` made ``record`` from, without computing its link again."""
+    payload = record.payload
+    return (
+        _pack(
+            MAGIC, VERSION, record.kind, record.flags, len(payload), record.index, record.epoch, record.time_ns,
+            record.prev,
+        )
+        + payload
+        + record.link
+    )  # fmt: skip
+
+
 def decode(raw: bytes, where: str = "") -> Record:
     """Check one frame completely and return it.
 

@@ -224,7 +224,7 @@ def read_promises(storage: Storage) -> Promises:
     Raises as ``LogReader`` does.
     """
     reader = LogReader(storage)
-    note = storage.get_file(CHECKPOINT_FILE)
+    note = storage.get_file(CHECKPOINT_FILE) or None
     try:
         manifest: Manifest | None = reader.manifest()
     except CorruptFileError:
