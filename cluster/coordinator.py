@@ -20,7 +20,8 @@ What every implementation promises (``tests/contract/test_coordinator.py`` holds
   was False it stays False until the next ``campaign``. It is early, never late; but it says nothing about what is still
   under way, which is why voters compare epochs.
 - ``resign`` gives leadership back at once; ``held`` is False afterwards, even when the call raises.
-- ``wait_change`` returns True when the leadership may differ from what this object last saw, False when the time is over.
+- ``wait_change`` returns True as soon as the leadership may differ from what this object last saw (nobody, at first), and
+  False when the time is over, at the latest its own call's time limit later.
 - ``close`` lets go of all resources. It does not resign: leadership that was not given back ends with its lease.
 
 Every call returns or raises within its stated time. CoordinatorUnavailableError: no answer; for ``campaign``, ``publish`` and
