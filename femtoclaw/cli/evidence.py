@@ -23,6 +23,10 @@ BUNDLE_REMEDY = "this bundle proves nothing: ask for it again, and for the key b
 
 def verify(arguments: Arguments, output: Output) -> int:
     """0 when everything holds, 3 with the findings otherwise; 2 when the only finding is that a newer program wrote it."""
+    if arguments.fork is not None:
+        from femtoclaw.cli.witnessing import verify_fork
+
+        return verify_fork(arguments, output)
     from femtoclaw.audit import verify_bundle, verify_home
     from wal.verification import FORMAT_UNKNOWN
 

@@ -15,6 +15,10 @@ from femtoclaw.errors import (
 )
 from wal.errors import LogError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cluster.errors import ClusterError
+
 EFFECTS = (
     "run", "intent", "approve", "deny", "policy", "config", "operator", "claw", "key", "secret", "redact", "contain",
     "release", "distribution", "publisher", "recover",
@@ -43,8 +47,11 @@ def run(arguments: list[str]) -> int:
         kind = CommandInterruptedError if command in EFFECTS else ReadingInterruptedError
         return _tell(kind("interrupted"), output)
     except Exception as error:
+        from cluster.errors import ClusterError
         from femtoclaw.cli.forged import unsound
 
+        if isinstance(error, ClusterError):
+            return _tell(error, output)
         found = unsound(parsed) if command is not None else None
         return _tell(found, output) if found is not None else _defect(error, output)
     if output.failure is None or isinstance(output.failure, BrokenPipeError):
@@ -57,7 +64,7 @@ def run(arguments: list[str]) -> int:
     return code or lost.exit_code
 
 
-def _tell(error: FemtoClawError | LogError, output: Output) -> int:
+def _tell(error: FemtoClawError | LogError | ClusterError, output: Output) -> int:
     output.data(error_body(error))
     output.error(error_text(error))
     return error.exit_code

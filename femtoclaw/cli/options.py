@@ -91,6 +91,7 @@ _VERIFY: dict[str, dict[str, Any]] = {
     "--key": {"metavar": "KEY", "help": "the public key you trust (also for a home): a file, or name+hash+base64"},
     "--checkpoint": {"metavar": "FILE", "help": "a signed checkpoint that you kept: is it still fulfilled?"},
     "--deep": {"action": "store_true", "help": "walk LMDB's pages whatever the size of the file"},
+    "--fork": {"metavar": "FILE", "help": "check a proof that one key signed two histories; needs no home"},
 }
 
 _REPLAY: dict[str, dict[str, Any]] = {
@@ -236,6 +237,23 @@ _REDACT: dict[str, dict[str, Any]] = SIGNING | {
 
 _CONTAIN: dict[str, dict[str, Any]] = SIGNING | {"--reason": {"type": utf8, "metavar": "TEXT"}}
 
+_WITNESS: dict[str, dict[str, Any]] = {
+    "what": {
+        "choices": ("init", "serve", "add-log", "key"),
+        "help": "init DIR, serve DIR, add-log DIR ORIGIN VKEY, key DIR",
+    },
+    "directory": {"metavar": "DIR", "help": "the witness's own directory; no home of a node"},
+    "origin": {"type": utf8, "nargs": "?", "metavar": "ORIGIN", "help": "add-log: the first line of its checkpoints"},
+    "vkey": {
+        "type": utf8,
+        "nargs": "?",
+        "metavar": "KEY",
+        "help": "add-log: its public key: a file, or name+hash+base64",
+    },
+    "--name": {"type": utf8, "metavar": "NAME", "help": "init: the name of its key, such as witness.example/w1"},
+    "--listen": {"type": utf8, "metavar": "HOST:PORT", "help": "init: where it will listen (default 127.0.0.1:8430)"},
+}
+
 COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "demo": ("the main job end to end, in a temporary home", "demo", _DEMO),
     "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
@@ -263,6 +281,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "contain": ("take the node out of service: every call is denied", "operators", _CONTAIN),
     "release": ("put it back into service", "operators", _CONTAIN),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
+    "witness": ("cosign checkpoints of other nodes' logs: init, serve, add-log, key", "witnessing", _WITNESS),
     "distribution": ("show, verify or accept the program's files; revoke a key", "distribution", _DISTRIBUTION),
 }
 """Name to (help, module in femtoclaw.cli, what it takes: argparse's keywords by option or positional name)."""
