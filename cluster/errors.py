@@ -181,3 +181,24 @@ class CorruptRegisterError(ClusterError):
 
     exit_code = 3
     default_remedy = "find out who else writes there; restore the value from a backup that is not older"
+
+
+class ReplicaStateError(ClusterError):
+    """What a node remembers of the protocol is damaged or missing: it cannot know what it has promised."""
+
+    exit_code = 3
+    default_remedy = "keep the home as evidence, and join again as a new member: `femtoclaw cluster leave`, then `join`"
+
+
+class NotLeadingError(ClusterUnavailableError):
+    """This node does not lead, or not any more: it takes no work. ``found`` names the leader where it is known."""
+
+    default_remedy = "ask the leader, or wait until there is one; `femtoclaw cluster status` shows who leads"
+
+
+class NotReplicatedError(OutcomeUnknownError):
+    """A record is durable here and was not acknowledged by enough others in time."""
+
+    default_remedy = (
+        "do not repeat it: the next leader's log says whether it counts; check the other members and the network"
+    )

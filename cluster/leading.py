@@ -258,9 +258,11 @@ class Leading:
                 now.add(name)
         return now & set(s.voters())
 
-    def published(self, register: Register | None) -> bool:
+    def published(self, register: Register | None, known: bool) -> bool:
         """The register as it is now. False when it is not this leader's any more."""
         self._publishing = False
+        if not known:
+            return True
         if register is None:
             return False
         self.register, self.in_sync = register, tuple(register.in_sync)

@@ -145,7 +145,7 @@ class Replica:
             case Transfer():
                 self._transfer(given.target)
             case Published():
-                if self._leading is not None and not self._leading.published(given.register):
+                if self._leading is not None and not self._leading.published(given.register, given.known):
                     self._step_down("the register belongs to another leader")
             case _:
                 assert_never(given)

@@ -178,9 +178,11 @@ class Transfer(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The outcome of ``Publish``: the register as it is now, or None when the race or the leadership was lost."""
+    """The outcome of ``Publish``: the register as it is now, or None when the race or the leadership was lost. ``known`` is
+    False when the coordinator did not answer: then nothing has changed as far as anybody knows."""
 
     register: Register | None
+    known: bool = True
 
 
 Input: TypeAlias = (

@@ -1,0 +1,125 @@
+"""The conversation with the coordinator, on a thread of its own: it may be slow or away, and records do not wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Protocol
+
+from cluster.coordinator import Coordinator
+from cluster.errors import ClusterError, CoordinatorUnavailableError, NotLeadingError
+from cluster.messages import Message
+from cluster.steps import Granted, Input, Notice, Publish, Published, Ready, Role, Withdrawn
+from wal.errors import LogError
+
+LOOK_S = 0.1
+"""How often the lease is looked at."""
+
+
+class Fed(Protocol):
+    """What this thread needs of the driver."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def role(self) -> Role: ...
+
+    def feed(self, given: Input) -> list[Message]: ...
+
+
+class Coordination:
+    """Campaigns, publishes and resigns as the core asks; withdraws the leadership when the lease may be over."""
+
+    def __init__(self, coordinator: Coordinator, driver: Fed) -> None:
+        self._coordinator = coordinator
+        self._driver = driver
+        self._wanted = threading.Condition()
+        self._campaign = self._resign = self._over = False
+        self._publish: Publish | None = None
+        self._thread = threading.Thread(target=self._run, name="cluster-coordinator", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, with the leadership given back. Idempotent."""
+        with self._wanted:
+            self._over = True
+            self._wanted.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        with contextlib.suppress(ClusterError):
+            self._coordinator.resign()
+        self._coordinator.close()
+
+    def want(self, ready: Ready) -> None:
+        """Do what this step asks for, soon."""
+        if not (ready.campaign or ready.resign or ready.publish is not None):
+            return
+        with self._wanted:
+            if ready.resign:
+                self._resign, self._publish = True, None
+            self._campaign = self._campaign or ready.campaign
+            self._publish = ready.publish or self._publish
+            self._wanted.notify()
+
+    def held(self) -> bool:
+        """Whether the leadership cannot have ended."""
+        return self._coordinator.held()
+
+    def attests(self, member: str, epoch: int) -> bool:
+        """Whether the coordinator says that this member leads in this epoch; False when it cannot be asked."""
+        try:
+            return self._coordinator.attests(member, epoch)
+        except ClusterError:
+            return False
+
+    def _run(self) -> None:
+        while True:
+            with self._wanted:
+                if not (self._campaign or self._resign or self._publish or self._over):
+                    self._wanted.wait(LOOK_S)
+                if self._over:
+                    return
+                campaign, resign, publish = self._campaign, self._resign, self._publish
+                self._campaign = self._resign = False
+                self._publish = None
+            if resign:
+                with contextlib.suppress(ClusterError):
+                    self._coordinator.resign()
+            if self._driver.role in (Role.LEADER, Role.CANDIDATE):
+                if not self._coordinator.held():
+                    self._tell(Withdrawn())
+                elif publish is not None:
+                    self._publish_now(publish)
+            elif campaign:
+                self._campaign_now()
+
+    def _publish_now(self, publish: Publish) -> None:
+        try:
+            register = self._coordinator.publish(publish.register.epoch, publish.register)
+        except CoordinatorUnavailableError:
+            self._tell(Published(None, known=False))
+            return
+        self._tell(Published(register))
+
+    def _campaign_now(self) -> None:
+        try:
+            epoch = self._coordinator.campaign(self._driver.name, above=self._driver.epoch)
+            register = self._coordinator.register() if epoch is not None else None
+        except ClusterError as error:
+            self.complaint = Notice("COORDINATOR", f"{type(error).__name__}: {error.what}")
+            with contextlib.suppress(ClusterError):
+                self._coordinator.resign()
+            return
+        if epoch is not None:
+            self._tell(Granted(epoch, register))
+
+    def _tell(self, given: Input) -> None:
+        with contextlib.suppress(NotLeadingError, ClusterError, LogError):
+            self._driver.feed(given)
