@@ -25,12 +25,11 @@ from wal.blob import blob_file, read_blob
 from wal.bundle import Bundle
 from wal.errors import CorruptFileError
 from wal.inspection import verify_directory
-from wal.key_history import KeyHistory, Tenure
+from wal.key_history import KeyHistory, Tenure, authority_before
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
-from wal.record import FLAG_BATCH_END, KIND_GENESIS, KIND_RECOVERED, KIND_ROTATED
+from wal.record import AUTHORITY_KINDS, FLAG_BATCH_END, KIND_GENESIS, KIND_RECOVERED
 from wal.recovered import decode_recovered
-from wal.rotation import parse_rotation
 from wal.storage import Storage
 from wal.verification import FORMAT_UNKNOWN, Finding
 
@@ -61,14 +60,14 @@ class _RuleCheck:
             yield record
 
     def _check_own(self, record: Record) -> None:
-        """A record of the log's own kinds: what recovery did, and rotations, whose chain the log's own checks follow."""
+        """A record of the log's own kinds: what recovery did, and authority, whose chain the log's own checks follow."""
         where = f"index {record.index}"
-        if record.kind not in (KIND_RECOVERED, KIND_ROTATED):
+        if record.kind != KIND_RECOVERED and record.kind not in AUTHORITY_KINDS:
             self.findings.append(Finding("KIND_UNKNOWN", where, "a kind of this format", str(record.kind)))
             return
         try:
-            if record.kind == KIND_ROTATED:
-                parse_rotation(record)
+            if record.kind in AUTHORITY_KINDS:
+                authority_before(record)
             else:
                 decode_recovered(record.payload, where)
         except LogError as error:
@@ -207,8 +206,11 @@ def _check_key(home: Home, keys: KeyHistory) -> list[Finding]:
         own = load_public_key(home.public_key_file)
     except FemtoClawError as error:
         return [Finding("FOREIGN_KEY", "index 1", str(error), keys.newest.key.vkey())]
-    # A rotation that is recorded and not yet settled in the files leaves an earlier key of the log there.
-    return [] if keys.knows(own) else [Finding("FOREIGN_KEY", "index 1", own.vkey(), keys.newest.key.vkey())]
+    # A rotation that is recorded and not yet settled in the files leaves an earlier key of the log there; a member that never
+    # led has a key that was never in force.
+    members = keys.newest.members
+    known = keys.knows(own) or (members is not None and members.by_key(own) is not None)
+    return [] if known else [Finding("FOREIGN_KEY", "index 1", own.vkey(), keys.newest.key.vkey())]
 
 
 def _check_index(home: Home, reader: LogReader) -> list[Finding]:
@@ -257,7 +259,7 @@ def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> 
 
 
 def _ended(tenure: Tenure | None) -> dict[str, Any] | None:
-    """The rotation that ended the auditor's key, for the report."""
+    """The tenure that ended the auditor's key, for the report."""
     return {"first": tenure.first, "key": tenure.key.vkey(), "reason": tenure.reason} if tenure is not None else None
 
 

@@ -10,7 +10,7 @@ from wal.genesis import decode_genesis
 from wal.key_history import KeyHistory
 from wal.limits import READ_CHUNK_RECORDS
 from wal.note import PublicKey
-from wal.record import EMPTY, KIND_ROTATED, LINK_BYTES, Head, Record, decode
+from wal.record import AUTHORITY_KINDS, EMPTY, LINK_BYTES, Head, Record, decode
 from wal.salvage_sources import Archives, Spool
 from wal.storage import Storage
 
@@ -85,7 +85,7 @@ class Assembly:
                 if record.index == 1:
                     genesis = decode_genesis(record)
                     keys, self._origin = KeyHistory.begin(genesis), genesis.origin
-                elif record.kind == KIND_ROTATED:
+                elif record.kind in AUTHORITY_KINDS:
                     keys = keys.extended(record, self._origin)
         except CorruptRecordError:
             return False

@@ -33,7 +33,7 @@ from wal.limits import BLOB_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MAX, SEG
 from wal.merkle import Frontier, leaf_hash
 from wal.note import NOTE_BYTES_MAX, PublicKey
 from wal.reader import LogReader
-from wal.record import EMPTY, KIND_ROTATED, Head, Record
+from wal.record import AUTHORITY_KINDS, EMPTY, Head, Record
 from wal.segment import Segment, decode_segment, encode_segment
 from wal.stored_zip import Entry, ZipWriter, read_entries
 from wal.verification import FORMAT_UNKNOWN, Finding
@@ -113,8 +113,8 @@ def _segments(reader: LogReader, size: int) -> Iterator[tuple[str, bytes]]:
 class BundleReport(NamedTuple):
     """What checking a bundle found; ``ok`` when there is no finding.
 
-    ``keys`` are the log's keys, each rotation verified; ``trusted`` is the tenure of the auditor's key among them, and
-    ``ended`` the rotation that ended it, None while it is in force at the bundle's size.
+    ``keys`` are the log's keys, each authority record verified; ``trusted`` is the first tenure of the auditor's key among
+    them, and ``ended`` the one that ended it for good, None while it is in force at the bundle's size.
     """
 
     size: int
@@ -144,11 +144,11 @@ class _Reading:
         self._leaves: list[bytes] = []
 
     def take(self, record: Record) -> None:
-        """The next record of a verified chain. Raises CorruptRecordError for a genesis or a rotation that is none."""
+        """The next record of a verified chain. Raises CorruptRecordError for a genesis or an authority record that is none."""
         if record.index == 1:
             self.genesis = decode_genesis(record)
             self.keys = KeyHistory.begin(self.genesis)
-        elif record.kind == KIND_ROTATED and self.genesis is not None:
+        elif record.kind in AUTHORITY_KINDS and self.genesis is not None:
             self.keys = self.keys.extended(record, self.genesis.origin)
         self.head = Head(record.index, record.link)
         self._leaves.append(leaf_hash(record.link))
@@ -292,14 +292,15 @@ class Bundle:
             code = FORMAT_UNKNOWN if isinstance(error, UnknownFormatError) else type(error).__name__
             findings.append(Finding(code, error.where or self._path, expected, found))
         frontier, keys = reading.frontier, reading.keys
-        place = next((place for key in trusted for place, tenure in enumerate(keys) if tenure.key == key), len(keys))
+        known = next((tenure for key in trusted for tenure in keys if tenure.key == key), None)
         return BundleReport(
             frontier.size, frontier.root(), reading.head, reading.genesis, tuple(findings), keys,
-            keys[place] if place < len(keys) else None, keys[place + 1] if place + 1 < len(keys) else None,
+            known, keys.end_of(known.key) if known is not None else None,
         )  # fmt: skip
 
     def _sealed_frames(self, reading: _Reading) -> Iterator[tuple[int, bytes]]:
-        """All frames; behind those of a sealed segment, whose links are checked and whose rotations are known by then,
+        """All frames; behind those of a sealed segment, whose links are checked and whose authority records are known by
+        then,
         its seal is verified."""
         for segment in self.segments():
             yield from segment.frames()

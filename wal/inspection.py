@@ -243,7 +243,8 @@ def _part_from_json(answer: dict[str, Any]) -> Part:
     report = RangeReport(
         answer["first"], answer["last"], bytes.fromhex(answer["prev"]), bytes.fromhex(answer["link"]),
         tuple(map(bytes.fromhex, answer["roots"])), tuple(map(bytes.fromhex, answer["tail"])),
-        tuple(Finding(*finding) for finding in answer["findings"]), tuple(answer["rotations"]),
+        tuple(Finding(*finding) for finding in answer["findings"]), tuple(answer["authority"]),
+        tuple((index, epoch) for index, epoch in answer["epochs"]),
     )  # fmt: skip
     return report, [Finding(*finding) for finding in answer["sealed"]]
 

@@ -220,12 +220,17 @@ class KeyHistory(tuple[Tenure, ...]):
         """The tenure that ended the key of tenure ``number``, which is not the newest key."""
         return next(tenure for tenure in self[number + 1 :] if tenure.key != self[number].key)
 
+    def end_of(self, key: PublicKey) -> Tenure | None:
+        """The tenure that ended ``key`` for good, None while it is in force, or when it never was."""
+        held = [number for number, tenure in enumerate(self) if tenure.key == key]
+        return self._end(held[-1]) if held and self.newest.key != key else None
+
     def wrong_key(self, held: str, where: str) -> WrongKeyError:
         """The error for one who would write with the key ``held`` (a vkey) that is not the one in force."""
         expected = self.newest.key.vkey()
-        for number in reversed(range(len(self) - 1)):
-            if self[number].key.vkey() == held:
-                after = self._end(number)
+        for tenure in self:
+            after = self.end_of(tenure.key) if tenure.key.vkey() == held else None
+            if after is not None:
                 act = "epoch" if after.reason == EPOCH else "rotation"
                 return SupersededKeyError(
                     f"this key was superseded ({after.reason}) by the {act} at index {after.first}", where=where,

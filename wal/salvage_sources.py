@@ -19,7 +19,7 @@ from wal.durable_file import read_file
 from wal.errors import BoundError, CorruptFileError, LogError, LogUnavailableError, SignatureError
 from wal.limits import SEGMENT_RECORDS, SEGMENTS_MAX
 from wal.note import PublicKey
-from wal.record import FRAME_OVERHEAD_BYTES, HEADER, KIND_GENESIS, KIND_ROTATED
+from wal.record import AUTHORITY_KINDS, FRAME_OVERHEAD_BYTES, HEADER, KIND_GENESIS
 from wal.segment import Segment, decode_segment, open_seal
 
 ARCHIVE_FILES_MAX = 4 * SEGMENTS_MAX
@@ -67,7 +67,7 @@ class Spool:
             yield self._frame(self._offsets[place])
 
     def about_keys(self) -> Iterator[bytes]:
-        """The frames that name keys: genesis records and rotations."""
+        """The frames that name keys: genesis records and authority records."""
         return map(self._frame, self._about_keys)
 
     def _frame(self, offset: int) -> bytes:
@@ -80,7 +80,7 @@ class Spool:
         self._file.close()
 
 
-_ABOUT_KEYS = (KIND_GENESIS, KIND_ROTATED)
+_ABOUT_KEYS = (KIND_GENESIS, *AUTHORITY_KINDS)
 
 
 class Piece(NamedTuple):

@@ -25,7 +25,7 @@ from wal.limits import SEGMENT_RECORDS
 from wal.manifest import Manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.reader import CHECKPOINT_FILE, LogReader
-from wal.record import EMPTY, KIND_GENESIS, KIND_ROTATED, Head, Record, decode
+from wal.record import AUTHORITY_KINDS, EMPTY, KIND_EPOCH, KIND_GENESIS, KIND_MEMBERS, Head, Record, decode
 from wal.segment import decode_segment
 from wal.storage import Storage
 
@@ -50,7 +50,8 @@ class Finding(NamedTuple):
 
 class RangeReport(NamedTuple):
     """Records first..last of a log: the link before and after, roots of its full segment-sized runs, leaf hashes of the
-    run after them, what is wrong, and where the signing key was rotated."""
+    run after them, what is wrong, where the authority records are, and (index, epoch) of each record of another epoch than
+    the one before it."""
 
     first: int
     last: int
@@ -59,7 +60,8 @@ class RangeReport(NamedTuple):
     roots: tuple[bytes, ...]
     tail: tuple[bytes, ...]
     findings: tuple[Finding, ...]
-    rotations: tuple[int, ...] = ()
+    authority: tuple[int, ...] = ()
+    epochs: tuple[tuple[int, int], ...] = ()
 
 
 def check_range(frames: Iterable[tuple[int, bytes]], first: int, stop: int) -> RangeReport:
@@ -82,7 +84,8 @@ class _RangeChecker:
         self.findings: list[Finding] = []
         self.roots: list[bytes] = []
         self.leaves: list[bytes] = []
-        self.rotations: list[int] = []
+        self.authority: list[int] = []
+        self.epochs: list[tuple[int, int]] = []
         self.prev: bytes | None = None
         self.link = b""
         self.time_ns = self.epoch = 0
@@ -101,10 +104,18 @@ class _RangeChecker:
         if [record.index for record in records if record.kind == KIND_GENESIS] != ([1] if self.expected == 1 else []):
             return False
         self.prev = begin.prev if self.prev is None else self.prev
+        self._note_epochs(records if end.epoch != begin.epoch else records[:1])
         self.link, self.time_ns, self.epoch, self.expected = end.link, end.time_ns, end.epoch, end.index + 1
-        self.rotations += [record.index for record in records if record.kind == KIND_ROTATED]
+        self.authority += [record.index for record in records if record.kind in AUTHORITY_KINDS]
         self._grow([leaf_hash(record.link) for record in records])
         return True
+
+    def _note_epochs(self, records: Iterable[Record]) -> None:
+        epoch = self.epoch
+        for record in records:
+            if record.epoch != epoch:
+                epoch = record.epoch
+                self.epochs.append((record.index, epoch))
 
     def _grow(self, leaves: list[bytes]) -> None:
         self.leaves.extend(leaves)
@@ -141,8 +152,9 @@ class _RangeChecker:
             self._find("ORDER_BACKWARDS", where, f"{self.epoch}/{self.time_ns}", found)
         if (record.kind == KIND_GENESIS) != (key == 1):
             self._find("GENESIS_MISPLACED", where, "only index 1", f"kind {record.kind}")
-        if record.kind == KIND_ROTATED:
-            self.rotations.append(key)
+        if record.kind in AUTHORITY_KINDS:
+            self.authority.append(key)
+        self._note_epochs([record])
         self.link, self.time_ns, self.epoch = record.link, record.time_ns, record.epoch
         self._grow([leaf_hash(record.link)])
 
@@ -162,7 +174,8 @@ class _RangeChecker:
             tuple(self.roots),
             tuple(self.leaves),
             tuple(self.findings[:FINDINGS_MAX]),
-            tuple(self.rotations),
+            tuple(self.authority),
+            tuple(self.epochs),
         )
 
 
@@ -173,13 +186,15 @@ def _root(leaves: list[bytes]) -> bytes:
 
 
 class ChainReport(NamedTuple):
-    """The whole chain: head, tree root, roots of each full segment-sized run, findings, indexes of rotations."""
+    """The whole chain: head, tree root, roots of each full segment-sized run, findings, indexes of authority records, and
+    (index, epoch) where each epoch begins."""
 
     head: Head
     root: bytes
     segment_roots: tuple[bytes, ...]
     findings: tuple[Finding, ...]
-    rotations: tuple[int, ...] = ()
+    authority: tuple[int, ...] = ()
+    epochs: tuple[tuple[int, int], ...] = ()
 
     def frontier(self, size: int, tail: Sequence[bytes]) -> Frontier:
         """The tree's frontier at ``size``, given the leaf hashes behind the last full run."""
@@ -202,8 +217,12 @@ def join_ranges(ranges: Sequence[RangeReport]) -> ChainReport:
         if part.last >= part.first:
             head = Head(part.last, part.link)
         roots.extend(part.roots)
-    rotations = tuple(index for part in ranges for index in part.rotations)
-    chain = ChainReport(head, b"", tuple(roots), tuple(findings), rotations)
+    authority = tuple(index for part in ranges for index in part.authority)
+    epochs: list[tuple[int, int]] = []
+    for begun in (begun for part in ranges for begun in part.epochs):
+        if not epochs or epochs[-1][1] != begun[1]:  # each range tells the epoch that it begins in
+            epochs.append(begun)
+    chain = ChainReport(head, b"", tuple(roots), tuple(findings), authority, tuple(epochs))
     tail = ranges[-1].tail if ranges else ()
     return chain._replace(root=chain.frontier(len(roots) * SEGMENT_RECORDS, tail).root())
 
@@ -233,7 +252,8 @@ def read_promises(storage: Storage) -> Promises:
 
 
 def known_keys(storage: Storage) -> KeyHistory:
-    """Every key by HEAD and by the records above it; by all records where a rotation that HEAD leads to is damaged.
+    """Every key by HEAD and by the records above it; by all records where an authority record that HEAD leads to is
+    damaged.
 
     Raises as ``LogReader`` does.
     """
@@ -248,20 +268,33 @@ def known_keys(storage: Storage) -> KeyHistory:
 
 
 def check_keys(storage: Storage, chain: ChainReport, promises: Promises) -> Iterator[Finding]:
-    """Every rotation among the checked records leads on from the one before, and HEAD leads to all that it promises."""
+    """Every authority record among the checked records leads on from the one before, every epoch was begun by one, and HEAD
+    leads to all that it promises."""
     reader = LogReader(storage)
     keys = KeyHistory.begin(reader.genesis)
-    for index in chain.rotations:
-        where = f"index {index}"
+    for index in chain.authority:
+        where, code = f"index {index}", "ROTATION_INVALID"
         try:
-            keys = keys.extended(reader.read(index), reader.origin)
+            record = reader.read(index)
+            code = _INVALID.get(record.kind, code)
+            keys = keys.extended(record, reader.origin)
         except LogError as error:
-            yield Finding("ROTATION_INVALID", where, str(error.expected), str(error))
+            yield Finding(code, where, str(error.expected), str(error))
+    begun = keys.epochs()
+    for index, epoch in chain.epochs:
+        first = next((first for each, first in begun if each == epoch), 0)
+        if not 1 <= first <= index:
+            yield Finding("EPOCH_UNFOUNDED", f"index {index}", "a record that began this epoch", f"epoch {epoch}")
     slot = promises.slots.newest
     newest = keys.at(slot.point.size) if slot is not None else keys[0]
     promised = newest.first if newest != keys[0] else 0
     if slot is not None and slot.rotated != promised:
-        yield Finding("HEAD_ROTATION", "HEAD", f"newest rotation {promised}", f"newest rotation {slot.rotated}")
+        yield Finding(
+            "HEAD_ROTATION", "HEAD", f"newest authority record {promised}", f"newest authority record {slot.rotated}"
+        )
+
+
+_INVALID = {KIND_EPOCH: "EPOCH_INVALID", KIND_MEMBERS: "MEMBERS_INVALID"}
 
 
 def _read_head(storage: Storage) -> HeadReading:
@@ -369,6 +402,8 @@ def check_listing(storage: Storage, segment_roots: Sequence[bytes]) -> Iterator[
     unlisted = [name for name in names if name not in listed]
     root = _root_behind(storage, manifest, segment_roots) if unlisted else None
     for name in unlisted:
+        if not storage.get_file(f"segments/{name}"):
+            continue  # set aside: a replica cut its records, and what it held is evidence
         if not _not_listed_yet(storage, name, root):
             yield Finding("SEGMENT_UNLISTED", f"segments/{name}", "only files in the manifest", name)
 

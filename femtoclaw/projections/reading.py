@@ -12,7 +12,7 @@ import msgpack
 from femtoclaw.event_codec import CODES, EventFormatError, declared_types, decode
 from femtoclaw.events import Event
 from wal.errors import CorruptRecordError
-from wal.record import KIND_EPOCH, KIND_EVENT, KIND_GENESIS, KIND_RECOVERED, KIND_ROTATED, Record
+from wal.record import KIND_EPOCH, KIND_EVENT, KIND_GENESIS, KIND_MEMBERS, KIND_RECOVERED, KIND_ROTATED, Record
 from wal.recovered import Cut, decode_recovered
 
 LOG_KINDS = {
@@ -20,6 +20,7 @@ LOG_KINDS = {
     KIND_RECOVERED: "log:recovered",
     KIND_EPOCH: "log:epoch",
     KIND_ROTATED: "log:rotated",
+    KIND_MEMBERS: "log:members",
 }
 """Names of the records that belong to the log itself."""
 

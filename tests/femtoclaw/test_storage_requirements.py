@@ -32,7 +32,7 @@ from wal.errors import BoundError, LogFailedError
 from wal.head import read_slots
 from wal.lmdb_storage import LmdbStorage
 from wal.opening import open_log
-from wal.record import KIND_EPOCH, KIND_RECOVERED
+from wal.record import KIND_EPOCH, KIND_FIRST, KIND_RECOVERED
 from wal.record import decode as decode_record
 
 POLICY = '@id("read") permit (principal, action == Action::"fs.read", resource);\n'
@@ -124,7 +124,12 @@ def test_only_the_log_itself_writes_records_of_its_own_kinds(kind: int) -> None:
 @pytest.mark.requirement("STORAGE-12.1")
 @pytest.mark.parametrize(
     "kind,payload,code",
-    [(KIND_RECOVERED, b"x", "RECORD_UNREADABLE"), (KIND_EPOCH, b"", "KIND_UNKNOWN"), (200, b"x", "KIND_UNKNOWN")],
+    [
+        (KIND_RECOVERED, b"x", "RECORD_UNREADABLE"),
+        (KIND_EPOCH, b"", "RECORD_UNREADABLE"),
+        (KIND_FIRST - 1, b"", "KIND_UNKNOWN"),
+        (200, b"x", "KIND_UNKNOWN"),
+    ],
 )
 def test_a_record_of_an_unknown_kind_is_a_finding(kind: int, payload: bytes, code: str) -> None:
     """Sound in bytes and chain, but nothing that this format knows: reported with its index."""

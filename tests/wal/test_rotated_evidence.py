@@ -34,7 +34,7 @@ from wal.errors import CorruptFileError, RollbackError, SupersededKeyError
 from wal.genesis import Genesis
 from wal.head import Slot, read_slots
 from wal.inspection import verify_directory
-from wal.key_history import KeyHistory
+from wal.key_history import KeyHistory, Tenure
 from wal.limits import SEGMENT_RECORDS
 from wal.lineage import lineage
 from wal.log import Log, create_log
@@ -131,7 +131,7 @@ def test_an_older_bundle_holds_with_the_keys_of_its_time(tmp_path: Path) -> None
     path = exported(log, tmp_path / "early")
     assert checked(path, SIGNER.public).ok
     assert not checked(path, NEXT_SIGNER.public).ok
-    assert checked(path, NEXT_SIGNER.public, SIGNER.public).trusted == (1, SIGNER.public, "genesis")
+    assert checked(path, NEXT_SIGNER.public, SIGNER.public).trusted == Tenure(1, SIGNER.public, "genesis")
 
 
 def test_a_fork_by_a_stolen_key_fools_only_who_trusts_nothing_newer(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_fork_by_a_stolen_key_fools_only_who_trusts_nothing_newer(tmp_path: Pa
     fork.rotate(OTHER_SIGNER, COMPROMISED)
     path = exported(fork, tmp_path / "fork")
     assert checked(path, SIGNER.public).ok
-    assert checked(path, SIGNER.public).ended == (13, OTHER_SIGNER.public, COMPROMISED)
+    assert checked(path, SIGNER.public).ended == Tenure(13, OTHER_SIGNER.public, COMPROMISED)
     assert not checked(path, NEXT_SIGNER.public).ok
     assert not checked(path, THIRD_SIGNER.public).ok
 

@@ -539,7 +539,7 @@ def test_a_rotated_log_on_disk(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_check_crosses_processes_whole(tmp_path: Path) -> None:
-    """What the second process found, rotations included, is what this one would have found."""
+    """What the second process found, authority records included, is what this one would have found."""
     path = str(tmp_path / "log")
     create_log_directory(path, GENESIS, signer=SIGNER, clock=ticking_clock(), map_bytes=1 << 26)
     log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(2 * T0), map_bytes=1 << 26)
@@ -547,7 +547,7 @@ def test_a_part_of_a_check_crosses_processes_whole(tmp_path: Path) -> None:
     log.close()
     answer = json.loads(json.dumps(inspection._range(path, "1", "3")))
     report, sealed = inspection._part_from_json(answer)
-    assert (report.rotations, report.findings, sealed) == ((2,), (), [])
+    assert (report.authority, report.findings, sealed) == ((2,), (), [])
 
 
 def test_events_are_no_rotations() -> None:
