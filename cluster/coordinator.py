@@ -11,7 +11,9 @@ What every implementation promises (``tests/contract/test_coordinator.py`` holds
   atomic act: of any number of candidates at most one obtains an epoch.
 - ``above`` is the highest epoch that the caller has stored or promised. A coordinator that is behind it has lost what it
   had confirmed: EpochRegressionError, and what was obtained has been given back.
-- ``leader`` and ``register`` see everything that was confirmed to anyone before the call began.
+- ``leader``, ``attests`` and ``register`` see everything that was confirmed to anyone before the call began.
+- ``attests`` says whether this member leads with this epoch now, as far as can be told here: the embedded one on another
+  node than the owner's knows only the owner's name and a lowest epoch.
 - ``publish`` is one atomic act: the register becomes the given one only while the leadership of ``epoch`` stands and the
   register's version is still ``register.version`` (0 when there is none yet). It answers with the new version, None
   when nothing was changed. To publish the same again, because an answer was lost, is answered as the first was.
@@ -62,6 +64,8 @@ class Coordinator(Protocol):
     def campaign(self, member: str, above: int = 0) -> int | None: ...
 
     def leader(self) -> tuple[str, int] | None: ...
+
+    def attests(self, member: str, epoch: int) -> bool: ...
 
     def register(self) -> Register | None: ...
 

@@ -143,6 +143,12 @@ class ModelSession:
         self._answer()
         return self._look()
 
+    def attests(self, member: str, epoch: int, now_ns: int) -> bool:
+        self._ask()
+        self._answer()
+        key = self.model.leader
+        return key is not None and (key.member, key.epoch) == (member, epoch)
+
     def register(self, now_ns: int) -> Register | None:
         self._ask()
         self._answer()

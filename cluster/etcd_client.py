@@ -33,6 +33,7 @@ from cluster.etcd_endpoint import (
     boot_clock,
     failure_text,
     is_misconfigured,
+    is_overdue,
     token_is_old,
 )
 from cluster.etcd_messages import COMPARE_CREATE_REVISION, COMPARE_EQUAL, COMPARE_VERSION, message
@@ -155,7 +156,7 @@ class EtcdClient:
                     return True
             raise self._unavailable([f"{endpoint.address}: a watch ended"])
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or self._closed:
+            if self._closed or is_overdue(error):
                 return False
             raise self._failed(error, endpoint) from error
         finally:

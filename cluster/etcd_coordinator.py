@@ -67,6 +67,10 @@ class EtcdCoordinator:
         self._seen_epoch = found.create_revision
         return (self._name(found), found.create_revision) if found.create_revision else None
 
+    def attests(self, member: str, epoch: int) -> bool:
+        found = self._client.get(self._leader_key)
+        return epoch > 0 and (found.create_revision, found.value) == (epoch, member.encode())
+
     def register(self) -> Register | None:
         found = self._client.get(self._head_key)
         return decode_register(found.value, found.version, self._head_key.decode()) if found.version else None

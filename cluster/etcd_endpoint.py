@@ -39,6 +39,7 @@ MISCONFIGURED = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.UNIMPLEMENTED,
 }
+OVERDUE_TEXT = "context deadline exceeded"
 OLD_TOKEN_TEXT = "revision of auth store is old"
 
 
@@ -87,6 +88,11 @@ def token_is_old(error: grpc.RpcError) -> bool:
 def is_misconfigured(error: Exception) -> bool:
     """Whether trying again will not help: etcd understood us, and does not want to."""
     return isinstance(error, grpc.RpcError) and error.code() in MISCONFIGURED
+
+
+def is_overdue(error: grpc.RpcError) -> bool:
+    """Whether the call's time was over: here, or there a moment earlier (etcd has its own words for that)."""
+    return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or OVERDUE_TEXT in failure_text(error)
 
 
 def failure_text(error: Exception) -> str:

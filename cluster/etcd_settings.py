@@ -14,7 +14,7 @@ from cluster.limits import (
     LEASE_S_MIN,
 )
 
-VERSION_TEXT = re.compile(r"(\d{1,5})\.(\d{1,5})\.(\d{1,5})(?:[-+][0-9A-Za-z.+-]{1,64})?")
+VERSION_TEXT = re.compile(r"([0-9]{1,5})\.([0-9]{1,5})\.([0-9]{1,5})(?:[-+][0-9A-Za-z.+-]{1,64})?")
 ENDPOINT_TEXT = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,64}\]):[0-9]{1,5}")
 PREFIX_TEXT = re.compile(r"(?:/[A-Za-z0-9._-]{1,64}){1,8}")
 

@@ -94,6 +94,7 @@ class StaticCoordinator:
             self._save(kept._replace(epoch=epoch))
             self._granted = epoch
             self._note_change()
+            self._seen = self._changes
             return epoch
 
     def leader(self) -> tuple[str, int] | None:
@@ -102,6 +103,11 @@ class StaticCoordinator:
             if self._granted:
                 return self._owner, self._granted
             return None if self._member == self._owner else (self._owner, self._lowest)
+
+    def attests(self, member: str, epoch: int) -> bool:
+        if self._member == self._owner:
+            return member == self._owner and 0 < epoch == self._granted
+        return member == self._owner and self._lowest <= epoch
 
     def register(self) -> Register | None:
         kept = self._load()
