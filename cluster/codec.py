@@ -41,8 +41,10 @@ from cluster.messages import (
 )
 from cluster.v1 import replication_pb2 as pb
 from cluster.wire import (
+    bytes_field,
     check_printable,
     digest,
+    enclosed,
     exactly,
     frames_of,
     head_of,
@@ -87,6 +89,10 @@ assert max(_TO_FOLLOWER_MAX.values()) < MESSAGE_BYTES_MAX
 
 def encode_to_follower(message: ToFollower) -> bytes:
     """The bytes of a message from a source. Raises WireError when it is over a bound."""
+    if isinstance(message, Entries):
+        return _encode_entries(message)
+    if isinstance(message, SealedSegment):
+        return _encode_sealed_segment(message)
     envelope = pb.ToFollower()
     field, put = _PUT_TO_FOLLOWER[type(message)]
     target = getattr(envelope, field)
@@ -131,12 +137,14 @@ def _get_align(message: Any) -> Align:
     return Align(number(message.epoch, "Align.epoch"), head_of(message.at, "Align.at"))
 
 
-def _put_entries(target: Any, message: Entries) -> None:
+def _encode_entries(message: Entries) -> bytes:
+    target = pb.Entries()
     target.epoch = number(message.epoch, "Entries.epoch")
     put_head(target.prev, message.prev, "Entries.prev")
-    target.frames.extend(frames_of(message.frames, "Entries.frames"))
     target.checkpoint = note(message.checkpoint, "Entries.checkpoint")
     target.commit = number(message.commit, "Entries.commit")
+    frames = bytes_field(pb.Entries.FRAMES_FIELD_NUMBER, frames_of(message.frames, "Entries.frames"))
+    return enclosed(pb.ToFollower.ENTRIES_FIELD_NUMBER, [serialized(target), *frames])
 
 
 def _get_entries(message: Any) -> Entries:
@@ -149,14 +157,17 @@ def _get_entries(message: Any) -> Entries:
     )
 
 
-def _put_sealed_segment(target: Any, message: SealedSegment) -> None:
+def _encode_sealed_segment(message: SealedSegment) -> bytes:
     if not 0 < len(message.raw) <= SEGMENT_BYTES_MAX:
         refuse(Reason.TOO_LARGE, "SealedSegment.raw", f"1 to {SEGMENT_BYTES_MAX} bytes", len(message.raw))
+    target = pb.SealedSegment()
     target.epoch = number(message.epoch, "SealedSegment.epoch")
-    target.packed = zstandard.ZstdCompressor(level=_PACK_LEVEL, write_content_size=True).compress(message.raw)
     target.raw_bytes = len(message.raw)
     target.checkpoint = note(message.checkpoint, "SealedSegment.checkpoint")
     target.commit = number(message.commit, "SealedSegment.commit")
+    packed = zstandard.ZstdCompressor(level=_PACK_LEVEL, write_content_size=True).compress(message.raw)
+    pieces = [serialized(target), *bytes_field(pb.SealedSegment.PACKED_FIELD_NUMBER, [packed])]
+    return enclosed(pb.ToFollower.SEALED_SEGMENT_FIELD_NUMBER, pieces)
 
 
 def _get_sealed_segment(message: Any) -> SealedSegment:
@@ -392,8 +403,6 @@ def _check_chunk(data: bytes, blob_bytes: int) -> None:
 _PUT_TO_FOLLOWER: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
     Hello: ("hello", _put_hello),
     Align: ("align", _put_align),
-    Entries: ("entries", _put_entries),
-    SealedSegment: ("sealed_segment", _put_sealed_segment),
     Heartbeat: ("heartbeat", _put_heartbeat),
     TransferNow: ("transfer_now", _put_transfer_now),
 }

@@ -70,6 +70,9 @@ CALLS_MAX = 64
 KEEPALIVE_MS = 2000
 """How long a connection may be silent before it is asked whether it is alive, and how long that may take, in milliseconds."""
 
+CONNECT_MS_MAX = 2000
+"""One attempt to connect, handshake included, in milliseconds."""
+
 RECONNECT_MS_MIN, RECONNECT_MS_MAX = 50, 1000
 """Wait between two attempts to reach a member, in milliseconds."""
 

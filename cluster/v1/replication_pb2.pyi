@@ -1,11 +1,9 @@
-from collections.abc import Iterable as _Iterable
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -59,7 +57,7 @@ class Head(_message.Message):
     LINK_FIELD_NUMBER: _ClassVar[int]
     index: int
     link: bytes
-    def __init__(self, index: int | None = ..., link: bytes | None = ...) -> None: ...
+    def __init__(self, index: _Optional[int] = ..., link: _Optional[bytes] = ...) -> None: ...
 
 class Span(_message.Message):
     __slots__ = ("epoch", "first")
@@ -67,10 +65,10 @@ class Span(_message.Message):
     FIRST_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     first: int
-    def __init__(self, epoch: int | None = ..., first: int | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., first: _Optional[int] = ...) -> None: ...
 
 class EpochPromise(_message.Message):
-    __slots__ = ("last_epoch", "member", "root", "signature", "size")
+    __slots__ = ("member", "last_epoch", "size", "root", "signature")
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     LAST_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -81,10 +79,10 @@ class EpochPromise(_message.Message):
     size: int
     root: bytes
     signature: bytes
-    def __init__(self, member: str | None = ..., last_epoch: int | None = ..., size: int | None = ..., root: bytes | None = ..., signature: bytes | None = ...) -> None: ...
+    def __init__(self, member: _Optional[str] = ..., last_epoch: _Optional[int] = ..., size: _Optional[int] = ..., root: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class ToFollower(_message.Message):
-    __slots__ = ("align", "entries", "heartbeat", "hello", "sealed_segment", "transfer_now")
+    __slots__ = ("hello", "align", "entries", "sealed_segment", "heartbeat", "transfer_now")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ALIGN_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
@@ -97,10 +95,10 @@ class ToFollower(_message.Message):
     sealed_segment: SealedSegment
     heartbeat: Heartbeat
     transfer_now: TransferNow
-    def __init__(self, hello: Hello | _Mapping | None = ..., align: Align | _Mapping | None = ..., entries: Entries | _Mapping | None = ..., sealed_segment: SealedSegment | _Mapping | None = ..., heartbeat: Heartbeat | _Mapping | None = ..., transfer_now: TransferNow | _Mapping | None = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., align: _Optional[_Union[Align, _Mapping]] = ..., entries: _Optional[_Union[Entries, _Mapping]] = ..., sealed_segment: _Optional[_Union[SealedSegment, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., transfer_now: _Optional[_Union[TransferNow, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("acked", "epoch", "head", "history", "leader", "log_id")
+    __slots__ = ("log_id", "epoch", "leader", "head", "history", "acked")
     LOG_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
@@ -113,18 +111,18 @@ class Hello(_message.Message):
     head: Head
     history: _containers.RepeatedCompositeFieldContainer[Span]
     acked: int
-    def __init__(self, log_id: bytes | None = ..., epoch: int | None = ..., leader: str | None = ..., head: Head | _Mapping | None = ..., history: _Iterable[Span | _Mapping] | None = ..., acked: int | None = ...) -> None: ...
+    def __init__(self, log_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., leader: _Optional[str] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., history: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., acked: _Optional[int] = ...) -> None: ...
 
 class Align(_message.Message):
-    __slots__ = ("at", "epoch")
+    __slots__ = ("epoch", "at")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     at: Head
-    def __init__(self, epoch: int | None = ..., at: Head | _Mapping | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., at: _Optional[_Union[Head, _Mapping]] = ...) -> None: ...
 
 class Entries(_message.Message):
-    __slots__ = ("checkpoint", "commit", "epoch", "frames", "prev")
+    __slots__ = ("epoch", "prev", "frames", "checkpoint", "commit")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PREV_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -135,10 +133,10 @@ class Entries(_message.Message):
     frames: _containers.RepeatedScalarFieldContainer[bytes]
     checkpoint: bytes
     commit: int
-    def __init__(self, epoch: int | None = ..., prev: Head | _Mapping | None = ..., frames: _Iterable[bytes] | None = ..., checkpoint: bytes | None = ..., commit: int | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., prev: _Optional[_Union[Head, _Mapping]] = ..., frames: _Optional[_Iterable[bytes]] = ..., checkpoint: _Optional[bytes] = ..., commit: _Optional[int] = ...) -> None: ...
 
 class SealedSegment(_message.Message):
-    __slots__ = ("checkpoint", "commit", "epoch", "packed", "raw_bytes")
+    __slots__ = ("epoch", "packed", "raw_bytes", "checkpoint", "commit")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PACKED_FIELD_NUMBER: _ClassVar[int]
     RAW_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -149,36 +147,36 @@ class SealedSegment(_message.Message):
     raw_bytes: int
     checkpoint: bytes
     commit: int
-    def __init__(self, epoch: int | None = ..., packed: bytes | None = ..., raw_bytes: int | None = ..., checkpoint: bytes | None = ..., commit: int | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., packed: _Optional[bytes] = ..., raw_bytes: _Optional[int] = ..., checkpoint: _Optional[bytes] = ..., commit: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("checkpoint", "commit", "epoch")
+    __slots__ = ("epoch", "commit", "checkpoint")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     commit: int
     checkpoint: bytes
-    def __init__(self, epoch: int | None = ..., commit: int | None = ..., checkpoint: bytes | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., commit: _Optional[int] = ..., checkpoint: _Optional[bytes] = ...) -> None: ...
 
 class TransferNow(_message.Message):
     __slots__ = ("epoch",)
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     epoch: int
-    def __init__(self, epoch: int | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
 
 class ToSource(_message.Message):
-    __slots__ = ("ack", "refused", "welcome")
+    __slots__ = ("welcome", "ack", "refused")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     ack: Ack
     refused: Refused
-    def __init__(self, welcome: Welcome | _Mapping | None = ..., ack: Ack | _Mapping | None = ..., refused: Refused | _Mapping | None = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("commit", "epoch", "head", "history", "window")
+    __slots__ = ("epoch", "head", "history", "commit", "window")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
@@ -189,20 +187,20 @@ class Welcome(_message.Message):
     history: _containers.RepeatedCompositeFieldContainer[Span]
     commit: int
     window: int
-    def __init__(self, epoch: int | None = ..., head: Head | _Mapping | None = ..., history: _Iterable[Span | _Mapping] | None = ..., commit: int | None = ..., window: int | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., history: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., commit: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("cosignature", "epoch", "size")
+    __slots__ = ("epoch", "size", "cosignature")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     size: int
     cosignature: bytes
-    def __init__(self, epoch: int | None = ..., size: int | None = ..., cosignature: bytes | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., size: _Optional[int] = ..., cosignature: _Optional[bytes] = ...) -> None: ...
 
 class Refused(_message.Message):
-    __slots__ = ("detail", "epoch", "reason", "size")
+    __slots__ = ("epoch", "reason", "detail", "size")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
@@ -211,17 +209,17 @@ class Refused(_message.Message):
     reason: RefusalReason
     detail: str
     size: int
-    def __init__(self, epoch: int | None = ..., reason: RefusalReason | str | None = ..., detail: str | None = ..., size: int | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., reason: _Optional[_Union[RefusalReason, str]] = ..., detail: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class PromiseRequest(_message.Message):
-    __slots__ = ("candidate", "epoch", "log_id")
+    __slots__ = ("log_id", "epoch", "candidate")
     LOG_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     log_id: bytes
     epoch: int
     candidate: str
-    def __init__(self, log_id: bytes | None = ..., epoch: int | None = ..., candidate: str | None = ...) -> None: ...
+    def __init__(self, log_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., candidate: _Optional[str] = ...) -> None: ...
 
 class PromiseReply(_message.Message):
     __slots__ = ("promised", "refused")
@@ -229,7 +227,7 @@ class PromiseReply(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     promised: Promised
     refused: Refused
-    def __init__(self, promised: Promised | _Mapping | None = ..., refused: Refused | _Mapping | None = ...) -> None: ...
+    def __init__(self, promised: _Optional[_Union[Promised, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
 
 class Promised(_message.Message):
     __slots__ = ("epoch", "promise")
@@ -237,10 +235,10 @@ class Promised(_message.Message):
     PROMISE_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     promise: EpochPromise
-    def __init__(self, epoch: int | None = ..., promise: EpochPromise | _Mapping | None = ...) -> None: ...
+    def __init__(self, epoch: _Optional[int] = ..., promise: _Optional[_Union[EpochPromise, _Mapping]] = ...) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("epoch", "head", "history", "log_id")
+    __slots__ = ("log_id", "epoch", "head", "history")
     LOG_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
@@ -249,24 +247,24 @@ class PullRequest(_message.Message):
     epoch: int
     head: Head
     history: _containers.RepeatedCompositeFieldContainer[Span]
-    def __init__(self, log_id: bytes | None = ..., epoch: int | None = ..., head: Head | _Mapping | None = ..., history: _Iterable[Span | _Mapping] | None = ...) -> None: ...
+    def __init__(self, log_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., history: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
 
 class BlobRequest(_message.Message):
     __slots__ = ("digest",)
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
-    def __init__(self, digest: bytes | None = ...) -> None: ...
+    def __init__(self, digest: _Optional[bytes] = ...) -> None: ...
 
 class BlobChunk(_message.Message):
-    __slots__ = ("blob_bytes", "data")
+    __slots__ = ("data", "blob_bytes")
     DATA_FIELD_NUMBER: _ClassVar[int]
     BLOB_BYTES_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     blob_bytes: int
-    def __init__(self, data: bytes | None = ..., blob_bytes: int | None = ...) -> None: ...
+    def __init__(self, data: _Optional[bytes] = ..., blob_bytes: _Optional[int] = ...) -> None: ...
 
 class Freshness(_message.Message):
-    __slots__ = ("checkpoint", "commit", "epoch", "leader_age_ns", "role", "size")
+    __slots__ = ("role", "epoch", "size", "commit", "leader_age_ns", "checkpoint")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -279,14 +277,14 @@ class Freshness(_message.Message):
     commit: int
     leader_age_ns: int
     checkpoint: bytes
-    def __init__(self, role: NodeRole | str | None = ..., epoch: int | None = ..., size: int | None = ..., commit: int | None = ..., leader_age_ns: int | None = ..., checkpoint: bytes | None = ...) -> None: ...
+    def __init__(self, role: _Optional[_Union[NodeRole, str]] = ..., epoch: _Optional[int] = ..., size: _Optional[int] = ..., commit: _Optional[int] = ..., leader_age_ns: _Optional[int] = ..., checkpoint: _Optional[bytes] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("freshness", "head", "history", "leader", "log_id", "member")
+    __slots__ = ("freshness", "log_id", "member", "leader", "head", "history")
     FRESHNESS_FIELD_NUMBER: _ClassVar[int]
     LOG_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
@@ -299,7 +297,7 @@ class StatusReply(_message.Message):
     leader: str
     head: Head
     history: _containers.RepeatedCompositeFieldContainer[Span]
-    def __init__(self, freshness: Freshness | _Mapping | None = ..., log_id: bytes | None = ..., member: str | None = ..., leader: str | None = ..., head: Head | _Mapping | None = ..., history: _Iterable[Span | _Mapping] | None = ...) -> None: ...
+    def __init__(self, freshness: _Optional[_Union[Freshness, _Mapping]] = ..., log_id: _Optional[bytes] = ..., member: _Optional[str] = ..., leader: _Optional[str] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., history: _Optional[_Iterable[_Union[Span, _Mapping]]] = ...) -> None: ...
 
 class RecordsRequest(_message.Message):
     __slots__ = ("first", "limit")
@@ -307,17 +305,17 @@ class RecordsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     first: int
     limit: int
-    def __init__(self, first: int | None = ..., limit: int | None = ...) -> None: ...
+    def __init__(self, first: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class RecordsPage(_message.Message):
-    __slots__ = ("first", "frames", "freshness")
+    __slots__ = ("freshness", "first", "frames")
     FRESHNESS_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     freshness: Freshness
     first: int
     frames: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, freshness: Freshness | _Mapping | None = ..., first: int | None = ..., frames: _Iterable[bytes] | None = ...) -> None: ...
+    def __init__(self, freshness: _Optional[_Union[Freshness, _Mapping]] = ..., first: _Optional[int] = ..., frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class InclusionRequest(_message.Message):
     __slots__ = ("index", "size")
@@ -325,28 +323,28 @@ class InclusionRequest(_message.Message):
     SIZE_FIELD_NUMBER: _ClassVar[int]
     index: int
     size: int
-    def __init__(self, index: int | None = ..., size: int | None = ...) -> None: ...
+    def __init__(self, index: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class InclusionReply(_message.Message):
-    __slots__ = ("freshness", "path", "root")
+    __slots__ = ("freshness", "root", "path")
     FRESHNESS_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     freshness: Freshness
     root: bytes
     path: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, freshness: Freshness | _Mapping | None = ..., root: bytes | None = ..., path: _Iterable[bytes] | None = ...) -> None: ...
+    def __init__(self, freshness: _Optional[_Union[Freshness, _Mapping]] = ..., root: _Optional[bytes] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ConsistencyRequest(_message.Message):
-    __slots__ = ("new", "old")
+    __slots__ = ("old", "new")
     OLD_FIELD_NUMBER: _ClassVar[int]
     NEW_FIELD_NUMBER: _ClassVar[int]
     old: int
     new: int
-    def __init__(self, old: int | None = ..., new: int | None = ...) -> None: ...
+    def __init__(self, old: _Optional[int] = ..., new: _Optional[int] = ...) -> None: ...
 
 class ConsistencyReply(_message.Message):
-    __slots__ = ("freshness", "new_root", "old_root", "path")
+    __slots__ = ("freshness", "old_root", "new_root", "path")
     FRESHNESS_FIELD_NUMBER: _ClassVar[int]
     OLD_ROOT_FIELD_NUMBER: _ClassVar[int]
     NEW_ROOT_FIELD_NUMBER: _ClassVar[int]
@@ -355,7 +353,7 @@ class ConsistencyReply(_message.Message):
     old_root: bytes
     new_root: bytes
     path: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, freshness: Freshness | _Mapping | None = ..., old_root: bytes | None = ..., new_root: bytes | None = ..., path: _Iterable[bytes] | None = ...) -> None: ...
+    def __init__(self, freshness: _Optional[_Union[Freshness, _Mapping]] = ..., old_root: _Optional[bytes] = ..., new_root: _Optional[bytes] = ..., path: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CheckpointRequest(_message.Message):
     __slots__ = ()
@@ -365,4 +363,4 @@ class CheckpointReply(_message.Message):
     __slots__ = ("freshness",)
     FRESHNESS_FIELD_NUMBER: _ClassVar[int]
     freshness: Freshness
-    def __init__(self, freshness: Freshness | _Mapping | None = ...) -> None: ...
+    def __init__(self, freshness: _Optional[_Union[Freshness, _Mapping]] = ...) -> None: ...
