@@ -1,0 +1,250 @@
+"""A simulated node's disk: its log as real frames, the protocol's durable state, and what a crash, rot or a backup do to them.
+
+Only whole acts become durable, as in production, where an append is one transaction. ``volatile`` is the mutation in which an
+append is acknowledged before it is synced: a crash then takes away any part of what came after the last sync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+from typing import NamedTuple
+
+from cluster.messages import Span
+from cluster.steps import Durable, Vouched
+from tests.cluster.simulation.signatures import ORIGIN
+from wal.errors import CorruptRecordError
+from wal.key_history import KeyHistory
+from wal.membership import Membership
+from wal.merkle import Frontier, leaf_hash
+from wal.record import AUTHORITY_KINDS, EMPTY, Head, Record, decode, encode
+
+
+class Trees:
+    """Frontiers and roots by the link of the last record. A link stands for the whole log up to it, so what one simulated node
+    has computed (or verified, for authority records) holds for all."""
+
+    def __init__(self) -> None:
+        self.frames: dict[bytes, bytes] = {}
+        self._frontiers: dict[bytes, Frontier] = {EMPTY.link: Frontier()}
+        self._roots: dict[bytes, bytes] = {}
+        self._keys: dict[bytes, KeyHistory] = {}
+
+    def frontier(self, record: Record) -> Frontier:
+        """The frontier behind ``record``, whose predecessor was asked for before. Not to be changed."""
+        known = self._frontiers.get(record.link)
+        if known is None:
+            known = self._frontiers[record.prev].copy()
+            known.append(leaf_hash(record.link))
+            self._frontiers[record.link] = known
+        return known
+
+    def root(self, record: Record) -> bytes:
+        known = self._roots.get(record.link)
+        if known is None:
+            known = self._roots[record.link] = self.frontier(record).root()
+        return known
+
+    def frame(self, record: Record) -> bytes:
+        """The bytes of a verified record."""
+        known = self.frames.get(record.link)
+        if known is None:
+            known, _ = encode(*record[:5], record.prev, record.flags)
+            self.frames[record.link] = known
+        return known
+
+    def extended(self, keys: KeyHistory, record: Record) -> KeyHistory:
+        """``keys.extended``, verified once for each record."""
+        known = self._keys.get(record.link)
+        if known is None or known[:-1] != keys:
+            known = self._keys[record.link] = keys.extended(record, ORIGIN)
+        return known
+
+
+class Image(NamedTuple):
+    """The whole content of a disk at one moment."""
+
+    frames: tuple[bytes, ...]
+    records: tuple[Record, ...]
+    authority: tuple[tuple[int, KeyHistory], ...]
+    vouched: tuple[Vouched, ...]
+    durable: Durable
+
+
+class SimLog:
+    """A log on a simulated disk; it answers as ``cluster.steps.LogView``. What has rotted is found out when it is read."""
+
+    def __init__(self, trees: Trees, image: Image) -> None:
+        self.trees = trees
+        self.restore(image)
+
+    def restore(self, image: Image) -> None:
+        self.frames = list(image.frames)
+        self.records = list(image.records)
+        self.authority = list(image.authority)
+        self._vouched = list(image.vouched)
+        self.rotten: set[int] = set()
+        self._spans: tuple[Span, ...] | None = None
+
+    # --- LogView ---
+
+    def head(self) -> Head:
+        last = self.records[-1]
+        return Head(last.index, last.link)
+
+    def last_epoch(self) -> int:
+        return self.records[-1].epoch
+
+    def link_at(self, index: int) -> bytes:
+        if index in self.rotten:
+            decode(self.frames[index - 1], f"index {index}")
+        return self.records[index - 1].link
+
+    def root_at(self, size: int) -> bytes:
+        return self.trees.root(self.records[size - 1])
+
+    def frontier(self) -> Frontier:
+        return self.trees.frontier(self.records[-1]).copy()
+
+    def vouched(self) -> Vouched:
+        return self._vouched[-1]
+
+    def history(self) -> tuple[Span, ...]:
+        if self._spans is None:
+            self._spans = tuple(Span(*each) for each in self.keys().epochs())
+        return self._spans
+
+    def membership(self) -> Membership | None:
+        return self.authority[-1][1].newest.members
+
+    def membership_before(self) -> tuple[int, Membership | None]:
+        for place in range(len(self.authority) - 1, 0, -1):
+            index, keys = self.authority[place]
+            if keys.newest.reason == "members":
+                return index, self.authority[place - 1][1].newest.members
+        return 0, None
+
+    # --- the rest of the disk ---
+
+    def all_vouched(self) -> tuple[Vouched, ...]:
+        return tuple(self._vouched)
+
+    def keys(self) -> KeyHistory:
+        return self.authority[-1][1]
+
+    def extend(self, frames: Iterable[bytes], records: Iterable[Record]) -> None:
+        """Append; authority records are verified as ``ReplicaLog.append_verified`` does. Raises CorruptRecordError."""
+        found = []
+        records = list(records)
+        for record in records:
+            self.trees.frontier(record)
+            if record.kind in AUTHORITY_KINDS:
+                keys = found[-1][1] if found else self.keys()
+                found.append((record.index, self.trees.extended(keys, record)))
+        if found:
+            self.authority.extend(found)
+            self._spans = None
+        self.frames.extend(frames)
+        self.records.extend(records)
+
+    def read(self, after: int, until: int) -> list[bytes]:
+        """Frames of (after, until]. Raises CorruptRecordError where one has rotted."""
+        for index in sorted(self.rotten):
+            if after < index <= until:
+                decode(self.frames[index - 1], f"index {index}")
+        return self.frames[after:until]
+
+    def examine(self) -> None:
+        """What opening the log does: every record is read. Raises CorruptRecordError."""
+        self.read(0, len(self.frames))
+
+    def vouch(self, note: bytes) -> None:
+        """Keep a leader's note of the head; whoever calls has verified it."""
+        last = self.records[-1]
+        self._vouched.append(Vouched(Head(last.index, last.link), last.epoch, self.trees.root(last), note))
+
+    def cut(self, after: int) -> None:
+        """Remove what is behind ``after``."""
+        del self.frames[after:], self.records[after:]
+        self.rotten = {index for index in self.rotten if index <= after}
+        if self.authority[-1][0] > after:
+            self.authority = [each for each in self.authority if each[0] <= after]
+            self._spans = None
+        while self._vouched[-1].head.index > after:
+            self._vouched.pop()
+
+    def holds(self, index: int, link: bytes) -> bool:
+        """Whether a good record of this link is there, as far as a look at the bytes tells."""
+        return (
+            len(self.records) >= index and self.records[index - 1].link == link
+            and (not self.rotten or all(each > index for each in self.rotten))
+        )  # fmt: skip
+
+
+class SimDisk:
+    """A log and the protocol's state, with what may go wrong with both."""
+
+    def __init__(self, trees: Trees, image: Image, random: Random, volatile: bool = False) -> None:
+        self.log = SimLog(trees, image)
+        self.durable = image.durable
+        self.volatile = volatile
+        self.miswritten: set[int] = set()
+        """Indexes of records that were damaged while they were written."""
+        self._random = random
+        self._synced = len(image.frames)
+
+    def image(self) -> Image:
+        """A backup of everything as it is now."""
+        log = self.log
+        return Image(
+            tuple(log.frames), tuple(log.records), tuple(log.authority), log.all_vouched(), self.durable
+        )  # fmt: skip
+
+    def put_back(self, image: Image, durable: Durable) -> None:
+        """Become what a backup was, beside ``durable``."""
+        self.log.restore(image)
+        self.durable = durable
+        self._synced = len(image.frames)
+
+    def append(self, frames: Iterable[bytes], records: Iterable[Record]) -> None:
+        if self.volatile:
+            # Some of it happens to reach the disk by itself.
+            if self._random.random() < 0.2:
+                self._synced = len(self.log.frames)
+            self.log.extend(frames, records)
+        else:
+            self.log.extend(frames, records)
+            self._synced = len(self.log.frames)
+
+    def cut_back(self) -> None:
+        """After a cut, which is durable at once."""
+        self._synced = min(self._synced, len(self.log.frames))
+        self.miswritten = {index for index in self.miswritten if index <= len(self.log.frames)}
+
+    def synced(self) -> int:
+        """How many records no crash can take."""
+        return min(self._synced, len(self.log.frames))
+
+    def crash(self) -> None:
+        """What was not synced is gone, or torn: a part of it is left."""
+        lost = len(self.log.frames) - self._synced
+        if lost > 0:
+            self.log.cut(self._synced + self._random.randrange(lost))
+        self._synced = len(self.log.frames)
+
+    def rot(self, index: int, bit: int) -> None:
+        """Flip one bit of a stored frame."""
+        raw = bytearray(self.log.frames[index - 1])
+        bit %= len(raw) * 8
+        raw[bit // 8] ^= 1 << bit % 8
+        self.log.frames[index - 1] = bytes(raw)
+        self.log.rotten.add(index)
+
+    def good_prefix(self) -> int:
+        """How many records from the first on are undamaged."""
+        for index in sorted(self.log.rotten):
+            try:
+                decode(self.log.frames[index - 1])
+            except CorruptRecordError:
+                return index - 1
+        return len(self.log.frames)
