@@ -193,9 +193,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"no such resource\n", TEXT_TYPE)
 
     def _refuse(self, status: int, why: str) -> None:
-        """Answer without reading the body: what follows on the connection cannot be told from it."""
+        """Answer without judging the body, and end the connection: what follows on it cannot be told from the body.
+
+        Closing while something is unread would make the system take the answer back, so a little more is read, not kept.
+        """
         self.close_connection = True
         self._send(status, f"{why}\n".encode(), TEXT_TYPE)
+        self.connection.shutdown(socket.SHUT_WR)
+        left = WITNESS_REQUEST_BYTES_MAX
+        while left > 0 and (part := self.rfile.read1(left)):
+            left -= len(part)
 
     def _send(self, status: int, body: bytes, content_type: str) -> None:
         self.connection.settimeout(WITNESS_REQUEST_SECONDS)
