@@ -11,7 +11,7 @@ from cluster.coordinator import Register
 from cluster.following import own_promise
 from cluster.messages import Promised, PromiseRequest
 from cluster.standing import Standing
-from cluster.steps import BeginEpoch, CutOrphan
+from cluster.steps import BeginEpoch
 from wal.epoch_start import Promise
 
 
@@ -63,7 +63,7 @@ class Candidacy:
         if s.name not in counted or len(counted) < members.majority:
             return
         best = max(counted.values(), key=lambda each: (each.last_epoch, each.size, each.member == s.name))
-        mine = s.view.vouched()
+        mine = s.vouched()
         if (best.last_epoch, best.size) > (mine.epoch, mine.head.index):
             self.adopting, self._pulled_ns = best.member, s.now_ns
             s.notice("ADOPTING", f"{best.member} has {best.size} records up to epoch {best.last_epoch}")
@@ -72,7 +72,7 @@ class Candidacy:
         if not self._reaches():
             return
         if s.view.head() != mine.head:
-            s.act(CutOrphan(mine.head.index))  # a part of an append that no leader has vouched for is nobody's decision
+            s.cut(mine.head.index)  # a part of an append that no leader has vouched for is nobody's decision
         self.begun = True
         chosen = sorted(counted.values(), key=lambda each: (each.member != s.name, each.member))[: members.majority]
         s.act(BeginEpoch(self.epoch, tuple(chosen)))
@@ -82,9 +82,9 @@ class Candidacy:
         s, register = self._s, self.register
         if register is None or register.size == 0:
             return True
-        if s.view.vouched().head.index < register.size:
+        if s.vouched().head.index < register.size:
             s.notice(
-                "BEHIND_REGISTER", f"{register.size} records are registered, {s.view.vouched().head.index} are here"
+                "BEHIND_REGISTER", f"{register.size} records are registered, {s.vouched().head.index} are here"
             )
             return False
         if s.view.root_at(register.size) != register.root:
@@ -95,7 +95,7 @@ class Candidacy:
     def adopted(self) -> None:
         """More of the adopted log has come: begin when it is all here."""
         s = self._s
-        promise, mine = self._promises.get(self.adopting), s.view.vouched()
+        promise, mine = self._promises.get(self.adopting), s.vouched()
         self._pulled_ns = s.now_ns
         if promise is not None and (mine.epoch, mine.head.index) >= (promise.last_epoch, promise.size):
             self.adopting = ""

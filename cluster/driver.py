@@ -339,6 +339,16 @@ class Driver:
             with contextlib.suppress(ClusterError, LogError):
                 self.feed(Withdrawn())
 
+    def keep_blob(self, raw: bytes) -> None:
+        """Store a blob durably under its hash: before the record that names it is acknowledged."""
+        with self._lock:
+            self._able()
+            try:
+                self.store.keep_blob(raw)
+            except BaseException as error:
+                self._fail(error)
+                raise
+
     def transfer(self, target: str) -> bool:
         """Hand over to a voter that has everything; nothing may be appended any more. False when it cannot be."""
         with contextlib.suppress(NotLeadingError):

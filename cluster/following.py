@@ -18,9 +18,9 @@ from cluster.messages import (
     TransferNow,
     Welcome,
 )
-from cluster.proposal import epoch_of
+from wal.proposal import epoch_of
 from cluster.standing import Standing
-from cluster.steps import AdoptSegment, Append, CutOrphan, KeepCheckpoint, Stored
+from cluster.steps import AdoptSegment, Append, KeepCheckpoint, Stored
 from wal.chain import VerifiedRun, verify_run
 from wal.epoch_start import Promise
 from wal.errors import LogError
@@ -130,7 +130,7 @@ class Following:
                 self._diverge(sender, f"{sender} would cut records of its own epoch {message.epoch} at {at.index}")
                 return
             s.notice("ORPHAN", f"records {at.index + 1} to {head.index} of an older epoch are archived and cut")
-            s.act(CutOrphan(at.index))
+            s.cut(at.index)
         self._aligned = True
 
     def entries(self, sender: str, message: Entries) -> None:
@@ -192,7 +192,10 @@ class Following:
         """What was appended is durable and was read back: is it what the leader signed? Then sign it too."""
         s, message = self._s, self._awaiting
         self._awaiting = None
-        if message is None or not message.checkpoint:
+        if message is None:
+            return
+        if not message.checkpoint:
+            s.send(self.source, Ack(s.durable.epoch, stored.head.index, b""))  # here, and not signed for
             return
         try:
             checkpoint = s.auth.open_checkpoint(message.checkpoint)
@@ -278,5 +281,5 @@ class Following:
 
 def own_promise(s: Standing, epoch: int, candidate: Member) -> Promise:
     """What this node promises, and of which log: as far as a leader has vouched for it."""
-    vouched = s.view.vouched()
+    vouched = s.vouched()
     return s.auth.promise(epoch, candidate.key, s.name, vouched.epoch, vouched.head.index, vouched.root)

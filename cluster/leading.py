@@ -17,10 +17,10 @@ from wal.record import KIND_MEMBERS, Head
 class Progress:
     """How far one follower is: what was sent, what it has signed for, when it was last heard."""
 
-    __slots__ = ("acked", "caught_up_ns", "heard_ns", "sent", "window")
+    __slots__ = ("acked", "caught_up_ns", "heard_ns", "sent", "stored", "window")
 
     def __init__(self, now_ns: int) -> None:
-        self.acked = 0
+        self.acked = self.stored = 0
         self.heard_ns = self.caught_up_ns = now_ns
         self.sent: Head | None = None
         self.window = 0
@@ -79,14 +79,15 @@ class Leading:
         if any(raw[5] == KIND_MEMBERS for raw in frames):
             self._read_members()
         for name, progress in self._progress.items():
-            if progress.sent == before and head.index - progress.acked <= progress.window:
+            if progress.sent == before and head.index - progress.stored <= progress.window:
                 self._send_up_to(name, progress, head.index)
         self.advance()
 
     def _send_up_to(self, name: str, progress: Progress, until: int) -> None:
         assert progress.sent is not None
         end = Head(until, self.head.link if until == self.head.index else self._s.view.link_at(until))
-        note = self._note(end)
+        # Below its own epoch its key is not in force: there a follower stores, and signs nothing yet.
+        note = self._note(end) if until >= self.first else b""
         self._s.send_range(SendRange(name, progress.sent, until, self.epoch, note, self._s.commit))
         progress.sent = end
 
@@ -95,7 +96,7 @@ class Leading:
         while progress.sent is not None and progress.sent.index < self.head.index:
             boundary = (progress.sent.index // SEGMENT_RECORDS + 1) * SEGMENT_RECORDS
             until = min(self.head.index, boundary)
-            if until - progress.acked > progress.window:
+            if until - progress.stored > progress.window:
                 return
             self._send_up_to(name, progress, until)
 
@@ -131,7 +132,7 @@ class Leading:
             s.drop(sender)
             return
         progress.window = min(max(message.window, SEGMENT_RECORDS), s.config.window_records)
-        progress.sent = Head(at, s.view.link_at(at))
+        progress.sent, progress.stored = Head(at, s.view.link_at(at)), at
         s.send(sender, Align(self.epoch, progress.sent))
         if at == self.head.index:
             # Nothing to send, and yet it has to sign for what it has.
@@ -146,8 +147,10 @@ class Leading:
         if message.size > progress.sent.index:
             self._liar(sender, progress, f"it acknowledges {message.size} records, {progress.sent.index} were sent")
             return
+        progress.heard_ns = s.now_ns
+        progress.stored = max(progress.stored, message.size)
         if not message.cosignature:
-            progress.heard_ns = s.now_ns
+            self._pump(sender, progress)
             return
         note, member = self._notes.get(message.size), s.member(sender)
         if note is None or message.size <= progress.acked:
@@ -155,7 +158,7 @@ class Leading:
         if member is None or not s.auth.cosigned(note, message.cosignature, member.key):
             self._liar(sender, progress, f"its signature for {message.size} records does not hold")
             return
-        progress.acked, progress.heard_ns = message.size, s.now_ns
+        progress.acked = message.size
         if message.size == self.head.index:
             progress.caught_up_ns = s.now_ns
         self.advance()

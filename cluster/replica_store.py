@@ -13,7 +13,7 @@ import msgpack
 
 from cluster.errors import ReplicaStateError
 from cluster.messages import Span
-from cluster.proposal import proposal
+from wal.proposal import proposal
 from cluster.steps import (
     AdoptSegment,
     Append,
@@ -30,6 +30,7 @@ from cluster.steps import (
     Stored,
     Vouched,
 )
+from wal.blob import blob_file, blob_name
 from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.cosignature import cosign, cosigner_of, verify_cosignature
 from wal.epoch_start import Promise, promise_statement, sign_promise
@@ -44,11 +45,11 @@ from wal.segment import Seal
 
 STATE_FILE = "cluster/state"
 _FORMAT = 1
-_FIELDS = [int, int, str, int, bool, str]
+_FIELDS = [int, int, str, int, bool, str, int]
 
 
 def encode_durable(durable: Durable) -> bytes:
-    """msgpack array: format, epoch, its leader, commit, restored, why frozen."""
+    """msgpack array: format, epoch, its leader, commit, restored, why frozen, vouched size."""
     raw: bytes = msgpack.packb([_FORMAT, *durable])
     return raw
 
@@ -201,6 +202,10 @@ class ReplicaStore:
             log.put_file(name, raw)
         else:
             log.storage.put_file(name, raw)
+
+    def keep_blob(self, raw: bytes) -> None:
+        """Store a blob durably under its hash."""
+        self._put(blob_file(blob_name(raw)), raw)
 
     def _replica(self) -> ReplicaLog:
         assert isinstance(self._log, ReplicaLog), "a leader's log changes through its writer only"

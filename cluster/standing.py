@@ -8,6 +8,7 @@ from cluster.limits import WINDOW_RECORDS
 from cluster.messages import Message, Reason, Refused
 from cluster.steps import (
     Authentication,
+    CutOrphan,
     Durable,
     Evidence,
     LogView,
@@ -19,6 +20,7 @@ from cluster.steps import (
     Save,
     Send,
     SendRange,
+    Vouched,
 )
 from wal.membership import Member
 
@@ -84,6 +86,21 @@ class Standing:
     def may_vote(self) -> bool:
         """Whether this node's promise counts: a voter whose disk and history are its own."""
         return not self.durable.frozen and not self.durable.restored and self.name in self.voters()
+
+    def vouched(self) -> Vouched:
+        """How far this log is vouched for: by a note, or, where a cut took it away, by what this node knew before."""
+        found, known = self.view.vouched(), min(self.durable.vouched, self.view.head().index)
+        if found.head.index >= known:
+            return found
+        epoch = max((number for number, first in self.view.history() if first <= known), default=1)
+        return Vouched(Head(known, self.view.link_at(known)), epoch, self.view.root_at(known), b"")
+
+    def cut(self, after: int) -> None:
+        """Archive and remove what is behind ``after``."""
+        known = min(after, self.vouched().head.index)
+        if known > self.durable.vouched:
+            self.save(self.durable._replace(vouched=known))
+        self.act(CutOrphan(after))
 
     # --- acts of this step ---
 

@@ -42,10 +42,13 @@ class Durable(NamedTuple):
     """The disk was put back, or is new: a learner until everything is here again."""
     frozen: str = ""
     """Why this node has diverged, or empty."""
+    vouched: int = 0
+    """A size up to which a leader had vouched for this log when a cut took its note away: what was acknowledged up to there
+    must not be promised as less."""
 
 
 class Vouched(NamedTuple):
-    """The end of an append that a leader has signed for, and its note (a proposal: ``cluster.proposal``)."""
+    """The end of an append that a leader has signed for, and its note (a proposal: ``wal.proposal``)."""
 
     head: Head
     epoch: int
@@ -95,7 +98,7 @@ class Authentication(Protocol):
         """This node's member key."""
 
     def propose(self, epoch: int, size: int, root: bytes) -> bytes:
-        """A proposal: a checkpoint that names its epoch, signed by this node as its leader (``cluster.proposal``)."""
+        """A proposal: a checkpoint that names its epoch, signed by this node as its leader (``wal.proposal``)."""
 
     def open_checkpoint(self, note: bytes) -> Checkpoint:
         """Verify a checkpoint by the keys that this node's own log has in force at its size. Raises SignatureError."""

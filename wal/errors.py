@@ -143,6 +143,13 @@ class LogLockedError(LogError):
     default_remedy = "stop the other process, or use a reading command (`log`, `show`, `verify`, `status`)"
 
 
+class MembersError(LogError):
+    """The log has members, and whoever wants to write to it has not been let in to lead."""
+
+    exit_code = 4
+    default_remedy = "start the node with `femtoclaw serve`: it takes part, and writes while it leads"
+
+
 class LogFullError(LogError):
     """No room: the map or the disk's reserve is used up. Nothing was written; reads go on."""
 

@@ -53,8 +53,31 @@ class Slot(NamedTuple):
     """Index of the newest authority record, 0 without one: where the way back through the keys begins."""
 
 
-def encode_slot(slot: Slot) -> bytes:
-    """The slot's ``SLOT_BYTES`` bytes."""
+NOTE_BYTES_MAX = SLOT_STRIDE - SLOT_BYTES - 18
+"""A signed note that is written with a slot, in one write and the same page."""
+
+
+def encode_slot(slot: Slot, note: bytes = b"") -> bytes:
+    """The slot's ``SLOT_BYTES`` bytes, and behind them ``note``, if there is one, bound to this very slot: its length as
+    2 bytes, its bytes, and the first 16 bytes of BLAKE3(the slot's checksum and the note)."""
+    body = _encode_slot(slot)
+    assert len(note) <= NOTE_BYTES_MAX
+    if not note:
+        return body
+    return body + len(note).to_bytes(2, "big") + note + blake3(body[-32:] + note).digest()[:16]
+
+
+def note_of(raw: bytes) -> bytes:
+    """The note that was written with a slot; empty where there is none, or it is damaged, or an older slot's."""
+    rest = raw[SLOT_BYTES:]
+    length = int.from_bytes(rest[:2], "big")
+    note, found = rest[2 : 2 + length], rest[2 + length : 18 + length]
+    if not 0 < length <= NOTE_BYTES_MAX or blake3(raw[SLOT_BYTES - 32 : SLOT_BYTES] + note).digest()[:16] != found:
+        return b""
+    return note
+
+
+def _encode_slot(slot: Slot) -> bytes:
     point = slot.point
     body = _BODY.pack(
         MAGIC, slot.sequence, slot.flags, slot.rotated, point.epoch, point.size, point.link, slot.log_id, slot.time_ns

@@ -325,7 +325,7 @@ class LmdbStorage:
             return b"", b""
         except OSError as error:
             raise LogUnavailableError("HEAD cannot be read", where=self._path, found=error) from error
-        return raw[: head.SLOT_BYTES], raw[head.SLOT_STRIDE : head.SLOT_STRIDE + head.SLOT_BYTES]
+        return _page(raw, 0), _page(raw, 1)
 
     def put_file(self, name: str, raw: bytes) -> None:
         self._guard()
@@ -376,6 +376,12 @@ class LmdbStorage:
             if fd >= 0:
                 os.close(fd)
         self._head_fd = self._lock_fd = -1
+
+
+def _page(raw: bytes, slot: int) -> bytes:
+    """A slot's page without the zeros that nothing was written over; at least the slot itself, where there is one."""
+    page = raw[slot * head.SLOT_STRIDE : (slot + 1) * head.SLOT_STRIDE]
+    return page[: max(head.SLOT_BYTES, len(page.rstrip(b"\0")))]
 
 
 def split_frames(first: int, value: bytes) -> list[tuple[int, bytes]]:

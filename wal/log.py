@@ -68,6 +68,8 @@ class Log(LogReader):
         super().__init__(storage)
         self._keys = keys if keys is not None else super().keys()
         self._signers: tuple[tuple[int, Signer], ...] = ((1, signer),)
+        self.signable: Callable[[], int] | None = None
+        """Bounds what is sealed and signed in plain checkpoints, in a log with members: the size that is committed."""
         self.acknowledge: Callable[[Receipt], Receipt] | None = None
         """What a receipt goes through, once its records are durable here, before a caller gets it: it may wait until others
         have them too and name that in the receipt's mode, or raise when it is not known."""
@@ -269,7 +271,7 @@ class Log(LogReader):
 
     def _committed(self, links: list[bytes]) -> None:
         self._pending.extend(links)
-        if self.head.index - self._manifest.head.index < SEGMENT_RECORDS:
+        if self._signable() - self._manifest.head.index < SEGMENT_RECORDS:
             return
         if not self._threaded:
             self._seal_and_sign()
@@ -300,7 +302,7 @@ class Log(LogReader):
         written = 0
         with self._sealing:
             try:
-                while self.head.index - self._manifest.head.index >= SEGMENT_RECORDS:
+                while self._signable() - self._manifest.head.index >= SEGMENT_RECORDS:
                     self._seal_one()
                     written += 1
                 if written:
@@ -309,6 +311,10 @@ class Log(LogReader):
                 self._writer.fail(cause)
                 raise
         return written
+
+    def _signable(self) -> int:
+        """How many records may be signed for: all, or, where others must store them first, those that they do."""
+        return self.head.index if self.signable is None else min(self.head.index, self.signable())
 
     def _seal_one(self) -> None:
         start = self._manifest.head
@@ -339,18 +345,23 @@ class Log(LogReader):
     def checkpoint(self) -> bytes:
         """Sign the tree's size and root, store the note durably and return it. Idempotent at one size.
 
-        The tree grows from the one that opening checked against the newest checkpoint: no fork is signed over it.
+        The tree grows from the one that opening checked against the newest checkpoint: no fork is signed over it. Where
+        ``signable`` reaches no record for which this key is in force, the stored note stays as it is.
         """
         with self._checkpointing:  # from size to file: of two at once, the smaller must not be stored last
+            size = self._signable()
             frontier = self.frontier()
-            if frontier.size == self._checkpointed:
+            in_force = self.signable is None or size >= self._keys.newest.first
+            if size == self._checkpointed or not in_force:
                 note = self.checkpoint_note()
                 assert note is not None
                 return note
-            signer = self._signer_at(frontier.size)
-            note = sign_checkpoint(Checkpoint(self.origin, frontier.size, frontier.root()), [signer])
+            if frontier.size != size:
+                frontier = LogTree(self.scan, self._manifest).frontier(size)
+            signer = self._signer_at(size)
+            note = sign_checkpoint(Checkpoint(self.origin, size, frontier.root()), [signer])
             self._durable(CHECKPOINT_FILE, note)
-            self._checkpointed = frontier.size
+            self._checkpointed = size
             return note
 
     def confirm(self) -> None:

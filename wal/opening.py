@@ -5,6 +5,8 @@ The caller already holds LOCK. Acting writes only on OPEN and CUT_TAIL, and a se
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from blake3 import blake3
 
 from wal.errors import (
@@ -13,6 +15,7 @@ from wal.errors import (
     ForeignLogError,
     LogError,
     LogMissingError,
+    MembersError,
     RollbackError,
     UnknownFormatError,
 )
@@ -55,9 +58,13 @@ def refuse(examination: Examination, where: str) -> LogError:
 
 
 def open_log(
-    storage: Storage, *, signer: Signer, clock: Clock, probe: Probe | None = None, threaded: bool = True
-) -> tuple[Log, Examination]:
+    storage: Storage, *, signer: Signer, clock: Clock, probe: Probe | None = None, threaded: bool = True,
+    leading: Callable[[Log], None] | None = None,
+) -> tuple[Log, Examination]:  # fmt: skip
     """Examine, then open for writing, or cut an unpromised damaged tail first, or raise the halting error.
+
+    A log with members is written by the one that leads it and by nobody else: without ``leading``, which is given the open
+    log before anything is written to it, opening one is MembersError; this node's own belief that it once led is not enough.
 
     With a key that is not the one in force that is WrongKeyError, whose ``expected`` is the vkey that is; with one that a
     rotation has ended, SupersededKeyError. Nothing was changed then.
@@ -66,6 +73,12 @@ def open_log(
     verdict = examination.case.verdict
     if verdict not in (Verdict.OPEN, Verdict.CUT_TAIL):
         raise refuse(examination, storage.name)
+    members = examination.keys.newest.members if examination.keys is not None else None
+    if members is not None and leading is None:
+        raise MembersError(
+            "this log has members: only the one that leads writes to it", where=storage.name,
+            found=f"{len(members.members)} members, version {members.version}",
+        )  # fmt: skip
     if verdict is Verdict.CUT_TAIL:
         cut_tail(storage, examination)
     if examination.manifest_damaged:
@@ -85,6 +98,8 @@ def open_log(
         frontier=examination.frontier if last == examination.last else None,
         keys=examination.keys,
     )
+    if leading is not None:
+        leading(log)
     # Also behind a clean slot: a crash may have come between the first commit after it and the next slot. When HEAD
     # says all of it already, nothing is written: opening again must change nothing.
     if slot.point.head != log.head or examination.slots.damaged:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from wal.chain import VerifiedRun, verify_run
-from wal.checkpoint import Checkpoint, VerifiedCheckpoint, sign_checkpoint
+from wal.checkpoint import VerifiedCheckpoint, sign_checkpoint
 from wal.epoch_start import Promise, sign_epoch_start
 from wal.errors import (
     BoundError,
@@ -24,7 +24,7 @@ from wal.errors import (
     RangeError,
     RollbackError,
 )
-from wal.head import CLEAN, CommitPoint, Slot, encode_slot
+from wal.head import CLEAN, NOTE_BYTES_MAX, CommitPoint, Slot, decode_slot, encode_slot, note_of
 from wal.key_history import KeyHistory
 from wal.limits import FILE_BYTES_MAX, GROUP_RECORDS_MAX
 from wal.manifest import FILE_NAME as MANIFEST_FILE
@@ -32,6 +32,7 @@ from wal.manifest import Manifest, encode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey, Signer
 from wal.orphan import read_orphan, set_aside
+from wal.proposal import proposal
 from wal.reader import CHECKPOINT_FILE, LogReader
 from wal.record import (
     AUTHORITY_KINDS,
@@ -83,6 +84,7 @@ class ReplicaLog(LogReader):
         self._changing = threading.RLock()
         self._failure: LogError | None = None
         self._closed = False
+        self._note = _newest_note(storage)
 
     @property
     def head(self) -> Head:
@@ -135,8 +137,16 @@ class ReplicaLog(LogReader):
             root = self._roots.get(size)
             return root if root is not None else LogTree(self.scan, self._manifest).root(size)
 
-    def append_verified(self, run: VerifiedRun) -> Stored:
+    def head_note(self) -> bytes:
+        """The newest note that was stored with a run, unverified; empty without one."""
+        with self._changing:
+            return self._note
+
+    def append_verified(self, run: VerifiedRun, note: bytes = b"") -> Stored:
         """Store ``run`` durably, read it back, and return the head and the root computed from what was read.
+
+        ``note``, what its leader signed for the end of the run, becomes durable in the same write as the commit point; an
+        empty one leaves the one before. Whoever wants to rely on it verifies it.
 
         The run starts at the head, holds whole appends, at most ``GROUP_RECORDS_MAX`` records, each of the epoch that its
         authority records say; these are verified. Else raises CorruptRecordError or BoundError: nothing was written; so
@@ -151,6 +161,7 @@ class ReplicaLog(LogReader):
             try:
                 self.storage.append([(record.index, frame_of(record)) for record in run.records])
                 self._keys = keys
+                self._note = note if 0 < len(note) <= NOTE_BYTES_MAX else self._note
                 self._advance(run.head, run.records[-1].time_ns)
                 stop = self._head.index + 1
                 read = verify_run(run.start, self.storage.scan(run.start.index + 1, stop))
@@ -209,7 +220,7 @@ class ReplicaLog(LogReader):
         self._sequence += 1
         point = CommitPoint(self._keys.newest.epoch, head.index, head.link)
         slot = Slot(self._sequence, flags, point, self.log_id, time_ns, self._keys.rotated)
-        self.storage.write_slot(self._sequence & 1, encode_slot(slot))
+        self.storage.write_slot(self._sequence & 1, encode_slot(slot, self._note))
 
     def keep_checkpoint(self, note: bytes) -> VerifiedCheckpoint:
         """Store a checkpoint, verified by the key in force at its size and by the root here; an older one than what is kept
@@ -318,7 +329,7 @@ class ReplicaLog(LogReader):
         self, signer: Signer, epoch: int, leader: str, promises: Sequence[Promise], clock: Callable[[], int]
     ) -> Head:
         """Append the record by which the member ``leader``, whose key ``signer`` holds, leads in ``epoch``, and store a
-        checkpoint by that key; afterwards ``open_log`` opens the log with it.
+        proposal by that key; afterwards ``open_log`` opens the log with it.
 
         Raises CorruptRecordError when the promises, the epoch or the key do not entitle it (nothing was written); else as
         ``append_verified`` does.
@@ -333,7 +344,8 @@ class ReplicaLog(LogReader):
             frame, _ = encode(head.index + 1, epoch, now, KIND_EPOCH, payload, head.link, flags)
             stored = self.append_verified(verify_run(head, [(head.index + 1, frame)]))
             size = stored.head.index
-            self._put(CHECKPOINT_FILE, sign_checkpoint(Checkpoint(self.origin, size, stored.root), [signer]))
+            # A proposal: until a majority stores it, this record may be cut, and its size get another root.
+            self._put(CHECKPOINT_FILE, sign_checkpoint(proposal(self.origin, epoch, size, stored.root), [signer]))
             self._checkpointed = size
             return stored.head
 
@@ -389,3 +401,16 @@ class ReplicaLog(LogReader):
 
 def _refuse(record: Record, what: str, expected: object, found: object) -> CorruptRecordError:
     return CorruptRecordError(what, where=f"index {record.index}", expected=expected, found=found)
+
+
+def _newest_note(storage: Storage) -> bytes:
+    """The note of the slot with the higher sequence that has one."""
+    found: list[tuple[int, bytes]] = []
+    for raw in storage.read_slots():
+        try:
+            slot = decode_slot(raw)
+        except LogError:
+            continue
+        if slot is not None and note_of(raw):
+            found.append((slot.sequence, note_of(raw)))
+    return max(found, default=(0, b""))[1]

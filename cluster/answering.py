@@ -1,0 +1,126 @@
+"""The incoming half of a node: what members ask of it, answered by its driver and its log.
+
+Who asks is known from the connection. Blobs that a record names are here before the record is acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from cluster.driver import Driver
+from cluster.errors import ClusterError
+from cluster.links import Dial, entries_of
+from cluster.messages import (
+    Align,
+    Entries,
+    Promised,
+    PromiseRequest,
+    PullRequest,
+    Reason,
+    Refused,
+    SealedSegment,
+    ToFollower,
+    ToSource,
+)
+from cluster.standing import common_end
+from cluster.steps import SendRange
+from wal.blob import blob_file, blob_name
+from wal.errors import LogError
+from wal.record import Head
+from wal.segment import decode_segment
+
+References = Callable[[Sequence[bytes]], Sequence[str]]
+"""The hashes of the blobs that these frames name, by whoever understands their payloads."""
+
+
+def no_references(_: Sequence[bytes]) -> Sequence[str]:
+    """For logs whose payloads name no blobs."""
+    return ()
+
+
+class Answering:
+    """The handler behind a ``cluster.server.ReplicationServer``."""
+
+    def __init__(self, driver: Driver, dial: Dial, references: References = no_references) -> None:
+        self._driver = driver
+        self._dial = dial
+        self._references = references
+
+    def follow(self, peer: str, inbound: Iterable[ToFollower]) -> Iterator[ToSource]:
+        """A leader's stream."""
+        try:
+            for message in inbound:
+                missing = self._blobs_of(peer, message)
+                if missing is not None:
+                    yield missing
+                    return
+                yield from self._driver.hear(peer, message)  # type: ignore[misc]  # a follower's answers
+        finally:
+            self._driver.gone(peer)
+
+    def promise(self, peer: str, request: PromiseRequest) -> Promised | Refused:
+        """A candidate's question."""
+        for answer in self._driver.hear(peer, request):
+            if isinstance(answer, Promised | Refused):
+                return answer
+        return Refused(self._driver.epoch, Reason.BUSY, "no answer can be given now")
+
+    def pull(self, peer: str, request: PullRequest) -> Iterator[ToFollower | Refused]:
+        """Send what the asking member does not have, as far as a leader has vouched for it."""
+        store = self._driver.store
+        with self._driver.locked() as replica:
+            if request.log_id != store.log.log_id:
+                yield Refused(replica.epoch, Reason.OTHER_LOG, "another log")
+                return
+            vouched, commit = store.vouched(), replica.commit
+            at = common_end(store.history(), vouched.head.index, request.history, request.head.index)
+            if at < 1:
+                yield Refused(replica.epoch, Reason.OTHER_LOG, "no epoch in common")
+                return
+            link = store.link_at(at)
+        yield Align(request.epoch, Head(at, link))
+        wanted = SendRange(peer, Head(at, link), vouched.head.index, request.epoch, vouched.note, commit)
+        if at == vouched.head.index:
+            yield Entries(request.epoch, Head(at, link), (), vouched.note, commit)
+        else:
+            yield from entries_of(store, lambda first, stop: None, wanted)
+
+    def blob(self, peer: str, digest: str) -> bytes | None:
+        """A blob by its hash; unverified: whoever gets it verifies."""
+        raw: bytes | None = self._driver.store.log.storage.get_file(blob_file(digest))
+        return raw
+
+    def _blobs_of(self, peer: str, message: ToFollower) -> Refused | None:
+        """Fetch what the message's records name and is not here. A refusal when that cannot be had."""
+        if isinstance(message, Entries):
+            frames: Sequence[bytes] = message.frames
+        elif isinstance(message, SealedSegment):
+            try:
+                frames = [raw for _, raw in decode_segment(message.raw, peer).frames()]
+            except LogError as error:
+                return Refused(self._driver.epoch, Reason.BAD_RECORDS, str(error))
+        else:
+            return None
+        storage = self._driver.store.log.storage
+        missing = [digest for digest in self._references(frames) if storage.get_file(blob_file(digest)) is None]
+        if not missing:
+            return None
+        with self._driver.locked():
+            members = self._driver.store.membership()
+        member = members.get(peer) if members is not None else None
+        if member is None:
+            return Refused(self._driver.epoch, Reason.UNKNOWN_MEMBER, "blobs cannot be fetched from a stranger")
+        source = self._dial(member)
+        try:
+            for digest in missing:
+                raw = source.blob(digest)
+                if raw is None or blob_name(raw) != digest:
+                    return Refused(
+                        self._driver.epoch, Reason.BAD_RECORDS, f"blob {digest} is not the one that is named"
+                    )
+                self._driver.keep_blob(raw)
+        except ClusterError as error:
+            return Refused(self._driver.epoch, Reason.BUSY, f"a blob could not be fetched: {error.what}")
+        finally:
+            source.close()
+        return None
