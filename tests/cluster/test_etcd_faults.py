@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import pytest
@@ -35,7 +34,7 @@ def test_a_stopped_etcd_is_an_answer_in_time(own_etcd: EtcdCluster, candidates: 
     a, b = candidates.member(own_etcd.endpoints), candidates.member(own_etcd.endpoints)
     epoch = obtained(a)
     kept = a.publish(epoch, register(4, 0))
-    own_etcd.members[0].stop()
+    own_etcd.members[0].kill()
     assert a.held()
     for act in (
         a.leader, a.register, lambda: a.publish(epoch, register(5, 1)), lambda: b.campaign("b"), lambda: a.wait_change(30),
@@ -131,31 +130,6 @@ def test_another_etcd_is_refused(etcd: EtcdCluster, own_etcd: EtcdCluster, candi
     refused_within(a.leader, EpochRegressionError, 4 * CALL_S)
     expecting = candidates.member(etcd.endpoints, cluster_id=1)
     refused_within(expecting.connect, EpochRegressionError, 4 * CALL_S)
-
-
-def test_three_members_survive_one(tmp_path: Path, candidates: Candidates) -> None:
-    """The endpoint in use is frozen, then a second one killed: the first costs nothing, the second ends leadership."""
-    cluster = EtcdCluster(tmp_path / "etcd", 3)
-    try:
-        a = candidates.member(cluster.endpoints, lease_s=6)
-        epoch = obtained(a)
-        cluster.members[0].freeze()
-        poll(lambda: not answers_late(a))
-        assert a.publish(epoch, register(1, 0)) == register(1, 1)
-        assert a.held()
-        cluster.members[1].kill()
-        refused_within(a.leader, CoordinatorUnavailableError, 4 * CALL_S)
-        refused_within(lambda: a.publish(epoch, register(2, 1)), CoordinatorUnavailableError, 4 * CALL_S)
-        poll(lambda: not a.held(), WAIT_S)
-        cluster.members[0].thaw()
-        poll(lambda: not answers_late(a))
-        # What was refused for want of an answer may have been done since; asking again is right in both cases.
-        assert a.register() in (register(1, 1), register(2, 2))
-        newer = campaign_until_obtained(a, "a", epoch)
-        assert newer > epoch
-        assert a.publish(newer, register(2, 1)) == register(2, 2) == a.register()
-    finally:
-        cluster.end()
 
 
 @contextmanager
