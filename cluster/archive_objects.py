@@ -8,7 +8,8 @@
     <log id>/checkpoints/<size>-<BLAKE3>       a signed checkpoint
 
 Numbers have 16 digits; log id, link, digest and BLAKE3 are 64 hex digits. ``.zst`` is one zstd frame that states its size
-and has a checksum. A name says what its object must hash to, so nothing has to be believed.
+and has a checksum, and behind it a skippable frame with the BLAKE3 of the first, so that a changed bit shows even where it
+would not change what comes out; ``zstd -d`` reads both. A name says what its object must hash to: nothing has to be believed.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
@@ -30,9 +31,13 @@ LEVEL = 3
 SEAL_BYTES_MAX = 64 * 1024
 """The signed note at the end of a segment."""
 
-WINDOW_BYTES_MAX = 128 * 1024 * 1024
-"""Memory that a frame may ask for to be expanded."""
+WINDOW_LOG = 21
+WINDOW_BYTES = 1 << WINDOW_LOG
+"""The window of a frame that holds more than that; in a smaller one it is as large as what it holds. Memory to expand it."""
 
+_UNUSED_BIT = 0x10
+_TRAILER = (0x184D2A50).to_bytes(4, "little") + (32).to_bytes(4, "little")
+_TRAILER_BYTES = len(_TRAILER) + 32
 _SEGMENT_HEADER = struct.Struct(">8sQI32sQ")
 _LOG_ID = re.compile(r"[0-9a-f]{64}")
 _NUMBERED = re.compile(r"([0-9]{16})-([0-9a-f]{64})(\.seg\.zst)?")
@@ -77,28 +82,50 @@ def read_name(name: str) -> ObjectName | None:
 
 def packed_limit(limit: int) -> int:
     """Bytes that ``limit`` bytes take at most when they cannot be compressed."""
-    return limit + (limit >> 8) + 1024
+    return limit + (limit >> 8) + 1024 + _TRAILER_BYTES
+
+
+def with_digest(frame: bytes) -> bytes:
+    """A zstd frame, and the skippable one behind it that holds its BLAKE3."""
+    return frame + _TRAILER + blake3(frame).digest()
+
+
+def _frame_of(packed: bytes, where: str) -> bytes:
+    """The frame before the one with its digest. Raises ArchiveDamagedError when that is another's."""
+    frame = packed[:-_TRAILER_BYTES]
+    if with_digest(frame) != packed:
+        raise ArchiveDamagedError(
+            "an object is altered",
+            where=where,
+            expected="a zstd frame and its digest",
+            found=f"{len(packed)} other bytes",
+        )
+    return frame
 
 
 def pack(raw: bytes) -> bytes:
-    """One zstd frame that states its size and has a checksum."""
+    """One zstd frame that states its size and has a checksum, with its digest."""
     import zstandard
 
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(raw)
+    form = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL, source_size=len(raw), window_log=WINDOW_LOG, write_checksum=True, write_content_size=True
+    )
+    return with_digest(zstandard.ZstdCompressor(compression_params=form).compress(raw))
 
 
 def unpack(packed: bytes, limit: int, where: str) -> bytes:
-    """The bytes of one zstd frame and nothing behind it.
+    """The bytes of one zstd frame with its digest and nothing behind it.
 
-    Raises ArchiveBoundError, before anything is expanded, for a frame that states no size, more than ``limit`` bytes, or a
-    window over ``WINDOW_BYTES_MAX``; ArchiveDamagedError when it does not expand to what it states.
+    Raises ArchiveBoundError, before anything is expanded, for a frame that states no size, or more than ``limit`` bytes;
+    ArchiveDamagedError when it is none that ``pack`` makes, or does not expand to what it states.
     """
     import zstandard
 
-    stated = _stated_size(packed, limit, where)
+    frame = _frame_of(packed, where)
+    stated = _stated_size(frame, limit, where)
     try:
         # Into a buffer of the stated size: a frame that states less than it holds fails as damage.
-        raw = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).decompress(packed, allow_extra_data=False)
+        raw = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).decompress(frame, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ArchiveDamagedError("an object does not expand", where=where, found=error) from None
     if len(raw) != stated:
@@ -108,20 +135,25 @@ def unpack(packed: bytes, limit: int, where: str) -> bytes:
     return raw
 
 
-def _stated_size(packed: bytes, limit: int, where: str) -> int:
+def _stated_size(frame: bytes, limit: int, where: str) -> int:
     import zstandard
 
     try:
-        stated = zstandard.get_frame_parameters(packed)
+        stated = zstandard.get_frame_parameters(frame)
     except zstandard.ZstdError as error:
         raise ArchiveDamagedError("an object is no zstd frame", where=where, found=error) from None
     if stated.content_size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
         raise ArchiveBoundError("an object does not state its size", where=where, expected=f"<= {limit} bytes")
-    if stated.content_size > limit or stated.window_size > WINDOW_BYTES_MAX:
+    if stated.content_size > limit:
         raise ArchiveBoundError(
             "an object would expand beyond its bound", where=where, expected=f"<= {limit} bytes",
-            found=f"{stated.content_size} bytes, window {stated.window_size}",
+            found=f"{stated.content_size} bytes",
         )  # fmt: skip
+    # One spelling: decoders pass over the unused bit, and take any window that is large enough.
+    window = min(max(stated.content_size, 0), WINDOW_BYTES)
+    if frame[4] & _UNUSED_BIT or not stated.has_checksum or stated.dict_id or stated.window_size != window:
+        raise ArchiveDamagedError("an object's frame is none that an archive has", where=where, expected=f"window {window}",
+                                  found=f"window {stated.window_size}, descriptor {frame[4]:08b}")  # fmt: skip
     return int(stated.content_size)
 
 
@@ -149,9 +181,10 @@ def _check_header(packed: bytes, name: ObjectName, where: str) -> None:
     """Compare what the frame states with what the segment's own first bytes do: a bomb is refused for a few bytes' work."""
     import zstandard
 
-    stated = _stated_size(packed, SEGMENT_BYTES_MAX, where)
+    frame = _frame_of(packed, where)
+    stated = _stated_size(frame, SEGMENT_BYTES_MAX, where)
     try:
-        expand = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX).stream_reader(packed)
+        expand = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).stream_reader(frame)
         head = expand.read(_SEGMENT_HEADER.size)
     except zstandard.ZstdError as error:
         raise ArchiveDamagedError("an object does not expand", where=where, found=error) from None
