@@ -301,7 +301,7 @@ class ReplicaLog(LogReader):
                 beyond = self._checkpointed > after
                 self._manifest = set_aside(self.storage, self._manifest, after, checkpoint or b"", self._checkpointed)
                 self._checkpointed = held if beyond else self._checkpointed
-                self._keys = keys
+                self._keys, self._note = keys, b""
                 for _ in (0, 1):  # both slots: no damage to the newer one may lead to a promise of what is cut
                     self._advance(before, self._time_of(after))
                 self.storage.cut(after)

@@ -10,6 +10,7 @@ from wal.key_history import KeyHistory
 from wal.log import Log, create_log
 from wal.membership import Member, Membership, make_membership, sign_membership
 from wal.note import Ed25519Signer, Signer
+from wal.opening import open_log
 from wal.record import FLAG_BATCH_END, KIND_EPOCH, KIND_MEMBERS, NO_LINK, Head, Record
 from wal.storage import Storage
 
@@ -68,6 +69,12 @@ def three_voters() -> KeyHistory:
         head = Head(index - 1, bytes([index]) * 32)
         keys = keys.extended(members_record(head, keys.rotated, membership), ORIGIN)
     return keys
+
+
+def lead(storage: Storage, signer: Signer, *, start: int = 2 * T0) -> Log:
+    """The log open for writing, by one who was let in to lead."""
+    clock = ticking_clock(start)
+    return open_log(storage, signer=signer, clock=clock, threaded=False, leading=lambda log: None)[0]
 
 
 def log_of_three(storage: Storage, *, threaded: bool = False) -> Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.faulty_storage import FaultyStorage, content
 from tests.wal.sample_cluster import (
     LEARNER_SIGNER,
     STEPS,
+    lead,
     log_of_three,
     member,
     members,
@@ -47,7 +49,6 @@ from wal.membership import (
 )
 from wal.memory_storage import MemoryStorage
 from wal.note import Ed25519Signer, Signer
-from wal.opening import open_log
 from wal.reader import LogReader
 from wal.record import FLAG_BATCH_END, KIND_EVENT, KIND_MEMBERS, NO_LINK, Head, Record
 from wal.rotation import COMPROMISED, SCHEDULED, sign_rotation
@@ -302,22 +303,14 @@ def test_a_log_with_members_lives_on() -> None:
     log.change_members(make_membership(4, [member("a", signer=OTHER_SIGNER), member("b"), member("d", voter=False)]))
     log.close()
     frames = dict(storage.records)
-    assert [tenure.reason for tenure in log.keys()] == [
-        "genesis",
-        "members",
-        "members",
-        "members",
-        SCHEDULED,
-        "members",
-    ]
+    keys = log.keys()
+    assert [tenure.reason for tenure in keys] == ["genesis", "members", "members", "members", SCHEDULED, "members"]
     assert trace_keys(frames.get, GENESIS, 7) == gather_keys(frames.items(), GENESIS) == log.keys()
-    again, _ = open_log(
-        storage, signer=OTHER_SIGNER, clock=ticking_clock(2 * T0), threaded=False, leading=lambda log: None
-    )
+    again = lead(storage, OTHER_SIGNER)
     assert (again.keys(), again.epoch) == (log.keys(), 1)
     again.abandon()
-    with pytest.raises(SupersededKeyError, match="scheduled.*rotation at index 6"):
-        open_log(storage, signer=SIGNER, clock=ticking_clock(2 * T0), leading=lambda log: None)
+    with pytest.raises(SupersededKeyError, match=re.escape("(scheduled) by the rotation at index 6")):
+        lead(storage, SIGNER)
 
 
 def test_without_room_the_membership_stays() -> None:
@@ -325,7 +318,7 @@ def test_without_room_the_membership_stays() -> None:
     inner = MemoryStorage()
     log_of_three(inner).close()
     full = FaultyStorage(inner, fail_at=1, only="append", once=True, error=lambda: LogFullError("no room"))
-    log, _ = open_log(full, signer=SIGNER, clock=ticking_clock(2 * T0), threaded=False, leading=lambda log: None)
+    log = lead(full, SIGNER)
     before = content(inner)
     with pytest.raises(LogFullError):
         log.change_members(members(4, "ab"))
