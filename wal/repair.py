@@ -46,7 +46,8 @@ from wal.recovered import encode_recovered
 from wal.replacement import Promises, Replacement
 from wal.salvage_sources import Archives, Spool, frames_about_keys
 
-_COPIED = ("blobs", "evidence", "snapshots", "checkpoints")
+_COPIED = ("blobs", "evidence", "snapshots", "checkpoints", "cluster")
+"""Of ``cluster``: what a node has promised to others holds for the rebuilt log too, and so does a mark that it was restored."""
 
 
 class Promise(NamedTuple):
