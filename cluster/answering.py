@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from cluster.answering_reads import ReadAnswers
 from cluster.driver import Driver
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, PeerRefusedError
 from cluster.links import Dial, entries_of
 from cluster.messages import (
     Align,
@@ -38,11 +39,11 @@ def no_references(_: Sequence[bytes]) -> Sequence[str]:
     return ()
 
 
-class Answering:
+class Answering(ReadAnswers):
     """The handler behind a ``cluster.server.ReplicationServer``."""
 
     def __init__(self, driver: Driver, dial: Dial, references: References = no_references) -> None:
-        self._driver = driver
+        super().__init__(driver)
         self._dial = dial
         self._references = references
 
@@ -65,18 +66,16 @@ class Answering:
                 return answer
         return Refused(self._driver.epoch, Reason.BUSY, "no answer can be given now")
 
-    def pull(self, peer: str, request: PullRequest) -> Iterator[ToFollower | Refused]:
+    def pull(self, peer: str, request: PullRequest) -> Iterator[ToFollower]:
         """Send what the asking member does not have, as far as a leader has vouched for it."""
         store = self._driver.store
         with self._driver.locked() as replica:
             if request.log_id != store.log.log_id:
-                yield Refused(replica.epoch, Reason.OTHER_LOG, "another log")
-                return
+                raise PeerRefusedError("another log", Reason.OTHER_LOG, where=peer)
             vouched, commit = store.vouched(), replica.commit
             at = common_end(store.history(), vouched.head.index, request.history, request.head.index)
             if at < 1:
-                yield Refused(replica.epoch, Reason.OTHER_LOG, "no epoch in common")
-                return
+                raise PeerRefusedError("no epoch in common", Reason.OTHER_LOG, where=peer)
             link = store.link_at(at)
         yield Align(request.epoch, Head(at, link))
         wanted = SendRange(peer, Head(at, link), vouched.head.index, request.epoch, vouched.note, commit)
@@ -85,9 +84,9 @@ class Answering:
         else:
             yield from entries_of(store, lambda first, stop: None, wanted)
 
-    def blob(self, peer: str, digest: str) -> bytes | None:
+    def blob(self, peer: str, digest: bytes) -> bytes | None:
         """A blob by its hash; unverified: whoever gets it verifies."""
-        raw: bytes | None = self._driver.store.log.storage.get_file(blob_file(digest))
+        raw: bytes | None = self._driver.store.log.storage.get_file(blob_file(digest.hex()))
         return raw
 
     def _blobs_of(self, peer: str, message: ToFollower) -> Refused | None:
@@ -113,7 +112,7 @@ class Answering:
         source = self._dial(member)
         try:
             for digest in missing:
-                raw = source.blob(digest)
+                raw = source.blob(bytes.fromhex(digest))
                 if raw is None or blob_name(raw) != digest:
                     return Refused(
                         self._driver.epoch, Reason.BAD_RECORDS, f"blob {digest} is not the one that is named"

@@ -52,10 +52,10 @@ class Peer(Protocol):
     def promise(self, request: PromiseRequest, timeout_s: float) -> Promised | Refused:
         """Raises ClusterError."""
 
-    def pull(self, request: PullRequest) -> Iterator[ToFollower | Refused]:
+    def pull(self, request: PullRequest) -> Iterator[ToFollower]:
         """Raises ClusterError."""
 
-    def blob(self, digest: str) -> bytes | None:
+    def blob(self, digest: bytes) -> bytes | None:
         """Raises ClusterError."""
 
     def close(self) -> None:

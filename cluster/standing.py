@@ -23,6 +23,7 @@ from cluster.steps import (
     Vouched,
 )
 from wal.membership import Member
+from wal.record import Head
 
 QUORUM, IN_SYNC_ALL = "quorum", "in_sync_all"
 
