@@ -13,9 +13,9 @@ from typing import Any
 import zstandard
 
 from cluster.limits import (
+    APPEND_BYTES_MAX,
     BLOB_CHUNK_BYTES,
     CONTROL_BYTES_MAX,
-    ENTRIES_BYTES_MAX,
     ENTRIES_RECORDS_MAX,
     MESSAGE_BYTES_MAX,
     NOTE_BYTES_MAX,
@@ -52,6 +52,7 @@ from cluster.wire import (
     name_of,
     note,
     number,
+    open_envelope,
     parse,
     parse_envelope,
     printable,
@@ -60,6 +61,7 @@ from cluster.wire import (
     refusal,
     refuse,
     serialized,
+    take_field,
 )
 from wal.epoch_start import Promise
 from wal.limits import BLOB_BYTES_MAX
@@ -67,7 +69,7 @@ from wal.note import SIGNATURE_BYTES
 
 _PACK_LEVEL = 1
 _SMALL_BYTES_MAX = NOTE_BYTES_MAX + 4096
-_ENTRIES_WIRE_MAX = ENTRIES_BYTES_MAX + 8 * ENTRIES_RECORDS_MAX + _SMALL_BYTES_MAX
+_ENTRIES_WIRE_MAX = APPEND_BYTES_MAX + 8 * ENTRIES_RECORDS_MAX + _SMALL_BYTES_MAX
 _PACKED_MAX = SEGMENT_BYTES_MAX + SEGMENT_BYTES_MAX // 128 + 1024
 _TO_FOLLOWER_MAX = {
     "hello": CONTROL_BYTES_MAX,
@@ -78,7 +80,8 @@ _TO_FOLLOWER_MAX = {
     "transfer_now": _SMALL_BYTES_MAX,
 }
 _TO_SOURCE_MAX = {"welcome": CONTROL_BYTES_MAX, "ack": _SMALL_BYTES_MAX, "refused": _SMALL_BYTES_MAX}
-_REPLY_MAX = {"promised": _SMALL_BYTES_MAX, "refused": _SMALL_BYTES_MAX}
+_PROMISE_REPLY_MAX = {"promised": _SMALL_BYTES_MAX, "refused": _SMALL_BYTES_MAX}
+
 _REASONS = {reason: pb.RefusalReason.Value(f"REFUSAL_REASON_{reason.value}") for reason in Reason}
 _REASONS_BACK = {value: reason for reason, value in _REASONS.items()}
 
@@ -103,8 +106,11 @@ def encode_to_follower(message: ToFollower) -> bytes:
 
 def decode_to_follower(raw: bytes) -> ToFollower:
     """The message from a source in ``raw``. Raises WireError; unpacks at most ``SEGMENT_BYTES_MAX``."""
-    field, message = parse_envelope(pb.ToFollower, raw, _TO_FOLLOWER_MAX)
-    decoded: ToFollower = _GET_TO_FOLLOWER[field](message)
+    name, start = open_envelope(pb.ToFollower, raw, _TO_FOLLOWER_MAX)
+    if name == "entries":
+        return _decode_entries(raw, start)
+    _, message = parse_envelope(pb.ToFollower, raw, _TO_FOLLOWER_MAX)
+    decoded: ToFollower = _GET_TO_FOLLOWER[name](message)
     return decoded
 
 
@@ -147,11 +153,14 @@ def _encode_entries(message: Entries) -> bytes:
     return enclosed(pb.ToFollower.ENTRIES_FIELD_NUMBER, [serialized(target), *frames])
 
 
-def _get_entries(message: Any) -> Entries:
+def _decode_entries(raw: bytes, start: int) -> Entries:
+    where = "Entries.frames"
+    frames, rest = take_field(raw, start, pb.Entries.FRAMES_FIELD_NUMBER, ENTRIES_RECORDS_MAX, where)
+    message = parse(pb.Entries, rest, _SMALL_BYTES_MAX)
     return Entries(
         number(message.epoch, "Entries.epoch"),
         head_of(message.prev, "Entries.prev"),
-        frames_of(message.frames, "Entries.frames"),
+        frames_of(frames, where),
         note(message.checkpoint, "Entries.checkpoint"),
         number(message.commit, "Entries.commit"),
     )
@@ -318,7 +327,7 @@ def encode_promise_reply(message: Promised | Refused) -> bytes:
 
 def decode_promise_reply(raw: bytes) -> Promised | Refused:
     """The answer in ``raw``. Raises WireError."""
-    field, message = parse_envelope(pb.PromiseReply, raw, _REPLY_MAX)
+    field, message = parse_envelope(pb.PromiseReply, raw, _PROMISE_REPLY_MAX)
     return _get_refused(message) if field == "refused" else _get_promised(message)
 
 
@@ -409,7 +418,6 @@ _PUT_TO_FOLLOWER: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
 _GET_TO_FOLLOWER: dict[str, Callable[[Any], Any]] = {
     "hello": _get_hello,
     "align": _get_align,
-    "entries": _get_entries,
     "sealed_segment": _get_sealed_segment,
     "heartbeat": _get_heartbeat,
     "transfer_now": _get_transfer_now,

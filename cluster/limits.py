@@ -8,7 +8,10 @@ ENTRIES_RECORDS_MAX = 4096
 """Records in one Entries message."""
 
 ENTRIES_BYTES_MAX = 8 * 1024 * 1024
-"""Frame bytes in one Entries message, unless a single record is larger."""
+"""Frame bytes in one Entries message, unless a single append is larger."""
+
+APPEND_BYTES_MAX = 64 * 1024 * 1024
+"""Frame bytes of one atomic append that can be replicated: it travels and is stored whole."""
 
 WINDOW_BYTES_MAX = 32 * 1024 * 1024
 """Frame bytes that a source may have on the way to one follower before it waits for acknowledgements."""

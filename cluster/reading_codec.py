@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.limits import (
+    APPEND_BYTES_MAX,
     CONTROL_BYTES_MAX,
-    ENTRIES_BYTES_MAX,
     ENTRIES_RECORDS_MAX,
     NOTE_BYTES_MAX,
     PATH_HASHES_MAX,
@@ -30,10 +30,11 @@ from cluster.wire import (
     put_history,
     refuse,
     serialized,
+    take_field,
 )
 
 _SMALL_BYTES_MAX = NOTE_BYTES_MAX + 8192
-_PAGE_WIRE_MAX = ENTRIES_BYTES_MAX + 8 * ENTRIES_RECORDS_MAX + _SMALL_BYTES_MAX
+_PAGE_WIRE_MAX = APPEND_BYTES_MAX + 8 * ENTRIES_RECORDS_MAX + _SMALL_BYTES_MAX
 _ROLES = {role: pb.NodeRole.Value(f"NODE_ROLE_{role.name}") for role in Role}
 _ROLES_BACK = {value: role for role, value in _ROLES.items()}
 
@@ -168,12 +169,13 @@ def encode_records_page(page: RecordsPage) -> bytes:
 
 def decode_records_page(raw: bytes) -> RecordsPage:
     """The page in ``raw``. Raises WireError."""
-    message = parse(pb.RecordsPage, raw, _PAGE_WIRE_MAX)
-    return RecordsPage(
-        _get_freshness(message.freshness),
-        number(message.first, "RecordsPage.first", 1),
-        frames_of(message.frames, "RecordsPage.frames"),
-    )
+    where = "RecordsPage.frames"
+    if len(raw) > _PAGE_WIRE_MAX:
+        refuse(Reason.TOO_LARGE, "RecordsPage", f"<= {_PAGE_WIRE_MAX} bytes", len(raw))
+    frames, rest = take_field(raw, 0, pb.RecordsPage.FRAMES_FIELD_NUMBER, ENTRIES_RECORDS_MAX, where)
+    message = parse(pb.RecordsPage, rest, _SMALL_BYTES_MAX)
+    first = number(message.first, "RecordsPage.first", 1)
+    return RecordsPage(_get_freshness(message.freshness), first, frames_of(frames, where))
 
 
 def encode_inclusion(proof: InclusionProof) -> bytes:

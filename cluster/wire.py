@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from cluster.errors import WireError
 from cluster.limits import (
-    ENTRIES_BYTES_MAX,
+    APPEND_BYTES_MAX,
     ENTRIES_RECORDS_MAX,
     HISTORY_EPOCHS_MAX,
     NAME_CHARACTERS_MAX,
@@ -27,8 +27,9 @@ NUMBER_MAX = 2**63 - 1
 
 FRAME_BYTES_MAX = PAYLOAD_BYTES_MAX + FRAME_OVERHEAD_BYTES
 _NAME = re.compile(rf"[a-z0-9-]{{1,{NAME_CHARACTERS_MAX}}}", re.ASCII)
-_LENGTH_BYTES_MAX = 5
-_BYTES_FIELD = 2
+_VARINT_BYTES_MAX = 10
+_NUMBER_FIELD, _BYTES_FIELD = 0, 2
+_FIXED_BYTES = {1: 8, 5: 4}
 
 
 def refusal(reason: Reason, where: str, expected: object, found: object) -> WireError:
@@ -67,27 +68,81 @@ def parse_envelope(kind: Any, raw: bytes, bytes_max: Mapping[str, int]) -> tuple
 
     Raises WireError when there is none, another or more than one, and before anything is unpacked when it is too large.
     """
-    name = kind.DESCRIPTOR.name
-    field, start, length = _outer_field(raw)
-    known = kind.DESCRIPTOR.fields_by_number.get(field)
-    if known is None or start + length != len(raw):
-        refuse(Reason.MALFORMED, name, "one known field and nothing behind it", f"field {field} in {len(raw)} bytes")
-    message = parse(kind, raw, start + bytes_max[known.name])
-    if message.WhichOneof("message") != known.name:
-        refuse(Reason.MALFORMED, name, known.name, "nothing")
-    return known.name, getattr(message, known.name)
+    name, start = open_envelope(kind, raw, bytes_max)
+    message = parse(kind, raw, start + bytes_max[name])
+    if message.WhichOneof("message") != name:
+        refuse(Reason.MALFORMED, kind.DESCRIPTOR.name, name, "nothing")
+    return name, getattr(message, name)
 
 
-def _outer_field(raw: bytes) -> tuple[int, int, int]:
-    """(number, first byte of the value, its length) of the first field; number 0 when there is none of bytes."""
+def open_envelope(kind: Any, raw: bytes, bytes_max: Mapping[str, int]) -> tuple[str, int]:
+    """The name of the one field of an envelope, and where its value begins; nothing of the value is read. Raises WireError
+    as ``parse_envelope`` does."""
+    where = kind.DESCRIPTOR.name
     if not raw or raw[0] & 0x87 != _BYTES_FIELD:
-        return 0, 0, 0
-    length = 0
-    for place, byte in enumerate(raw[1 : 1 + _LENGTH_BYTES_MAX]):
-        length |= (byte & 0x7F) << (7 * place)
+        refuse(Reason.MALFORMED, where, "one known field", f"{len(raw)} other bytes")
+    length, start = _read_varint(raw, 1, where)
+    known = kind.DESCRIPTOR.fields_by_number.get(raw[0] >> 3)
+    if known is None or start + length != len(raw):
+        refuse(Reason.MALFORMED, where, "one known field and nothing behind it", f"{len(raw)} other bytes")
+    if length > bytes_max[known.name]:
+        refuse(Reason.TOO_LARGE, f"{where}.{known.name}", f"<= {bytes_max[known.name]} bytes", length)
+    return known.name, start
+
+
+def take_field(raw: bytes, at: int, field: int, most: int, where: str) -> tuple[list[bytes], bytes]:
+    """(values of a repeated field of bytes, all other fields) of the message in ``raw`` from ``at`` on, at most ``most``.
+
+    protobuf's own decoder would hold every value twice, and would make a hundred million of them from an empty one that is
+    repeated often enough, before their number could be looked at. Raises WireError.
+    """
+    values: list[bytes] = []
+    rest: list[bytes] = []
+    stop = len(raw)
+    tag = field << 3 | _BYTES_FIELD
+    while at < stop:
+        begun, found = at, raw[at]
+        if found == tag:
+            length, at = _read_varint(raw, at + 1, where)
+            if length > stop - at:
+                refuse(Reason.MALFORMED, where, f"{length} bytes", stop - at)
+            if len(values) == most:
+                refuse(Reason.TOO_LARGE, where, f"<= {most}", "more")
+            values.append(raw[at : at + length])
+            at += length
+        else:
+            at = _behind(raw, at, where)
+            rest.append(raw[begun:at])
+    return values, b"".join(rest)
+
+
+def _behind(raw: bytes, at: int, where: str) -> int:
+    """Where the field that begins at ``at`` ends."""
+    tag, at = _read_varint(raw, at, where)
+    kind = tag & 7
+    if kind == _NUMBER_FIELD:
+        _, at = _read_varint(raw, at, where)
+    elif kind == _BYTES_FIELD:
+        length, at = _read_varint(raw, at, where)
+        at += length
+    elif kind in _FIXED_BYTES:
+        at += _FIXED_BYTES[kind]
+    else:
+        refuse(Reason.MALFORMED, where, "a field", f"wire type {kind}")
+    if at > len(raw):
+        refuse(Reason.MALFORMED, where, "a whole field", "a part of one")
+    return at
+
+
+def _read_varint(raw: bytes, at: int, where: str) -> tuple[int, int]:
+    """(number, behind it)."""
+    value, shift = 0, 0
+    for byte in raw[at : at + _VARINT_BYTES_MAX]:
+        value |= (byte & 0x7F) << shift
+        shift += 7
         if byte < 0x80:
-            return raw[0] >> 3, 2 + place, length
-    return 0, 0, 0
+            return value, at + shift // 7
+    raise refusal(Reason.MALFORMED, where, "a number", "a part of one")
 
 
 def bytes_field(field: int, values: Sequence[bytes]) -> list[bytes]:
@@ -187,8 +242,8 @@ def frames_of(frames: Sequence[bytes], where: str) -> tuple[bytes, ...]:
     lengths = [len(frame) for frame in known]
     if lengths and (min(lengths) < FRAME_OVERHEAD_BYTES or max(lengths) > FRAME_BYTES_MAX):
         refuse(Reason.MALFORMED, where, f"{FRAME_OVERHEAD_BYTES} to {FRAME_BYTES_MAX} bytes a frame", max(lengths))
-    if sum(lengths) > ENTRIES_BYTES_MAX:
-        refuse(Reason.TOO_LARGE, where, f"<= {ENTRIES_BYTES_MAX} bytes of frames", sum(lengths))
+    if sum(lengths) > APPEND_BYTES_MAX:
+        refuse(Reason.TOO_LARGE, where, f"<= {APPEND_BYTES_MAX} bytes of frames", sum(lengths))
     return known
 
 
