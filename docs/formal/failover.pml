@@ -52,13 +52,13 @@ byte ack[NODES * (EPOCHS + 1)];
 /* The coordinator. */
 byte granted = 1; /* newest epoch */
 byte holder = 0;  /* whose key of leadership that is */
-byte floor;       /* published head: a floor for candidates */
+byte floor;       /* the head register: what a candidate must have at least */
 
 /* Observers: nothing above reads them. */
 short acknowledged; /* the log that clients were promised */
 byte effective = 2; /* bit e: a leader of epoch e took effect */
 
-hidden byte e, k, n;
+byte e, k, n; /* scratch of one step, 0 between steps */
 
 /* The story of a counterexample; silent in a verification. */
 
@@ -88,6 +88,19 @@ inline forget() {
   e = 0
 }
 
+#ifdef REACH_ORPHAN
+bool was_cut[NODES]; /* it lost a synced record to a cut */
+#define REJOINS(x) assert(!was_cut[x])
+#else
+#define REJOINS(x) skip
+#endif
+#ifdef REACH_ADOPTION
+bool has_adopted[NODES];
+#define ADOPTS(x) has_adopted[x] = true
+#else
+#define ADOPTS(x) skip
+#endif
+
 inline follow(x) { leads[x] = LEADERLESS; asks[x] = 0; majority[x] = false; adopts[x] = 0 }
 
 /* An epoch that is seen is durable before anything is answered, and ends what an older one was here. */
@@ -101,8 +114,8 @@ inline see_epoch(x, epoch) {
 /* No record that a client was promised leaves a disk by a cut: stronger than "not below the node's known commit". */
 inline cut(x, size) {
   assert(COMMON(disk[x], acknowledged) <= size);
-#ifdef REACH_CUT
-  assert(SIZE(disk[x]) <= size);
+#ifdef REACH_ORPHAN
+  if :: SIZE(disk[x]) > size -> was_cut[x] = true :: else fi;
 #endif
   disk[x] = PREFIX(disk[x], size); log[x] = disk[x]
 }
@@ -120,6 +133,15 @@ inline cut(x, size) {
   :: d_step { !out[me] && pool[epoch] != 0 && ACCEPTS(me, epoch) && !BEGINS(log[me], pool[epoch]) && LAST(log[me]) < epoch -> \
     see_epoch(me, epoch); k = COMMON(log[me], pool[epoch]); printf("MODEL node %d, epoch %d: cuts to %d\n", me, epoch, k); cut(me, k); k = 0; forget() }
 
+/* A late Hello of the epoch that the node is in: its history ends below what the node has since stored. */
+#ifdef CUT_TO_HEAD
+#define LATE_HELLO(epoch) \
+  :: d_step { !out[me] && promised[me] == epoch && leads[me] != epoch && SIZE(disk[me]) > begins[epoch] + 1 && LAST(disk[me]) == epoch -> \
+    printf("MODEL node %d, epoch %d: cuts its last record to meet an old head\n", me, epoch); cut(me, SIZE(disk[me]) - 1) }
+#else
+#define LATE_HELLO(epoch)
+#endif
+
 #ifdef NO_EPOCH_CHECK
 #define ANSWERS(x, epoch) true
 #else
@@ -133,6 +155,13 @@ inline cut(x, size) {
 
 /* The acknowledgement is a cosignature. An epoch has one history (pool only grows, one leader takes effect), so who signs
  * only prefixes of it never signs two records for one index and epoch. */
+#ifdef COSIGN_AT_ACK
+byte cosigned[NODES * 6]; /* the record at that size when the node cosigned a checkpoint of it; 0: it has not */
+#define SIGNS(x) \
+  assert(cosigned[x * 6 + SIZE(disk[x])] == 0 || cosigned[x * 6 + SIZE(disk[x])] == LAST(disk[x])); cosigned[x * 6 + SIZE(disk[x])] = LAST(disk[x])
+#else
+#define SIGNS(x) skip
+#endif
 #ifdef SIGN_UNVERIFIED
 #define ACKNOWLEDGE(epoch) \
   :: d_step { !out[me] && LIVE(epoch) && ANSWERS(me, epoch) && leads[me] != epoch && ACK(me, epoch) < SIZE(pool[epoch]) -> \
@@ -140,8 +169,8 @@ inline cut(x, size) {
 #else
 #define ACKNOWLEDGE(epoch) \
   :: d_step { !out[me] && LIVE(epoch) && ANSWERS(me, epoch) && leads[me] != epoch && BEGINS(STORED(me), pool[epoch]) \
-      && SIZE(STORED(me)) > MAX(ACK(me, epoch), begins[epoch]) -> \
-    ACK(me, epoch) = SIZE(STORED(me)); printf("MODEL node %d, epoch %d: acknowledges %d\n", me, epoch, ACK(me, epoch)) }
+      && SIZE(STORED(me)) > MAX(ACK(me, epoch), OWN_RECORD(epoch)) -> \
+    ACK(me, epoch) = SIZE(STORED(me)); SIGNS(me); REJOINS(me); printf("MODEL node %d, epoch %d: acknowledges %d\n", me, epoch, ACK(me, epoch)) }
 #endif
 
 #ifdef NO_ELECTION_RULE
@@ -162,11 +191,16 @@ inline cut(x, size) {
   :: d_step { asks[me] != 0 && majority[me] && disk[me] != adopts[me] && log[me] == disk[me] && BEGINS(adopts[me], disk[other]) && !out[other] -> \
     if \
     :: !BEGINS(disk[me], adopts[me]) -> printf("MODEL node %d, epoch %d: cuts what it must not adopt\n", me, asks[me]); k = COMMON(disk[me], adopts[me]); cut(me, k); k = 0 \
-    :: else -> printf("MODEL node %d, epoch %d: adopts a record\n", me, asks[me]); disk[me] = PREFIX(adopts[me], SIZE(disk[me]) + 1); log[me] = disk[me] \
+    :: else -> printf("MODEL node %d, epoch %d: adopts a record\n", me, asks[me]); disk[me] = PREFIX(adopts[me], SIZE(disk[me]) + 1); log[me] = disk[me]; ADOPTS(me) \
     fi }
 
 /* Commit: a majority has synced it, and the epoch-start record is in it. With three voters and the leader's own disk
  * that is the larger acknowledgement of the others. */
+#ifdef COMMIT_OLD_EPOCH
+#define OWN_RECORD(epoch) 0
+#else
+#define OWN_RECORD(epoch) begins[epoch]
+#endif
 #define OTHERS(x, epoch) MAX(ACK((x + 1) % 3, epoch), ACK((x + 2) % 3, epoch))
 #define COMMITS(x, epoch) MIN(OTHERS(x, epoch), SIZE(STORED(x)))
 
@@ -174,17 +208,25 @@ proctype node(byte me) {
   do
   /* The leader serves once its epoch-start record is committed. */
   :: d_step { leads[me] != 0 && SIZE(log[me]) < RECORDS && (leads[me] == 1 || commit[leads[me]] > begins[leads[me]]) ->
+    /* Never a second record for an index and epoch that has left this node: no honest node is made to sign both. */
+    assert(SIZE(log[me]) >= SIZE(pool[leads[me]]));
     log[me] = log[me] | (leads[me] << (BITS * SIZE(log[me])));
+#ifdef SHIP_BEFORE_SYNC
+    pool[leads[me]] = log[me];
+#endif
     printf("MODEL node %d, epoch %d: as leader writes record %d\n", me, leads[me], SIZE(log[me])) }
 
   /* Sync. A leader ships what is synced. */
   :: d_step { !out[me] && log[me] != disk[me] ->
     disk[me] = log[me]; printf("MODEL node %d, epoch %d: syncs\n", me, promised[me]);
-    if :: leads[me] != 0 -> pool[leads[me]] = disk[me] :: else fi }
+    if :: leads[me] != 0 -> pool[leads[me]] = disk[me]; SIGNS(me) :: else fi }
 
   RECEIVE(1)
   RECEIVE(2)
   RECEIVE(3)
+  LATE_HELLO(1)
+  LATE_HELLO(2)
+  LATE_HELLO(3)
   ACKNOWLEDGE(1)
   ACKNOWLEDGE(2)
   ACKNOWLEDGE(3)
@@ -194,11 +236,17 @@ proctype node(byte me) {
 #endif
 
   /* The leader acknowledges to its client. It may be a zombie: it is not asked whether it still holds the lease. */
-  :: d_step { leads[me] != 0 && COMMITS(me, leads[me]) > MAX(commit[leads[me]], begins[leads[me]]) ->
+  :: d_step { leads[me] != 0 && COMMITS(me, leads[me]) > MAX(commit[leads[me]], OWN_RECORD(leads[me])) ->
     k = COMMITS(me, leads[me]);
     commit[leads[me]] = k; printf("MODEL node %d, epoch %d: as leader acknowledges to its client %d\n", me, leads[me], k);
 #ifdef REACH_COMMIT
-    assert(leads[me] == 1);
+    assert(leads[me] < EPOCHS || k < RECORDS);
+#endif
+#ifdef REACH_ZOMBIE
+    assert(leads[me] == granted);
+#endif
+#ifdef REACH_ADOPTION
+    assert(!has_adopted[me]);
 #endif
     /* Committed prefixes agree. */
     n = MIN(k, SIZE(acknowledged));
@@ -223,9 +271,6 @@ proctype node(byte me) {
 
   /* The candidate begins its epoch. */
   :: d_step { asks[me] != 0 && majority[me] && log[me] == disk[me] && ADOPTED(me) && SIZE(disk[me]) >= floor && SIZE(disk[me]) < RECORDS ->
-#ifdef REACH_ADOPTION
-    assert(AT(disk[me], 1) != 1 || me != 1 || acknowledged == 0);
-#endif
     printf("MODEL node %d, epoch %d: takes effect as leader above %d\n", me, asks[me], SIZE(disk[me]));
     assert(!(effective & (1 << asks[me]))); /* one leader an epoch takes effect */
     effective = effective | (1 << asks[me]);
@@ -238,7 +283,7 @@ proctype node(byte me) {
     e = 0;
     leads[me] = asks[me]; begins[leads[me]] = SIZE(disk[me]);
     disk[me] = disk[me] | (leads[me] << (BITS * SIZE(disk[me])));
-    log[me] = disk[me]; pool[leads[me]] = disk[me];
+    log[me] = disk[me]; pool[leads[me]] = disk[me]; SIGNS(me);
     asks[me] = 0; majority[me] = false; adopts[me] = 0 }
 
   /* A crash and the restart after it. A process that only waits is a node that is down. */
@@ -249,11 +294,18 @@ proctype node(byte me) {
 #endif
     forget() }
 
+  /* So short a crash that the key of leadership is still its own, or an owner by configuration: it leads on. */
+  :: d_step { leads[me] != 0 && log[me] != disk[me] ->
+    printf("MODEL node %d, epoch %d: crashes, restarts and leads on\n", me, promised[me]); log[me] = disk[me] }
+
   /* The store comes back as it was one record ago. HEAD names what was stored, so it is seen. */
   :: d_step { !out[me] && disk[me] != 0 ->
     printf("MODEL node %d, epoch %d: restarts with an older store\n", me, promised[me]);
-#ifdef NO_HEAD
+#if defined(NO_HEAD) || defined(RESTORED_UNNOTICED)
     disk[me] = PREFIX(disk[me], SIZE(disk[me]) - 1); log[me] = disk[me]; follow(me);
+#ifdef RESTORED_UNNOTICED
+    promised[me] = MAX(1, LAST(disk[me]));
+#endif
 #else
     out[me] = true; disk[me] = 0; log[me] = 0; promised[me] = 0; follow(me);
 #endif
@@ -266,11 +318,20 @@ proctype node(byte me) {
 
 /* Grants leadership to anyone at any time, with rising epochs; the old leader is not told. */
 proctype coordinator() {
+#ifdef RISING_ONLY
+#define REGRANTS false
+#else
+#define REGRANTS true
+#endif
 #define GRANT(x) \
-  :: d_step { granted < EPOCHS && !out[x] && leads[x] != granted && asks[x] != granted -> \
-    granted++; holder = x; printf("MODEL grants epoch %d to node %d\n", granted, x); see_epoch(x, granted); asks[x] = granted; adopts[x] = disk[x]; log[x] = disk[x]; forget() } \
-  :: d_step { granted > 1 && !out[x] && promised[x] < granted -> /* restored from a backup: the same epoch once more */ \
-    holder = x; printf("MODEL grants epoch %d again, to node %d\n", granted, x); see_epoch(x, granted); asks[x] = granted; adopts[x] = disk[x]; log[x] = disk[x]; forget() }
+  :: d_step { granted < EPOCHS && FIRST(x) && !out[x] && leads[x] != granted && asks[x] != granted && log[x] == disk[x] -> \
+    granted++; holder = x; printf("MODEL grants epoch %d to node %d\n", granted, x); \
+    see_epoch(x, granted); asks[x] = granted; adopts[x] = disk[x]; forget() } \
+  :: d_step { REGRANTS && granted > 1 && !out[x] && promised[x] < granted && log[x] == disk[x] -> /* a coordinator restored from a backup */ \
+    holder = x; printf("MODEL grants epoch %d again, to node %d\n", granted, x); \
+    see_epoch(x, granted); asks[x] = granted; adopts[x] = disk[x]; forget() }
+/* Nodes 1 and 2 are alike until one of them is granted leadership: call that one node 1. */
+#define FIRST(x) (granted > 1 || x != 2)
   do
   GRANT(0)
   GRANT(1)
