@@ -35,7 +35,8 @@ JOIN_S = 5.0
 class EtcdCoordinator:
     """The port of ``cluster/coordinator.py`` for one member and the log of ``log_id`` (its 32 bytes).
 
-    Nothing is asked on construction; ``connect`` does, for whoever wants to know early. Calls may also raise
+    Nothing is asked on construction; ``connect`` does, for whoever wants to know early. A call takes at most
+    ``EtcdSettings.call_s``; ``resign`` twice that, and ``campaign`` six times, as they ask several things. Calls may also raise
     CoordinatorVersionError and ClusterConfigurationError (etcd refuses us). To be used in the process that made it.
     """
 

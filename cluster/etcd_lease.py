@@ -14,7 +14,10 @@ MARGIN_SHARE = 10
 """A tenth of the lease is not counted on: the clocks of two machines need not run equally fast."""
 
 RENEW_SHARE = 4
-"""A lease is prolonged every quarter of its time, and tried again that soon when it failed."""
+"""A lease is prolonged every quarter of its time."""
+
+RETRY_SHARE = 20
+"""After a failure it is tried again that much of the lease later."""
 
 
 class Leadership(NamedTuple):
@@ -87,9 +90,11 @@ class LeaseKeeper:
         return None
 
     def _run(self) -> None:
-        while not self._stopped.wait(self.leadership.lease_s / RENEW_SHARE) and self.held():
+        share = RENEW_SHARE
+        while not self._stopped.wait(self.leadership.lease_s / share) and self.held():
             try:
                 self.renew()
+                share = RENEW_SHARE
             except CoordinatorUnavailableError:
-                # Tried again after a pause, until held() has ended by itself.
-                continue
+                # Again and again, until held() has ended by itself.
+                share = RETRY_SHARE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import threading
@@ -74,16 +75,15 @@ def test_a_removed_key_ends_the_leadership(etcd: EtcdCluster, candidates: Candid
 
 
 def remove(etcd: EtcdCluster, key: str) -> None:
-    import base64
-
-    etcd.members[0].ask("/v3/kv/deleterange", key=base64.b64encode(key.encode()).decode())
+    etcd.members[0].ask("/v3/kv/deleterange", key=encoded(key.encode()))
 
 
 def put(etcd: EtcdCluster, key: str, value: bytes) -> None:
-    import base64
+    etcd.members[0].ask("/v3/kv/put", key=encoded(key.encode()), value=encoded(value))
 
-    encoded = {"key": base64.b64encode(key.encode()).decode(), "value": base64.b64encode(value).decode()}
-    etcd.members[0].ask("/v3/kv/put", **encoded)
+
+def encoded(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff", b"\x95\x01\x01\x01", b"a" * 5000])
@@ -102,10 +102,15 @@ def test_a_leader_without_a_name_is_refused(etcd: EtcdCluster, candidates: Candi
 
 
 def test_a_password_is_used_and_a_wrong_one_refused(own_etcd: EtcdCluster, candidates: Candidates) -> None:
-    """With etcd's own users: a token is obtained and renewed; without, and with a wrong one, a typed refusal."""
+    """With etcd's own users, and a role for our prefix alone: a token is obtained and renewed. Else a typed refusal."""
     server = own_etcd.members[0]
+    prefix = {"key": encoded(b"/femtoclaw/"), "range_end": encoded(b"/femtoclaw0")}
     for path, fields in (
-        ("/v3/auth/user/add", {"name": "root", "password": "correct"}),
+        ("/v3/auth/user/add", {"name": "node", "password": "correct"}),
+        ("/v3/auth/role/add", {"name": "node"}),
+        ("/v3/auth/role/grant", {"name": "node", "perm": {"permType": "READWRITE", **prefix}}),
+        ("/v3/auth/user/grant", {"user": "node", "role": "node"}),
+        ("/v3/auth/user/add", {"name": "root", "password": "another"}),
         ("/v3/auth/role/add", {"name": "root"}),
         ("/v3/auth/user/grant", {"user": "root", "role": "root"}),
         ("/v3/auth/enable", {}),
@@ -114,13 +119,14 @@ def test_a_password_is_used_and_a_wrong_one_refused(own_etcd: EtcdCluster, candi
     secret = "not-the-right-one"
     nobody, wrong = (
         candidates.member(own_etcd.endpoints),
-        candidates.member(own_etcd.endpoints, user="root", password=secret),
+        candidates.member(own_etcd.endpoints, user="node", password=secret),
     )
-    for refused in (nobody, wrong):
+    elsewhere = candidates.member(own_etcd.endpoints, user="node", password="correct", prefix="/other")
+    for refused in (nobody, wrong, elsewhere):
         error = refused_within(refused.connect, ClusterConfigurationError, 5)
         assert error.exit_code == 2
         assert secret not in f"{error} {error.found} {error.remedy}"
-    a = candidates.member(own_etcd.endpoints, user="root", password="correct")
+    a = candidates.member(own_etcd.endpoints, user="node", password="correct")
     epoch = obtained(a)
     # A restarted etcd has forgotten its tokens.
     server.stop()

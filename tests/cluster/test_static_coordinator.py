@@ -142,6 +142,15 @@ def test_a_register_has_one_spelling(
         pass
 
 
+def test_other_spellings_of_a_register_are_refused() -> None:
+    """The same values in more bytes than needed, with a boolean for a number, or with something behind."""
+    raw = encode_register(KEPT)
+    assert raw[:3] == b"\x95\x01\x03"
+    for other in (b"\x95\x01\xcc\x03" + raw[3:], b"\x95\xc3" + raw[2:], b"\xdc\x00\x05" + raw[1:], raw + b"\x00"):
+        with pytest.raises(CorruptRegisterError):
+            decode_register(other, 1)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_register_or_a_typed_error(raw: bytes) -> None:
     try:
