@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from cluster.coordinator import Register
@@ -13,16 +14,20 @@ from wal.membership import Membership
 from wal.merkle import leaf_hash
 from wal.record import KIND_MEMBERS, Head
 
+IN_FLIGHT_MAX = 2
+"""Messages with records that one follower may have to answer at once."""
+
 
 class Progress:
     """How far one follower is: what was sent, what it has signed for, when it was last heard."""
 
-    __slots__ = ("acked", "caught_up_ns", "heard_ns", "sent", "stored", "window")
+    __slots__ = ("acked", "caught_up_ns", "heard_ns", "sent", "stored", "unanswered", "window")
 
     def __init__(self, now_ns: int) -> None:
         self.acked = self.stored = 0
         self.heard_ns = self.caught_up_ns = now_ns
         self.sent: Head | None = None
+        self.unanswered: deque[int] = deque()
         self.window = 0
 
 
@@ -72,15 +77,13 @@ class Leading:
 
     def shipped(self, frames: tuple[bytes, ...], head: Head) -> None:
         """The own log has grown: send it to whoever has all before it."""
-        before = self.head
         self._frontier.extend([leaf_hash(raw[-32:]) for raw in frames])
         assert self._frontier.size == head.index
         self.head = head
         if any(raw[5] == KIND_MEMBERS for raw in frames):
             self._read_members()
         for name, progress in self._progress.items():
-            if progress.sent == before and head.index - progress.stored <= progress.window:
-                self._send_up_to(name, progress, head.index)
+            self._pump(name, progress)
         self.advance()
 
     def _send_up_to(self, name: str, progress: Progress, until: int) -> None:
@@ -90,10 +93,17 @@ class Leading:
         note = self._note(end) if until >= self.first else b""
         self._s.send_range(SendRange(name, progress.sent, until, self.epoch, note, self._s.commit))
         progress.sent = end
+        progress.unanswered.append(until)
 
     def _pump(self, name: str, progress: Progress) -> None:
-        """Send what is missing, within the window; up to a segment's end where there is one, whose root costs nothing."""
+        """Send what is missing, within the window; up to a segment's end where there is one, whose root costs nothing.
+
+        While ``IN_FLIGHT_MAX`` messages are unanswered nothing is sent: what is committed meanwhile goes as one, under one
+        signature. So messages grow with the load, and a lone record never waits.
+        """
         while progress.sent is not None and progress.sent.index < self.head.index:
+            if len(progress.unanswered) >= IN_FLIGHT_MAX:
+                return
             boundary = (progress.sent.index // SEGMENT_RECORDS + 1) * SEGMENT_RECORDS
             until = min(self.head.index, boundary)
             if until - progress.stored > progress.window:
@@ -133,6 +143,7 @@ class Leading:
             return
         progress.window = min(max(message.window, SEGMENT_RECORDS), s.config.window_records)
         progress.sent, progress.stored = Head(at, s.view.link_at(at)), at
+        progress.unanswered.clear()
         s.send(sender, Align(self.epoch, progress.sent))
         if at == self.head.index:
             # Nothing to send, and yet it has to sign for what it has.
@@ -149,6 +160,8 @@ class Leading:
             return
         progress.heard_ns = s.now_ns
         progress.stored = max(progress.stored, message.size)
+        while progress.unanswered and progress.unanswered[0] <= message.size:
+            progress.unanswered.popleft()
         if not message.cosignature:
             self._pump(sender, progress)
             return
@@ -235,8 +248,8 @@ class Leading:
         """Publish the head, and the in-sync set in strict order: who lags leaves the set only when that is published, who
         has caught up counts only when that is published (rule 5)."""
         s = self._s
-        if self._publishing or s.commit < self.first:
-            return
+        if self._publishing:
+            return  # also before the first commit: with a set that it took over, it may be what that waits for
         wanted = tuple(sorted(self._in_sync_now()))
         due = s.now_ns - self._told_ns >= s.config.publish_ns and s.commit > self.register.size
         if wanted == tuple(self.register.in_sync) and self.register.epoch == self.epoch and not due:
