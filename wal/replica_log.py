@@ -143,7 +143,7 @@ class ReplicaLog(LogReader):
             return self._note
 
     def append_verified(self, run: VerifiedRun, note: bytes = b"") -> Stored:
-        """Store ``run`` durably, read it back, and return the head and the root computed from what was read.
+        """Store ``run`` durably, read it back, promise it, and return the head and the root computed from what was read.
 
         ``note``, what its leader signed for the end of the run, becomes durable in the same write as the commit point; an
         empty one leaves the one before. Whoever wants to rely on it verifies it.
@@ -160,23 +160,30 @@ class ReplicaLog(LogReader):
                 return Stored(self._head, self._roots[self._head.index])
             try:
                 self.storage.append([(record.index, frame_of(record)) for record in run.records])
-                self._keys = keys
+                # Before it is promised: what reads back as something else is cut by the next opening, and sent again.
+                frontier = self._grown(run)
                 self._note = note if 0 < len(note) <= NOTE_BYTES_MAX else self._note
-                self._advance(run.head, run.records[-1].time_ns)
-                stop = self._head.index + 1
-                read = verify_run(run.start, self.storage.scan(run.start.index + 1, stop))
-                if read.head != run.head:
-                    raise CorruptRecordError(
-                        "what was stored reads back as something else", where=f"index {run.start.index + 1}",
-                        expected=run.head, found=read.head,
-                    )  # fmt: skip
-                self._frontier.extend([leaf_hash(record.link) for record in read.records])
+                self._advance(run.head, run.records[-1].time_ns, keys)
             except LogFullError:
                 raise
             except BaseException as cause:
                 self._stop(cause)
                 raise
+            self._frontier = frontier
             return Stored(self._head, self._remember())
+
+    def _grown(self, run: VerifiedRun) -> Frontier:
+        """The tree's frontier behind ``run``, by the links that the storage gives back. Raises CorruptRecordError."""
+        first, stop = run.start.index + 1, run.head.index + 1
+        read = verify_run(run.start, self.storage.scan(first, stop))
+        if read.head != run.head:
+            raise CorruptRecordError(
+                "what was stored reads back as something else", where=f"index {first}", expected=run.head,
+                found=read.head,
+            )  # fmt: skip
+        frontier = self._frontier.copy()
+        frontier.extend([leaf_hash(record.link) for record in read.records])
+        return frontier
 
     def _judged(self, run: VerifiedRun) -> KeyHistory:
         """The keys behind ``run``, which must go on from here. Raises CorruptRecordError or BoundError."""
@@ -214,13 +221,13 @@ class ReplicaLog(LogReader):
             del roots[next(iter(roots))]
         return root
 
-    def _advance(self, head: Head, time_ns: int, flags: int = 0) -> None:
+    def _advance(self, head: Head, time_ns: int, keys: KeyHistory, flags: int = 0) -> None:
         """Make ``head`` the commit point."""
-        self._head, self._time_ns = head, time_ns
         self._sequence += 1
-        point = CommitPoint(self._keys.newest.epoch, head.index, head.link)
-        slot = Slot(self._sequence, flags, point, self.log_id, time_ns, self._keys.rotated)
+        point = CommitPoint(keys.newest.epoch, head.index, head.link)
+        slot = Slot(self._sequence, flags, point, self.log_id, time_ns, keys.rotated)
         self.storage.write_slot(self._sequence & 1, encode_slot(slot, self._note))
+        self._head, self._time_ns, self._keys = head, time_ns, keys
 
     def keep_checkpoint(self, note: bytes) -> VerifiedCheckpoint:
         """Store a checkpoint, verified by the key in force at its size and by the root here; an older one than what is kept
@@ -293,7 +300,7 @@ class ReplicaLog(LogReader):
             if held > after:
                 raise RangeError("a checkpoint reaches beyond the cut", expected=f"<= {after}", found=held)
             signed = note(orphan.statement()) if note is not None else None
-            keys = self._keys.up_to(after)
+            keys, time_ns = self._keys.up_to(after), self.read(after).time_ns
             try:
                 self.storage.put_file(orphan.file_name, frames)
                 if signed is not None:
@@ -301,9 +308,9 @@ class ReplicaLog(LogReader):
                 beyond = self._checkpointed > after
                 self._manifest = set_aside(self.storage, self._manifest, after, checkpoint or b"", self._checkpointed)
                 self._checkpointed = held if beyond else self._checkpointed
-                self._keys, self._note = keys, b""
+                self._note = b""
                 for _ in (0, 1):  # both slots: no damage to the newer one may lead to a promise of what is cut
-                    self._advance(before, self._time_of(after))
+                    self._advance(before, time_ns, keys)
                 self.storage.cut(after)
                 self._frontier = LogTree(self.scan, self._manifest).frontier(after)
             except BaseException as cause:
@@ -321,9 +328,6 @@ class ReplicaLog(LogReader):
         if not record.flags & FLAG_BATCH_END:
             raise BoundError("a cut inside of an append", where=f"index {after}", expected="the last record of one")
         return Head(after, record.link)
-
-    def _time_of(self, index: int) -> int:
-        return self.read(index).time_ns
 
     def begin_epoch(
         self, signer: Signer, epoch: int, leader: str, promises: Sequence[Promise], clock: Callable[[], int]
@@ -378,7 +382,7 @@ class ReplicaLog(LogReader):
         with self._changing:
             self._ready()
             try:
-                self._advance(self._head, self._time_ns)
+                self._advance(self._head, self._time_ns, self._keys)
             except BaseException as cause:
                 self._stop(cause)
                 raise
@@ -391,7 +395,7 @@ class ReplicaLog(LogReader):
             self._closed = True
             try:
                 if clean and self._failure is None:
-                    self._advance(self._head, self._time_ns, CLEAN)
+                    self._advance(self._head, self._time_ns, self._keys, CLEAN)
             except BaseException as cause:
                 self._stop(cause)
                 raise
