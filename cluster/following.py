@@ -38,6 +38,8 @@ class Following:
         self.leader = ""
         self.heard_ns = standing.now_ns
         self._aligned = False
+        self._joined = (0, "")
+        """Epoch and source of the last alignment."""
         self._awaiting: Entries | SealedSegment | None = None
         self._kept_ns = 0
         self._reach = 0
@@ -123,15 +125,18 @@ class Following:
             self._diverge(sender, f"{sender} has another record at index {at.index}")
             return
         if at.index < head.index:
+            if self._joined == (message.epoch, sender) or s.view.last_epoch() >= message.epoch:
+                # Everything behind the first alignment of an epoch comes from its leader: this one was said before that.
+                self._aligned = False
+                s.refuse(sender, Reason.GAP, f"a late word: aligned at {at.index}, this log ends at {head.index}")
+                s.drop(sender)
+                return
             if at.index < s.commit:
                 self._diverge(sender, f"{sender} would cut at {at.index}, and {s.commit} were committed")
                 return
-            if s.view.last_epoch() >= message.epoch:
-                self._diverge(sender, f"{sender} would cut records of its own epoch {message.epoch} at {at.index}")
-                return
             s.notice("ORPHAN", f"records {at.index + 1} to {head.index} of an older epoch are archived and cut")
             s.cut(at.index)
-        self._aligned = True
+        self._aligned, self._joined = True, (message.epoch, sender)
 
     def entries(self, sender: str, message: Entries) -> None:
         """Records that follow. They are verified before they are written, and again, from the disk, before they are

@@ -48,6 +48,8 @@ class Leading:
         self._beat_ns = self._told_ns = standing.now_ns
         self.register = register if register is not None else Register(0, 0, b"", (), 0)
         self._publishing = False
+        self._offered: set[str] = set()
+        """Who may be in the published set without its answer having come: counted too (rule 5)."""
         self._read_members()
         # A new leader takes over the published set: shrinking or growing it is a change like any other.
         self.in_sync = tuple(self.register.in_sync) or tuple(sorted(standing.voters()))
@@ -215,7 +217,7 @@ class Leading:
         if s.config.mode == IN_SYNC_ALL:
             if len(self.in_sync) < min(s.config.in_sync_min, len(self._members.voters)):
                 return
-            size = min([size, *map(self._size_of, self.in_sync)])
+            size = min([size, *map(self._size_of, self.in_sync), *map(self._size_of, self._offered)])
         if size >= self.first:
             s.committed(size)
         least = min([each.acked for each in self._progress.values() if each.sent is not None], default=s.commit)
@@ -255,6 +257,7 @@ class Leading:
         if wanted == tuple(self.register.in_sync) and self.register.epoch == self.epoch and not due:
             return
         self._publishing, self._told_ns = True, s.now_ns
+        self._offered |= set(wanted)
         size = max(s.commit, self.register.size)
         root = self._frontier.root() if size == self.head.index else s.view.root_at(size)
         s.publish(Publish(Register(self.epoch, size, root, wanted, self.register.version)))
@@ -281,7 +284,7 @@ class Leading:
             return True
         if register is None:
             return False
-        self.register, self.in_sync = register, tuple(register.in_sync)
+        self.register, self.in_sync, self._offered = register, tuple(register.in_sync), set()
         self.advance()
         return True
 
