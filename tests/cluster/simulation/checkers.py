@@ -13,7 +13,7 @@ from cluster.coordinator import decode_register
 from cluster.standing import IN_SYNC_ALL
 from tests.cluster.simulation.signatures import Signed
 from wal.membership import Membership
-from wal.record import Head, Record
+from wal.record import FLAG_BATCH_END, Head, Record
 
 if TYPE_CHECKING:
     from cluster.leading import Leading
@@ -92,7 +92,9 @@ class Checkers:
             )
 
     def began(self, node: Node, epoch: int, head: Head) -> None:
-        """One leader for an epoch, in all of time."""
+        """One leader for an epoch, in all of time; and it never goes on from a part of an append."""
+        if not node.disk.log.records[-2].flags & FLAG_BATCH_END:
+            self.fail("PART_OF_APPEND", f"epoch {epoch} begins behind a part of an append, at {head.index}")
         if self._begun.setdefault(epoch, (node.name, head.link)) != (node.name, head.link):
             self.fail("TWO_LEADERS", f"epoch {epoch} was begun by {self._begun[epoch][0]} and by {node.name}")
 

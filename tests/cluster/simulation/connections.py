@@ -102,7 +102,10 @@ class Connections:
         )  # fmt: skip
         if mine.get(peer) is stream:
             del mine[peer]
-            node.feed(Lost(peer))
+            # A leader cares for the streams that it gives on, everyone else for the one that it takes from: what is left of an
+            # earlier role ends without a word, or it would be taken for the end of a newer stream to the same member.
+            if (mine is self.giving) is (node.replica.role is Role.LEADER):
+                node.feed(Lost(peer))
 
     def drop(self, member: str) -> None:
         """The core wants no more of this member's words."""
@@ -135,7 +138,7 @@ class Connections:
         """Records as one or more messages, of which the last has the note."""
         node, after = self._node, each.after
         frames = node.disk.log.read(after.index, each.until)
-        for count in node.world.split(len(frames)):
+        for count in node.world.split(frames):
             part, frames = frames[:count], frames[count:]
             note = b"" if frames else each.checkpoint
             node.world.post(node, to, Entries(each.epoch, after, tuple(part), note, each.commit), stream)
@@ -167,8 +170,7 @@ class Connections:
         log = node.disk.log
         vouched = log.vouched()
         until = vouched.head.index
-        mine = tuple(span for span in log.history() if span.first <= until)
-        at = common_end(mine, until, message.history, message.head.index)
+        at = common_end(log.history(), until, message.history, message.head.index)
         if stream is None or at < 1:
             return
         node.world.post(node, sender, Align(message.epoch, Head(at, log.link_at(at))), stream)

@@ -6,7 +6,7 @@ append is acknowledged before it is synced: a crash then takes away any part of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from tests.cluster.simulation.signatures import ORIGIN
 from wal.errors import CorruptRecordError
 from wal.key_history import KeyHistory
 from wal.membership import Membership
-from wal.merkle import Frontier, leaf_hash
+from wal.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from wal.record import AUTHORITY_KINDS, EMPTY, Head, Record, decode, encode
 
 
@@ -67,22 +67,27 @@ class Image(NamedTuple):
     frames: tuple[bytes, ...]
     records: tuple[Record, ...]
     authority: tuple[tuple[int, KeyHistory], ...]
-    vouched: tuple[Vouched, ...]
+    vouched: Vouched | None
+    """The newest note that a leader's run came with, and where it stands."""
     durable: Durable
 
 
 class SimLog:
     """A log on a simulated disk; it answers as ``cluster.steps.LogView``. What has rotted is found out when it is read."""
 
-    def __init__(self, trees: Trees, image: Image) -> None:
+    def __init__(self, trees: Trees, image: Image, own: bytes) -> None:
+        """``own``: the raw public key of this node, which vouches for the log that it has led last."""
         self.trees = trees
+        self._own = own
+        self.propose: Callable[[int, int, bytes], bytes] | None = None
+        """How this node signs for a log that it has led."""
         self.restore(image)
 
     def restore(self, image: Image) -> None:
         self.frames = list(image.frames)
         self.records = list(image.records)
         self.authority = list(image.authority)
-        self._vouched = list(image.vouched)
+        self.note = image.vouched
         self.rotten: set[int] = set()
         self._spans: tuple[Span, ...] | None = None
 
@@ -101,13 +106,23 @@ class SimLog:
         return self.records[index - 1].link
 
     def root_at(self, size: int) -> bytes:
+        if not size:
+            return EMPTY_ROOT
         return self.trees.root(self.records[size - 1])
 
     def frontier(self) -> Frontier:
         return self.trees.frontier(self.records[-1]).copy()
 
     def vouched(self) -> Vouched:
-        return self._vouched[-1]
+        last, newest = self.records[-1], self.keys().newest
+        if newest.key.raw == self._own:
+            root = self.trees.root(last)
+            note = self.propose(newest.epoch, last.index, root) if self.propose is not None else b""
+            return Vouched(Head(last.index, last.link), newest.epoch, root, note)
+        if self.note is not None:
+            return self.note
+        first = self.records[0]
+        return Vouched(Head(1, first.link), 1, self.trees.root(first), b"")
 
     def history(self) -> tuple[Span, ...]:
         if self._spans is None:
@@ -125,9 +140,6 @@ class SimLog:
         return 0, None
 
     # --- the rest of the disk ---
-
-    def all_vouched(self) -> tuple[Vouched, ...]:
-        return tuple(self._vouched)
 
     def keys(self) -> KeyHistory:
         return self.authority[-1][1]
@@ -161,7 +173,7 @@ class SimLog:
     def vouch(self, note: bytes) -> None:
         """Keep a leader's note of the head; whoever calls has verified it."""
         last = self.records[-1]
-        self._vouched.append(Vouched(Head(last.index, last.link), last.epoch, self.trees.root(last), note))
+        self.note = Vouched(Head(last.index, last.link), last.epoch, self.trees.root(last), note)
 
     def cut(self, after: int) -> None:
         """Remove what is behind ``after``."""
@@ -170,8 +182,8 @@ class SimLog:
         if self.authority[-1][0] > after:
             self.authority = [each for each in self.authority if each[0] <= after]
             self._spans = None
-        while self._vouched[-1].head.index > after:
-            self._vouched.pop()
+        # As in production: a cut leaves no note, and what was vouched for before is for the protocol's state to know.
+        self.note = None
 
     def holds(self, index: int, link: bytes) -> bool:
         """Whether a good record of this link is there, as far as a look at the bytes tells."""
@@ -184,8 +196,8 @@ class SimLog:
 class SimDisk:
     """A log and the protocol's state, with what may go wrong with both."""
 
-    def __init__(self, trees: Trees, image: Image, random: Random, volatile: bool = False) -> None:
-        self.log = SimLog(trees, image)
+    def __init__(self, trees: Trees, image: Image, own: bytes, random: Random, volatile: bool = False) -> None:
+        self.log = SimLog(trees, image, own)
         self.durable = image.durable
         self.volatile = volatile
         self.miswritten: set[int] = set()
@@ -197,7 +209,7 @@ class SimDisk:
         """A backup of everything as it is now."""
         log = self.log
         return Image(
-            tuple(log.frames), tuple(log.records), tuple(log.authority), log.all_vouched(), self.durable
+            tuple(log.frames), tuple(log.records), tuple(log.authority), log.note, self.durable
         )  # fmt: skip
 
     def put_back(self, image: Image, durable: Durable) -> None:

@@ -271,9 +271,7 @@ class Faults:
                 continue
             if node.up:
                 node.session.fault = Fault.NONE
-                if node.busy_until > world.now:
-                    node.busy_until = world.now
-                    node.pause(world.now)
+                node.resume()
                 if node.disk.log.rotten or node.session._regressed:
                     node.crash()
             if not node.up:

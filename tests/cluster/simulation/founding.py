@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from cluster.steps import Durable, Vouched
 from tests.cluster.simulation.disk import Image, Trees
-from tests.cluster.simulation.signatures import ORIGIN, hashed_note, signer_of
+from tests.cluster.simulation.signatures import ORIGIN, signer_of
 from wal.genesis import Genesis, decode_genesis
 from wal.key_history import KeyHistory
 from wal.membership import Member, Membership, make_membership, sign_membership
@@ -79,9 +79,7 @@ def _image(
     authority: tuple[tuple[int, KeyHistory], ...],
 ) -> Image:
     last = records[-1]
-    root = trees.root(last)
-    note = hashed_note(authority[0][1].newest.key, 1, last.index, root)
-    vouched = (Vouched(Head(last.index, last.link), 1, root, note),)
+    vouched = Vouched(Head(last.index, last.link), 1, trees.root(last), b"")
     return Image(frames, records, authority, vouched, Durable())
 
 

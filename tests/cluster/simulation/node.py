@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.coordinator_model import ModelSession
 from cluster.errors import CoordinatorUnavailableError, EpochRegressionError
-from cluster.messages import Ack, Hello, Message, PromiseRequest, PullRequest
+from cluster.messages import Ack, Hello, Message, PromiseRequest, PullRequest, Reason, Refused
 from cluster.replica import Replica
 from cluster.steps import (
     Append,
@@ -28,6 +28,7 @@ from cluster.steps import (
     Received,
     Role,
     Save,
+    Send,
     Shipped,
     Stored,
     Tick,
@@ -73,13 +74,15 @@ class Node:
         self.incarnation = 0
         self.crash_after: int | None = None
         """Acts until it crashes inside of a Ready; None: it does not."""
-        self.busy_until = 0
+        self.paused_until = 0
+        self._writing = False
         self.cosigned: dict[int, dict[str, bytes]] = {}
         self.known_commit = 0
         """The highest size that this node has called committed, in all its lives (the checkers' memory, not the node's)."""
         signer = signer_of(name, world.scenario.real_signatures)
         made = NoteAuthentication if world.scenario.real_signatures else HashedAuthentication
         self.auth = made(name, signer, disk.log.keys, lambda signed: world.checkers.signed(self, signed))
+        disk.log.propose = self.auth.propose
         self.connections = Connections(self)
 
     # --- life ---
@@ -95,10 +98,13 @@ class Node:
             return
         self.incarnation += 1
         self.up = True
-        self.busy_until = 0
+        self.paused_until = 0
+        self._writing = False
         self.queue: deque[Input] = deque()
         self._draining = self._ticking = False
         self.pending: deque[Pending] = deque()
+        self._leads = False
+        self._closed_until = 0
         self.cosigned = {}
         self._campaigning = False
         self._offset = self.random.randrange(10_000_000_000)
@@ -134,14 +140,24 @@ class Node:
 
     def pause(self, until: int) -> None:
         """The process does nothing until then (SIGSTOP)."""
-        self.busy_until = max(self.busy_until, until)
-        self.later(self.busy_until - self.world.now, self._drain)
+        self.paused_until = max(self.paused_until, until)
+        self.later(self.paused_until - self.world.now, self._drain)
+
+    def resume(self) -> None:
+        """End a pause now."""
+        self.paused_until = self.world.now
+        self._drain()
+
+    @property
+    def busy(self) -> bool:
+        """Whether inputs have to wait: the process is stopped, or its disk at work."""
+        return self._writing or self.paused_until > self.world.now
 
     # --- inputs ---
 
     def _tick(self) -> None:
         self.later(TICK_NS, self._tick)
-        if self.busy_until > self.world.now:
+        if self.busy:
             return
         if self.session.held(self.clock()):
             self.later(self.world.latency(), self._keepalive, self.clock())
@@ -183,6 +199,13 @@ class Node:
 
     def feed(self, given: Input) -> None:
         """Give the core an input, now or when its turn comes."""
+        if self._closed_until > self.world.now:
+            if type(given) is Received:
+                busy = Refused(self.replica.epoch, Reason.BUSY, "the node is changing its part", 0)
+                self.connections.send(Send(given.sender, busy))
+            elif type(given) is Tick:
+                self._ticking = False
+            return
         self.queue.append(given)
         self._drain()
 
@@ -192,7 +215,7 @@ class Node:
         self._draining = True
         world = self.world
         try:
-            while self.queue and self.up and self.busy_until <= world.now:
+            while self.queue and self.up and not self.busy:
                 self._step(self.queue.popleft())
         except CrashedInside:
             self.crash()
@@ -217,12 +240,16 @@ class Node:
         world.stepped(self, given, ready)
         slow = world.slow_disk() if ready.persist else 0
         if slow:
-            self.busy_until = world.now + slow
+            self._writing = True
             self.later(slow, self._late, ready)
         else:
             self._obey(ready)
 
     def _late(self, ready: Ready) -> None:
+        if self.paused_until > self.world.now:
+            self.later(self.paused_until - self.world.now, self._late, ready)
+            return
+        self._writing = False
         try:
             self._obey(ready)
         except CrashedInside:
@@ -239,6 +266,8 @@ class Node:
 
     def _obey(self, ready: Ready) -> None:
         """Durable first, then sent, then the coordinator."""
+        if ready.committed:
+            self.world.checkers.committed(self, ready.committed, self.replica.leading)
         outcomes = [outcome for act in ready.persist if (outcome := self._persist(act)) is not None]
         self._maybe_crash(bool(ready.persist))
         for each in ready.send:
@@ -257,9 +286,15 @@ class Node:
         if ready.campaign and not self._campaigning and self.name != self.world.liar:
             self._campaigning = True
             self.later(self.world.latency(), self._ask_leadership, self.clock())
-        if self.pending and self.replica.leading is None:
-            self.pending.clear()
+        self._turn()
         self.queue.extendleft(reversed(outcomes))
+
+    def _turn(self) -> None:
+        """A node that has stepped down closes its log, and takes nothing until that is done."""
+        led, self._leads = self._leads, self.replica.leading is not None
+        if led and not self._leads:
+            self.pending.clear()
+            self._closed_until = self.world.now + int(self.random.random() * 60 * MS)
 
     def _maybe_crash(self, at_risk: bool) -> None:
         if self.crash_after is not None and at_risk:
@@ -320,7 +355,6 @@ class Node:
             index, prev = index + 1, link
         disk.append(frames, records)
         self.world.checkers.stored(self, records)
-        log.vouch(self.auth.propose(epoch, index, log.root_at(index)))
         return frames, Head(index, prev)
 
     def _begin(self, act: BeginEpoch) -> Began:
@@ -337,7 +371,7 @@ class Node:
     @property
     def serving(self) -> bool:
         """Whether clients may append here: the epoch's own record is committed."""
-        if not self.up or self.busy_until > self.world.now:
+        if not self.up or self.busy:
             return False
         leading = self.replica.leading
         return leading is not None and self.replica.commit >= leading.first
@@ -358,7 +392,6 @@ class Node:
 
     def _committed(self, size: int) -> None:
         leading = self.replica.leading
-        self.world.checkers.committed(self, size, leading)
         if leading is None:
             return
         while self.pending and self.pending[0].index <= size:
@@ -392,17 +425,16 @@ class Node:
         try:
             done = self.session.publish(epoch, register, self.clock())  # type: ignore[arg-type]
         except CoordinatorUnavailableError:
-            if self.session.held(self.clock()):
-                self.later(50 * MS, self._swap, register, epoch)
+            self.later(self.world.latency(), self._published, Published(None, known=False), epoch)
             return
         except EpochRegressionError:
             done = None
-        self.later(self.world.latency(), self._published, done, epoch)
+        self.later(self.world.latency(), self._published, Published(done), epoch)
 
-    def _published(self, register: object, epoch: int) -> None:
+    def _published(self, published: Published, epoch: int) -> None:
         leading = self.replica.leading
         if leading is not None and leading.epoch == epoch:
-            self.feed(Published(register))  # type: ignore[arg-type]
+            self.feed(published)
 
     def _resign(self) -> None:
         try:

@@ -20,7 +20,9 @@ from tests.cluster.simulation.liar import Liar
 from tests.cluster.simulation.network import Network, Stream
 from tests.cluster.simulation.node import Node
 from tests.cluster.simulation.scenario import LEASE_NS, MS, Scenario
-from tests.cluster.simulation.signatures import hashed_note
+from tests.cluster.simulation.signatures import hashed_note, signer_of
+
+from wal.record import FLAG_BATCH_END
 
 SECOND = 1_000_000_000
 HEALING_NS = 20 * SECOND
@@ -96,7 +98,9 @@ class World:
                 begin = begin._replace(durable=begin.durable._replace(restored=True))
                 self.damaged.add(name)
             random = Random(f"{scenario.seed} {name}")
-            disk = SimDisk(self.trees, begin, random, scenario.volatile)
+            disk = SimDisk(
+                self.trees, begin, signer_of(name, scenario.real_signatures).public.raw, random, scenario.volatile
+            )
             made = Liar if name == self.liar else Node
             self.nodes[name] = made(self, name, place, disk, random)
             self.at(random.randrange(20 * MS), self.nodes[name].start)
@@ -209,12 +213,15 @@ class World:
         """Whether a write goes wrong without an error."""
         return not self.healed and self.scenario.rot_rate > 0 and self.random.random() < 0.004
 
-    def split(self, count: int) -> list[int]:
-        """How many records go into each message."""
-        if count < 2 or self.random.random() >= self.scenario.split_chance:
-            return [count]
-        first = self.random.randrange(1, count)
-        return [first, count - first]
+    def split(self, frames: list[bytes]) -> list[int]:
+        """How many records go into each message: whole appends."""
+        if len(frames) < 2 or self.random.random() >= self.scenario.split_chance:
+            return [len(frames)]
+        ends = [place + 1 for place, raw in enumerate(frames[:-1]) if raw[7] & FLAG_BATCH_END]
+        if not ends:
+            return [len(frames)]
+        first = self.random.choice(ends)
+        return [first, len(frames) - first]
 
     def wall(self, node: Node) -> int:
         return START_NS + self.now + node.wall_ns
