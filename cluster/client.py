@@ -21,7 +21,7 @@ from cluster.limits import CALL_S_DEFAULT, STREAM_SILENT_S_MAX
 from cluster.messages import Promised, PromiseRequest, PullRequest, Reason, Refused, ToFollower, ToSource
 from cluster.reading import ConsistencyProof, Freshness, InclusionProof, RecordsPage, Status
 from cluster.tls import Identity, channel_credentials
-from cluster.transport import CLIENT_OPTIONS, READING, REPLICATION, error_of
+from cluster.transport import CLIENT_OPTIONS, READING, REPLICATION, error_of, load_grpc
 from wal.membership import Member
 
 Answer = TypeVar("Answer")
@@ -53,6 +53,9 @@ class Stream(Iterator[Answer], Generic[Answer]):
     """
 
     def __init__(self, call: Any, decode: Callable[[bytes], Answer], where: str, silent_s: float | None = None) -> None:
+        import grpc
+
+        self._broken: type[Exception] = grpc.RpcError
         self._call = call
         self._decode = decode
         self._where = where
@@ -61,8 +64,6 @@ class Stream(Iterator[Answer], Generic[Answer]):
         self._silence = _Silence(silent_s, self._end) if silent_s is not None else None
 
     def __next__(self) -> Answer:
-        import grpc
-
         if self._silence is not None:
             self._silence.wait()
         try:
@@ -70,7 +71,7 @@ class Stream(Iterator[Answer], Generic[Answer]):
         except StopIteration:
             self._over()
             raise
-        except grpc.RpcError as error:
+        except self._broken as error:
             self._over()
             self._explain(error)
         if self._silence is not None:
@@ -117,8 +118,7 @@ class PeerClient:
     """
 
     def __init__(self, member: Member, identity: Identity) -> None:
-        import grpc
-
+        grpc = load_grpc()
         if not member.certificate or not member.address.rpartition(":")[0] or "/" in member.address:
             raise ClusterConfigurationError(
                 "this member cannot be reached", where=f"member {member.name}", expected="host:port and a certificate"

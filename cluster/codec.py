@@ -55,13 +55,13 @@ from cluster.wire import (
     open_envelope,
     parse,
     parse_envelope,
+    parse_frames,
     printable,
     put_head,
     put_history,
     refusal,
     refuse,
     serialized,
-    take_field,
 )
 from wal.epoch_start import Promise
 from wal.limits import BLOB_BYTES_MAX
@@ -154,13 +154,11 @@ def _encode_entries(message: Entries) -> bytes:
 
 
 def _decode_entries(raw: bytes, start: int) -> Entries:
-    where = "Entries.frames"
-    frames, rest = take_field(raw, start, pb.Entries.FRAMES_FIELD_NUMBER, ENTRIES_RECORDS_MAX, where)
-    message = parse(pb.Entries, rest, _SMALL_BYTES_MAX)
+    frames, message = parse_frames(pb.Entries, raw, start, _SMALL_BYTES_MAX)
     return Entries(
         number(message.epoch, "Entries.epoch"),
         head_of(message.prev, "Entries.prev"),
-        frames_of(frames, where),
+        frames,
         note(message.checkpoint, "Entries.checkpoint"),
         number(message.commit, "Entries.commit"),
     )

@@ -26,11 +26,11 @@ from cluster.wire import (
     note,
     number,
     parse,
+    parse_frames,
     put_head,
     put_history,
     refuse,
     serialized,
-    take_field,
 )
 
 _SMALL_BYTES_MAX = NOTE_BYTES_MAX + 8192
@@ -169,13 +169,11 @@ def encode_records_page(page: RecordsPage) -> bytes:
 
 def decode_records_page(raw: bytes) -> RecordsPage:
     """The page in ``raw``. Raises WireError."""
-    where = "RecordsPage.frames"
     if len(raw) > _PAGE_WIRE_MAX:
         refuse(Reason.TOO_LARGE, "RecordsPage", f"<= {_PAGE_WIRE_MAX} bytes", len(raw))
-    frames, rest = take_field(raw, 0, pb.RecordsPage.FRAMES_FIELD_NUMBER, ENTRIES_RECORDS_MAX, where)
-    message = parse(pb.RecordsPage, rest, _SMALL_BYTES_MAX)
+    frames, message = parse_frames(pb.RecordsPage, raw, 0, _SMALL_BYTES_MAX)
     first = number(message.first, "RecordsPage.first", 1)
-    return RecordsPage(_get_freshness(message.freshness), first, frames_of(frames, where))
+    return RecordsPage(_get_freshness(message.freshness), first, frames)
 
 
 def encode_inclusion(proof: InclusionProof) -> bytes:

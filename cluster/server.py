@@ -19,7 +19,7 @@ from cluster.messages import Promised, PromiseRequest, PullRequest, Reason, Refu
 from cluster.reading import ConsistencyProof, Freshness, InclusionProof, RecordsPage, Status
 from cluster.steps import Notice
 from cluster.tls import Identity, Pins, der_of, server_credentials
-from cluster.transport import READING, REASON_KEY, REPLICATION, SERVER_OPTIONS, status_of
+from cluster.transport import READING, REASON_KEY, REPLICATION, SERVER_OPTIONS, load_grpc, status_of
 from wal.membership import Membership
 
 
@@ -125,8 +125,7 @@ class ReplicationServer:
 
     def start(self) -> None:
         """Listen and serve; ``port`` is known then. Raises ClusterConfigurationError when the address cannot be used."""
-        import grpc
-
+        grpc = load_grpc()
         server = grpc.server(
             ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="replication"),
             options=SERVER_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX,

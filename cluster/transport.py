@@ -6,6 +6,7 @@ trusts neither with more than that.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from cluster.errors import (
@@ -62,6 +63,14 @@ CLIENT_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
     ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
 ]
+
+
+def load_grpc() -> Any:
+    """gRPC, which writes what an operator has no use for to standard error unless it was told otherwise before its import."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    import grpc
+
+    return grpc
 
 
 def status_of(error: ClusterError) -> tuple[str, str, Reason | None]:

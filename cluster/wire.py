@@ -90,6 +90,17 @@ def open_envelope(kind: Any, raw: bytes, bytes_max: Mapping[str, int]) -> tuple[
     return known.name, start
 
 
+def parse_frames(kind: Any, raw: bytes, at: int, rest_max: int) -> tuple[tuple[bytes, ...], Any]:
+    """(the field ``frames``, the message without it) of the message of class ``kind`` in ``raw`` from ``at`` on. ``rest_max``
+    bounds all other fields together, in bytes. Raises WireError."""
+    where = f"{kind.DESCRIPTOR.name}.frames"
+    frames, rest = take_field(raw, at, kind.FRAMES_FIELD_NUMBER, ENTRIES_RECORDS_MAX, where)
+    message = parse(kind, rest, rest_max)
+    if len(message.frames):
+        refuse(Reason.MALFORMED, where, "each with its tag in one byte", "another spelling")
+    return frames_of(frames, where), message
+
+
 def take_field(raw: bytes, at: int, field: int, most: int, where: str) -> tuple[list[bytes], bytes]:
     """(values of a repeated field of bytes, all other fields) of the message in ``raw`` from ``at`` on, at most ``most``.
 
@@ -136,6 +147,8 @@ def _behind(raw: bytes, at: int, where: str) -> int:
 
 def _read_varint(raw: bytes, at: int, where: str) -> tuple[int, int]:
     """(number, behind it)."""
+    if at < len(raw) and raw[at] < 0x80:
+        return raw[at], at + 1
     value, shift = 0, 0
     for byte in raw[at : at + _VARINT_BYTES_MAX]:
         value |= (byte & 0x7F) << shift
