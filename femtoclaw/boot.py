@@ -31,6 +31,7 @@ from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
 from femtoclaw.policy import engine_version
 from femtoclaw.restore import load_state
+from femtoclaw.restored_log import refuse_restored
 from femtoclaw.sealing import NoSubjectKeyError, Sealer
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
 from femtoclaw.snapshot import encode_snapshot
@@ -160,6 +161,7 @@ def _verify_and_open(home: Home, sources: Sources, boot_id: str, adopting: froze
 def _open(home: Home, sources: Sources, map_bytes: int) -> tuple[Log, Examination, KeySigner]:
     """Open the log with the key that is in force, and bring the key files to what it says: a crash may have come between
     the record of a rotation and them."""
+    refuse_restored(home)
     signer = load_signer(home)
     try:
         log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)

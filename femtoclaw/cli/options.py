@@ -144,9 +144,26 @@ _EXPORT: dict[str, dict[str, Any]] = {"--bundle": {"metavar": "FILE", "default":
 
 _RECOVER: dict[str, dict[str, Any]] = {
     "--dry-run": {"action": "store_true", "help": "only say what would be decided"},
-    "--from-archive": {"action": "append", "metavar": "PATH", "help": "segments or a bundle"},
+    "--from-archive": {
+        "action": "append",
+        "metavar": "PATH|s3://...",
+        "help": "an archive, a folder of segments, or a bundle (repeatable)",
+    },
+    "--endpoint": {"metavar": "URL", "help": "--from-archive s3://...: of an S3-compatible service"},
     "--salvage": {"action": "store_true", "help": "rebuild from whatever still verifies"},
     "--accept-gap": {"action": "store_true", "help": "accept a loss and continue in a new log"},
+}
+
+_ARCHIVE: dict[str, dict[str, Any]] = {
+    "what": {
+        "choices": ("push", "verify", "list", "restore"),
+        "help": "push TARGET, verify TARGET, list TARGET, restore TARGET --to DIR",
+    },
+    "target": {"type": utf8, "metavar": "TARGET", "help": "a folder, or s3://BUCKET/PREFIX (AWS_* variables apply)"},
+    "--endpoint": {"type": utf8, "metavar": "URL", "help": "of an S3-compatible service (default: $AWS_ENDPOINT_URL)"},
+    "--log": {"type": utf8, "metavar": "ID|ORIGIN", "help": "verify, restore: which log (default: the home's own)"},
+    "--key": {"metavar": "KEY", "help": "verify, restore: with --log ORIGIN, its first key: a file, or name+hash+base64"},
+    "--to": {"metavar": "DIR", "help": "restore: the log's new directory"},
 }
 
 _DISTRIBUTION: dict[str, dict[str, Any]] = COSIGNING | {
@@ -281,6 +298,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "contain": ("take the node out of service: every call is denied", "operators", _CONTAIN),
     "release": ("put it back into service", "operators", _CONTAIN),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
+    "archive": ("sealed history in a folder or an object store: push, verify, list, restore", "archiving", _ARCHIVE),
     "witness": ("cosign checkpoints of other nodes' logs: init, serve, add-log, key", "witnessing", _WITNESS),
     "distribution": ("show, verify or accept the program's files; revoke a key", "distribution", _DISTRIBUTION),
 }

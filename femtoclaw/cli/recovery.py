@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from femtoclaw.boot import start, stop
 from femtoclaw.claws import SHIPPED
@@ -13,6 +14,7 @@ from femtoclaw.cli.render import Output, addressed
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
 from femtoclaw.keys import load_public_key, load_signer
+from femtoclaw.restored_log import state_the_doubt
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict, examine_directory
 from wal.errors import LogError, LogLockedError, RollbackError
@@ -21,6 +23,9 @@ from wal.note import Signer
 from wal.opening import refuse
 from wal.repair import Rebuilt, gap_genesis, install, rebuild
 from wal.replacement import Replacement, settle
+
+if TYPE_CHECKING:
+    from cluster.archive import ArchiveStore
 
 INTEGRITY = 3
 NOTES_MAX = 20
@@ -117,6 +122,8 @@ def _open(home: Home, output: Output) -> int:
     if examination.case.verdict is Verdict.HALT_HEAD_MISSING:
         output.note("no HEAD slot is whole: checking the records against the signed checkpoint")
         return _rebuild(home, [], output, "HEAD was missing", plain=True)
+    if state_the_doubt(home, live(), _map_bytes(home)):
+        output.note("this log was restored from an archive: a record says now that newer records may be lost")
     started = start(home, live())
     size = started.log.size
     elapsed = (time.monotonic_ns() - begun) / 1e9
@@ -144,16 +151,30 @@ def _open(home: Home, output: Output) -> int:
 
 def _repair(home: Home, arguments: Arguments, output: Output) -> int:
     for place in arguments.from_archive:
-        if not os.path.exists(place):
-            raise ConfigurationError("no such archive", where=place, expected="a folder of segments or a bundle")
+        if not place.startswith("s3://") and not os.path.exists(place):
+            raise ConfigurationError(
+                "no such archive", where=place, expected="an archive, a folder of segments, or a bundle"
+            )
+    archives = _sources(arguments)
     _refuse_newer(home)
     if arguments.accept_gap:
-        return _accept_gap(home, arguments.from_archive, output)
+        return _accept_gap(home, archives, output)
     if _sound(home):
         output.note("every record, promise and file beside them is sound: there is nothing to repair")
         return _open(home, output)
-    reason = "from archive" if arguments.from_archive else "salvage"
-    return _rebuild(home, arguments.from_archive, output, reason)
+    reason = "from archive" if archives else "salvage"
+    return _rebuild(home, archives, output, reason)
+
+
+def _sources(arguments: Arguments) -> list[str | ArchiveStore]:
+    """The paths to segments and bundles as they are, and each archive opened."""
+    from femtoclaw.cli.archive_recovery import is_archive
+    from femtoclaw.cli.archiving import archive_at
+
+    return [
+        archive_at(place, arguments.endpoint if place.startswith("s3://") else None) if is_archive(place) else place
+        for place in arguments.from_archive
+    ]
 
 
 def _sound(home: Home) -> bool:
@@ -171,11 +192,20 @@ def _refuse_newer(home: Home) -> None:
         raise refuse(examination, home.log)
 
 
-def _rebuilt(attempt: Replacement, home: Home, signer: Signer, archives: list[str], output: Output) -> Rebuilt:
-    map_bytes = effective_configuration(home, claw_names(SHIPPED))["memory"]["map_bytes"]
-    rebuilt = rebuild(attempt, archives, key=signer.public, map_bytes=map_bytes)
+def _rebuilt(
+    attempt: Replacement, home: Home, signer: Signer, archives: Sequence[str | ArchiveStore], output: Output
+) -> Rebuilt:
+    from femtoclaw.cli.archive_recovery import fetch
+
+    places = [each if isinstance(each, str) else fetch(each, attempt, signer.public, output.note) for each in archives]
+    rebuilt = rebuild(attempt, places, key=signer.public, map_bytes=_map_bytes(home))
     _tell(rebuilt.notes, output)
     return rebuilt
+
+
+def _map_bytes(home: Home) -> int:
+    size: int = effective_configuration(home, claw_names(SHIPPED))["memory"]["map_bytes"]
+    return size
 
 
 def _tell(notes: tuple[str, ...], output: Output) -> None:
@@ -185,7 +215,9 @@ def _tell(notes: tuple[str, ...], output: Output) -> None:
         output.note(f"and {len(notes) - NOTES_MAX} more like these")
 
 
-def _rebuild(home: Home, archives: list[str], output: Output, reason: str, *, plain: bool = False) -> int:
+def _rebuild(
+    home: Home, archives: Sequence[str | ArchiveStore], output: Output, reason: str, *, plain: bool = False
+) -> int:
     """Rebuild and put in place. ``plain``: without a word from the operator, only what ends at a signed checkpoint, as a
     clean stop leaves it."""
     signer = load_signer(home)
@@ -201,6 +233,7 @@ def _rebuild(home: Home, archives: list[str], output: Output, reason: str, *, pl
             )  # fmt: skip
         kept, left_out = install(attempt, rebuilt, signer=signer, clock=live().wall_ns, reason=reason)
     _tell(left_out, output)
+    _bring_blobs(home, rebuilt, archives, output)
     size = _first_start(home, rebuilt, output)
     output.data(
         {
@@ -224,6 +257,14 @@ def _rebuild(home: Home, archives: list[str], output: Output, reason: str, *, pl
     return 0
 
 
+def _bring_blobs(home: Home, rebuilt: Rebuilt, archives: Sequence[str | ArchiveStore], output: Output) -> None:
+    from femtoclaw.cli.archive_recovery import restore_blobs
+
+    for store in archives:
+        if not isinstance(store, str):
+            restore_blobs(store, home.log, rebuilt.log_id, output.note)
+
+
 def _first_start(home: Home, rebuilt: Rebuilt, output: Output) -> int:
     """Open the rebuilt log once, which closes what a crash cut, and return its size."""
     try:
@@ -236,7 +277,7 @@ def _first_start(home: Home, rebuilt: Rebuilt, output: Output) -> int:
     return size
 
 
-def _accept_gap(home: Home, archives: list[str], output: Output) -> int:
+def _accept_gap(home: Home, archives: Sequence[str | ArchiveStore], output: Output) -> int:
     """Continue in a new log that embeds a signed statement of what was lost; the old one is kept as evidence.
 
     The node keeps its key, name and all: no second file has to change together with the log.

@@ -1,0 +1,187 @@
+"""``archive`` and ``recover --from-archive`` on a node of its own: history comes back with its state, and never in silence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from femtoclaw import boot, commands
+from femtoclaw.home import Home
+from femtoclaw.sources import live
+from tests.cli.node import READ, Node
+from tests.contract.s3_server import CREDENTIALS, make_bucket, s3_server
+from wal.limits import SEGMENT_RECORDS
+from wal.reader import read_log_directory
+
+TEXT = "many words " * 20_000
+"""More than a record holds of a result: it becomes a blob."""
+
+
+@pytest.fixture(scope="module")
+def worked(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A node whose first segment is sealed, with a blob in it, and an archive of it in ``archive`` beside the home."""
+    node = template.copy(tmp_path_factory.mktemp("worked") / "home")
+    (node.workspace / "notes.txt").write_text(TEXT)
+    node.intent(READ)
+    started = boot.start(Home(str(node.path)), live())
+    for number in range(SEGMENT_RECORDS):
+        error = commands.RecordError(f"{number:026d}", "RUNTIME", "INFO", "TEST", "test", "a line of history")
+        started.authority.perform(error)
+    boot.stop(started, "worked")
+    node.call("archive", "push", str(node.path.parent / "archive"))
+    return node
+
+
+@pytest.fixture
+def lost(worked: Node, tmp_path: Path) -> Node:
+    """The same node and archive, free to be broken."""
+    shutil.copytree(worked.path.parent, tmp_path / "copy", symlinks=True)
+    return Node(tmp_path / "copy" / "home")
+
+
+def archive_of(node: Node) -> str:
+    return str(node.path.parent / "archive")
+
+
+def whole(node: Node) -> int:
+    """Where the archived history ends: with an append."""
+    size: int = node.call("archive", "verify", archive_of(node)).body["restorable_up_to"]
+    return size
+
+
+def damage(node: Node) -> None:
+    """One bit of a record in the sealed part, in the store and in the segment."""
+    for path in [node.path / "log" / "data" / "data.mdb", *(node.path / "log" / "segments").glob("*.seg")]:
+        raw = bytearray(path.read_bytes())
+        raw[raw.find(b"Ship on Friday")] ^= 1
+        path.write_bytes(raw)
+
+
+def test_push_says_what_is_archived_and_what_waits(lost: Node) -> None:
+    """Again it changes nothing; the newest records are not in it, and that is said."""
+    answer = lost.call("archive", "push", archive_of(lost))
+    body = answer.body
+    assert (body["archived_up_to"], body["sealed"], body["segments"], body["blobs"]) == (SEGMENT_RECORDS,) * 2 + (0, 0)
+    assert body["restorable_up_to"] == whole(lost) <= SEGMENT_RECORDS < body["size"]
+    assert f"{body['size'] - SEGMENT_RECORDS} newest records are not archived" in answer.stderr
+
+
+def test_verify_and_list_say_what_is_there(lost: Node) -> None:
+    """With the home, and with nothing but origin and genesis key; a changed bit is exit 3 and its name."""
+    reader = read_log_directory(str(lost.path / "log"))
+    origin, key, log_id = reader.origin, reader.genesis.key.vkey(), reader.log_id.hex()
+    reader.close()
+    elsewhere = Node(lost.path.parent / "none")
+    for words in ([], ["--log", log_id], ["--log", origin, "--key", key]):
+        node = elsewhere if words else lost
+        body = node.call("archive", "verify", archive_of(lost), *words).body
+        assert (body["ok"], body["size"], body["blobs"], body["log_id"]) == (True, SEGMENT_RECORDS, 1, log_id)
+    listed = elsewhere.call("archive", "list", archive_of(lost)).body["logs"]
+    assert [(row["log_id"], row["segments"], row["blobs"]) for row in listed] == [(log_id, 1, 1)]
+    blob = next(Path(archive_of(lost)).glob("*/blobs/*"))
+    raw = bytearray(blob.read_bytes())
+    raw[30] ^= 1
+    blob.unlink()
+    blob.write_bytes(raw)
+    answer = lost.call("archive", "verify", archive_of(lost), expect=3)
+    assert [Path(finding["where"]).name for finding in answer.body["findings"]] == [blob.name]
+    lost.call("archive", "push", archive_of(lost), expect=3)
+
+
+@pytest.mark.parametrize("words", [
+    ["push"], ["push", "x", "--log", "y"], ["restore", "x"], ["list", "x", "--to", "y"], ["verify", "none"],
+    ["verify", ".", "--log", "origin"], ["verify", ".", "--key", "k"], ["push", "x", "--endpoint", "http://127.0.0.1:9"],
+])  # fmt: skip
+def test_other_words_are_refused(worked: Node, words: list[str]) -> None:
+    """Exit 2, and nothing is made."""
+    before = sorted(os.listdir(worked.path.parent))
+    worked.call("archive", *words, expect=2)
+    assert sorted(os.listdir(worked.path.parent)) == before
+
+
+@pytest.mark.invariant("I2", "I6")
+def test_a_lost_log_replays_to_the_same_state(lost: Node) -> None:
+    """The log's directory is gone: from the archive it comes back to the same root and the same state, under a mark; the
+    node does not start before an operator has had it recorded that records may be lost."""
+    end = whole(lost)
+    before = lost.call("replay", "--to", str(end)).body
+    log_id = lost.call("archive", "list", archive_of(lost)).body["logs"][0]["log_id"]
+    original = lost.path / "original"
+    os.rename(lost.path / "log", original)
+    built = lost.call("archive", "restore", archive_of(lost), "--log", log_id, "--to", str(lost.path / "log")).body
+    reader = read_log_directory(str(original))
+    assert (built["size"], built["root"]) == (end, reader.tree().root(end).hex())
+    assert built["known_size"] > end
+    reader.close()
+    after = lost.call("replay").body
+    assert (after["size"], after["state_hash"], after["divergences"]) == (end, before["state_hash"], [])
+    assert lost.call("verify").body["ok"]
+    refused = lost.intent(READ, expect=2)
+    assert "restored from an archive" in refused.stdout
+    answer = lost.call("recover")
+    assert "newer records may be lost" in answer.stderr
+    lost.intent(READ)
+    assert lost.call("verify").body["ok"]
+    assert any(entry["type"] == "log:recovered" for entry in lost.call("log", "--limit", "50").objects)
+
+
+@pytest.mark.invariant("I10")
+def test_a_damaged_log_is_repaired_from_its_archive(lost: Node) -> None:
+    """Records and blobs that the node has lost come from the archive; the newest ones are its own."""
+    reader = read_log_directory(str(lost.path / "log"))
+    size = reader.size
+    reader.close()
+    damage(lost)
+    blob = next(path for path in (lost.path / "log" / "blobs").glob("*/*"))
+    blob.unlink()
+    lost.call("verify", expect=3)
+    answer = lost.call("recover", "--from-archive", archive_of(lost))
+    assert answer.body["verdict"] == "rebuilt"
+    assert answer.body["records"] == size
+    assert blob.read_bytes()
+    assert lost.call("verify").body["ok"]
+    lost.intent(READ)
+
+
+def test_a_damaged_archive_or_anothers_repairs_nothing(lost: Node, worked: Node, tmp_path: Path) -> None:
+    """What is wrong in it is named; with an archive of other logs nothing is begun."""
+    damage(lost)
+    segment = next(Path(archive_of(lost)).glob("*/segments/*"))
+    raw = bytearray(segment.read_bytes())
+    raw[1000] ^= 1
+    segment.unlink()
+    segment.write_bytes(raw)
+    answer = lost.call("recover", "--from-archive", archive_of(lost), expect=3)
+    assert segment.name in answer.stderr
+    (tmp_path / "other" / ("0" * 64)).mkdir(parents=True)
+    answer = lost.call("recover", "--from-archive", str(tmp_path / "other"), expect=3)
+    assert "does not hold this log" in answer.stdout
+    assert lost.call("recover", "--from-archive", archive_of(worked)).body["verdict"] == "rebuilt"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_server() as endpoint:
+        make_bucket(endpoint, "history")
+        yield endpoint
+
+
+def test_an_object_store_repairs_too(lost: Node, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pushed, verified, listed and repaired from by address and AWS_* variables."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    words = ["s3://history/node", "--endpoint", bucket]
+    assert lost.call("archive", "push", *words).body["segments"] == 1
+    assert lost.call("archive", "verify", *words).body["ok"]
+    assert len(lost.call("archive", "list", *words).body["logs"]) == 1
+    damage(lost)
+    answer = lost.call("recover", "--from-archive", *words)
+    assert answer.body["verdict"] == "rebuilt"
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket)
+    answer = lost.call("archive", "push", "s3://no-such-bucket/x", expect=None)
+    assert answer.code in (2, 4)
