@@ -61,9 +61,9 @@ class Leading:
         self._members = s.view.membership()
         self._members_index, self._members_before = s.view.membership_before()
         names = {member.name for member in self._members.members} if self._members is not None else set()
-        for name in names - {s.name} - set(self._progress):
+        for name in sorted(names - {s.name} - set(self._progress)):
             self._progress[name] = Progress(s.now_ns)
-        for name in set(self._progress) - names:
+        for name in sorted(set(self._progress) - names):
             del self._progress[name]
             s.drop(name)
 
