@@ -8,6 +8,7 @@ after that is an event in the log, every failure before it a line in the boot jo
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from femtoclaw import approvals, commands, config, distribution
@@ -67,21 +68,31 @@ class Started(NamedTuple):
     subjects: StoredKeys
 
 
-def start(home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(), room: int = 0) -> Started:
+Opener = Callable[[KeySigner, Callable[[], int]], tuple[Log, Examination]]
+"""Opens the log for writing with a key and a clock: what a member of a cluster does when it has been let in to lead."""
+
+
+def start(
+    home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(), room: int = 0, opener: Opener | None = None,
+    in_doubt: bool = False,
+) -> Started:  # fmt: skip
     """Open a node for work. ``adopting`` names the files that an operator is about to have adopted (``CONFIGURATION``,
     ``POLICY``): they may differ from what is recorded. ``room`` is the least size of the log's map in bytes: who is about
-    to raise it needs it for the record of that. Raises the errors of each step; each is also a line in the boot journal."""
+    to raise it needs it for the record of that. ``opener`` opens the log where a member leads it; ``in_doubt``: its last
+    leader may have acted on records that nobody else has (CR-5). Raises the errors of each step; each is also a line in the
+    boot journal."""
     require(home)
     boot_id = sources.new_id()
     try:
-        opened = _verify_and_open(home, sources, boot_id, adopting, room)
+        opened = _verify_and_open(home, sources, boot_id, adopting, room, opener)
     except (FemtoClawError, LogError) as error:
         journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
         raise
     log, authority, examination = opened.log, opened.authority, opened.examination
     try:
         version, python = VERSION, sys.version.split()[0]
-        authority.perform(commands.StartRuntime(boot_id, version, python, _verdict(log, examination), opened.checks))
+        verdict = IN_DOUBT if in_doubt else _verdict(log, examination)
+        authority.perform(commands.StartRuntime(boot_id, version, python, verdict, opened.checks))
         _tell_storage(home, sources, authority, examination)
         unknown, cut = _close_interrupted(authority)
         _expire_approvals(authority, sources)
@@ -122,7 +133,9 @@ class _Opened(NamedTuple):
     checks: tuple[str, ...]
 
 
-def _verify_and_open(home: Home, sources: Sources, boot_id: str, adopting: frozenset[str], room: int) -> _Opened:
+def _verify_and_open(
+    home: Home, sources: Sources, boot_id: str, adopting: frozenset[str], room: int, opener: Opener | None
+) -> _Opened:  # fmt: skip
     """Every check in the runbook's order, each a line in the boot journal when it is passed. Raises the error of the
     first that is not: no later one is made then."""
 
@@ -139,7 +152,11 @@ def _verify_and_open(home: Home, sources: Sources, boot_id: str, adopting: froze
     passed("configuration")
     policy = policy_text(home, effective)
     passed("policy")
-    log, examination, signer = _open(home, sources, max(room, effective["memory"]["map_bytes"]))
+    if opener is None:
+        log, examination, signer = _open(home, sources, max(room, effective["memory"]["map_bytes"]))
+    else:
+        signer = load_signer(home)
+        log, examination = opener(signer, sources.wall_ns)
     try:
         if not accepting:
             distribution.require(home, log.key)

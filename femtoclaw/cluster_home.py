@@ -88,7 +88,8 @@ def check_settings(body: dict[str, Any], where: str) -> ClusterSettings:
     for key in ("name", "listen"):
         if key not in body:
             raise ConfigurationError("a key is missing", where=f"{where}: {key}", expected="its value")
-    settings = ClusterSettings(**{key: tuple(value) if key == "etcd" else value for key, value in body.items()})
+    values: Any = {key: tuple(value) if key == "etcd" else value for key, value in body.items()}
+    settings = ClusterSettings(**values)
     _check(settings, where)
     return settings
 
