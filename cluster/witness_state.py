@@ -35,17 +35,15 @@ def decode_state(raw: bytes, origin: str, keys: Sequence[PublicKey], own: Cosign
 
     Raises WitnessStateError when one byte is not as it was written, or when it is another log's or witness's.
     """
-    body, check, digest = raw.rpartition(_CHECK)
-    if not check or digest != hashlib.sha256(body).hexdigest().encode() + b"\n":
-        raise _damaged(where, "the checksum of its content", f"{len(raw)} other bytes")
+    body = raw.rpartition(_CHECK)[0]
     head, _, note = body.partition(b"\n\n")
     try:
         title, named, size, root, time_s = head.decode().split("\n")
         log = WatchedLog(named, tuple(keys), int(size), base64.b64decode(root, validate=True), int(time_s), note)
     except (ValueError, binascii.Error):
-        raise _damaged(where, "five lines and a note", "another form") from None
+        raise _damaged(where, f"{_TITLE!r} and what belongs to it", f"{len(raw)} other bytes") from None
     if title != _TITLE or encode_state(log) != raw:
-        raise _damaged(where, _TITLE, "another title or spelling")
+        raise _damaged(where, f"{_TITLE!r}, and the checksum of what follows", "another")
     if named != origin:
         raise _damaged(where, origin, named)
     if not _is_own(log, own):

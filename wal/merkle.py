@@ -204,8 +204,6 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: bytes, new_root: bytes) -> None:
     """Check a consistency proof (RFC 9162 section 2.1.4.2). Raises ProofError."""
     first, second = consistency_roots(old, new, proof, old_root)
-    if old == new and (first, second) != (old_root, new_root):
-        raise _refuse("equal sizes need equal roots and no proof", old_root.hex(), new_root.hex())
     if first != old_root or second != new_root:
         raise _refuse(
             "consistency proof leads to other roots", (old_root.hex(), new_root.hex()), (first.hex(), second.hex())

@@ -181,7 +181,7 @@ def test_the_newest_checkpoint_is_there_for_monitors(witness: WitnessDirectory) 
 
 def test_a_second_process_and_a_change_while_it_runs_are_refused(witness: WitnessDirectory) -> None:
     """Two processes on one state would not know of each other's answers."""
-    witness.call("serve", expect=4)
+    assert witness.refused_start() == 4
     witness.call("add-log", ORIGIN, NEXT_SIGNER.public.vkey(), expect=4)
     assert witness.end(signal.SIGTERM) == 0
     witness.start()
@@ -228,7 +228,7 @@ def test_it_does_not_start_on_a_damaged_or_lost_state(tmp_path: Path, damage: st
         expected = 2
         name = {"key": "witness.key", "public": "witness.pub", "config": "witness.toml"}[damage]
         (witness.path / name).unlink()
-    witness.call("serve", expect=expected)
+    assert witness.refused_start() == expected
     if expected == 3:
         witness.call("add-log", ORIGIN, NEXT_SIGNER.public.vkey(), expect=3)
 

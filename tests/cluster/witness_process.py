@@ -33,6 +33,12 @@ class WitnessDirectory:
             "--json", "witness", what, str(self.path), *rest, *options, cwd=self.path.parent, expect=expect
         )
 
+    def refused_start(self) -> int:
+        """The exit code of ``serve`` where it must not start: one that does start anyway is killed and fails the test."""
+        words = [sys.executable, "-c", START, "--json", "witness", "serve", str(self.path)]
+        done = subprocess.run(words, env=environment(), capture_output=True, check=False, timeout=20)
+        return done.returncode
+
     @property
     def address(self) -> WitnessAddress:
         return WitnessAddress(self.key, self.url)
