@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from cluster.coordinator import Coordinator
-from cluster.errors import ClusterError, CoordinatorUnavailableError, NotLeadingError
+from cluster.errors import ClusterError, CoordinatorUnavailableError, EpochRegressionError, NotLeadingError
 from cluster.messages import Message
 from cluster.steps import Granted, Input, Notice, Publish, Published, Ready, Role, Withdrawn
 from wal.errors import LogError
@@ -28,7 +29,12 @@ class Fed(Protocol):
     @property
     def role(self) -> Role: ...
 
+    @property
+    def listener(self) -> Callable[[Notice], None]: ...
+
     def feed(self, given: Input) -> list[Message]: ...
+
+    def fail(self, error: BaseException) -> None: ...
 
 
 class Coordination:
@@ -40,6 +46,7 @@ class Coordination:
         self._wanted = threading.Condition()
         self._campaign = self._resign = self._over = False
         self._publish: Publish | None = None
+        self._complaint = ""
         self._thread = threading.Thread(target=self._run, name="cluster-coordinator", daemon=True)
 
     def start(self) -> None:
@@ -105,20 +112,32 @@ class Coordination:
             register = self._coordinator.publish(publish.register.epoch, publish.register)
         except CoordinatorUnavailableError:
             self._tell(Published(None, known=False))
-            return
-        self._tell(Published(register))
+        except ClusterError as error:
+            self._complain(error)
+            self._tell(Withdrawn())
+        else:
+            self._tell(Published(register))
 
     def _campaign_now(self) -> None:
         try:
             epoch = self._coordinator.campaign(self._driver.name, above=self._driver.epoch)
             register = self._coordinator.register() if epoch is not None else None
         except ClusterError as error:
-            self.complaint = Notice("COORDINATOR", f"{type(error).__name__}: {error.what}")
+            self._complain(error)
             with contextlib.suppress(ClusterError):
                 self._coordinator.resign()
             return
         if epoch is not None:
             self._tell(Granted(epoch, register))
+
+    def _complain(self, error: ClusterError) -> None:
+        """Tell why the coordinator is of no use, once for each reason in a row; a regression stops the node."""
+        told = f"{type(error).__name__}: {error.what}"
+        if told != self._complaint:
+            self._complaint = told
+            self._driver.listener(Notice("COORDINATOR", told))
+        if isinstance(error, EpochRegressionError):
+            self._driver.fail(error)
 
     def _tell(self, given: Input) -> None:
         with contextlib.suppress(NotLeadingError, ClusterError, LogError):

@@ -92,7 +92,7 @@ class Driver:
         self.mode = mode
         self.recent = RecentFrames()
         self._monotonic = monotonic
-        self._listener = listener
+        self.listener = listener
         self._lock = threading.RLock()
         auth = NodeAuthentication(store, signer, wall)
         self._replica = Replica(name, store.log.log_id, config, store, auth, store.durable(), monotonic())
@@ -217,7 +217,7 @@ class Driver:
             try:
                 told = self.store.act(act)
             except BaseException as error:
-                self._fail(error)
+                self.fail(error)
                 raise
             if isinstance(act, CutOrphan):
                 self.recent.forget()
@@ -225,7 +225,7 @@ class Driver:
         for each in ready.send:
             self._send(each)
         for notice in ready.notices:
-            self._listener(notice)
+            self.listener(notice)
         self._turn(heard)
         network = self._network
         if network is not None:
@@ -265,14 +265,15 @@ class Driver:
             self._network.rest()
         self._changed.notify_all()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Fail-stop (I4): nothing is stored, signed or said any more."""
-        if self._failure is None:
-            self._failure = error
-        self._waiters.end(f"the node has stopped: {type(error).__name__}")
-        if self._leadership is not None:
-            self._leadership.over.set()
-        self._changed.notify_all()
+        with self._lock:
+            if self._failure is None:
+                self._failure = error
+            self._waiters.end(f"the node has stopped: {type(error).__name__}")
+            if self._leadership is not None:
+                self._leadership.over.set()
+            self._changed.notify_all()
 
     # --- leading ---
 
@@ -317,8 +318,7 @@ class Driver:
                 if self._network is not None and any(raw[5] == KIND_MEMBERS for raw in raws):
                     self._network.follow(self.store.membership(), self.name)
         except Exception as error:
-            with self._lock:
-                self._fail(error)
+            self.fail(error)
 
     def acknowledge(self, receipt: Receipt) -> Receipt:
         """Wait until the mode's promise holds for a receipt. Raises NotReplicatedError: its outcome is unknown."""
@@ -346,7 +346,7 @@ class Driver:
             try:
                 self.store.keep_blob(raw)
             except BaseException as error:
-                self._fail(error)
+                self.fail(error)
                 raise
 
     def transfer(self, target: str) -> bool:
