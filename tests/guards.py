@@ -19,12 +19,13 @@ from tests.guards_key_rotation import GUARDS as KEY_ROTATION
 from tests.guards_log import GUARDS as LOG
 from tests.guards_modules import GUARDS as MODULES
 from tests.guards_policy import GUARDS as POLICY
+from tests.guards_replica import GUARDS as REPLICA
 from tests.guards_secrets import GUARDS as SECRETS
 from tests.guards_start import GUARDS as START
 from tests.guards_subjects import GUARDS as SUBJECTS
 
 GUARDS = (
-    *(*LOG, *KEY_ROTATION),
+    *(*LOG, *KEY_ROTATION, *REPLICA),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),
     *(*SECRETS, *SUBJECTS, *START, *HOME, *FORGERY),

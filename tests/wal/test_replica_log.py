@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -728,3 +729,22 @@ def test_names_of_the_sample_are_what_they_seem() -> None:
     """The sample's members hold their own keys."""
     assert [each.key for each in members(3, "abc").members] == [member(name).key for name in "abc"]
     assert isinstance(Leader().log, Log)
+
+
+@pytest.mark.invariant("I10")
+def test_verification_tells_what_a_forged_authority_is(tmp_path: Path) -> None:
+    """A record of an epoch that nothing began; an epoch and members by nobody: each by its own code."""
+    leader, path = Leader(), str(tmp_path / "log")
+    leader.work(1)
+    frames = list(leader.storage.scan(1, 99))
+    create_replica_directory(path, frames, leader.note(), map_bytes=MAP_BYTES)
+    index, link = FIRST + 1, frames[-1][1][-32:]
+    more = []
+    for epoch, kind in ((1, KIND_MEMBERS), (2, KIND_EPOCH), (2, KIND_EVENT)):
+        index += 1
+        frame, link = encode(index, epoch, 3 * T0, kind, b"by nobody", link, FLAG_BATCH_END)
+        more.append((index, frame))
+    with closing(LmdbStorage(path, writable=True, map_bytes=MAP_BYTES)) as storage:
+        storage.append(more)
+    codes = [finding["code"] for finding in verify_directory(path)["findings"]]
+    assert codes == ["MEMBERS_INVALID", "EPOCH_INVALID", "EPOCH_UNFOUNDED"]
