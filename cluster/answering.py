@@ -24,7 +24,7 @@ from cluster.messages import (
     ToSource,
 )
 from cluster.standing import common_end
-from cluster.steps import SendRange
+from cluster.steps import Carrier, SendRange
 from wal.blob import blob_file, blob_name
 from wal.errors import LogError
 from wal.record import Head
@@ -57,7 +57,7 @@ class Answering(ReadAnswers):
                     return
                 yield from self._driver.hear(peer, message)  # type: ignore[misc]  # a follower's answers
         finally:
-            self._driver.gone(peer)
+            self._driver.gone(peer, Carrier.TAKING)
 
     def promise(self, peer: str, request: PromiseRequest) -> Promised | Refused:
         """A candidate's question."""

@@ -22,6 +22,7 @@ from cluster.replica import Replica
 from cluster.replica_store import NodeAuthentication, ReplicaStore
 from cluster.standing import ReplicaConfig
 from cluster.steps import (
+    Carrier,
     CutOrphan,
     Input,
     Lost,
@@ -317,6 +318,8 @@ class Driver:
                 self.feed(Shipped(raws, Head(last[0], last[1][-32:])))
                 if self._network is not None and any(raw[5] == KIND_MEMBERS for raw in raws):
                     self._network.follow(self.store.membership(), self.name)
+        except NotLeadingError:
+            return  # this node has just stepped down: what becomes of these records the next leader decides
         except Exception as error:
             self.fail(error)
 
@@ -355,7 +358,7 @@ class Driver:
             self.feed(Transfer(target))
         return self.role is not Role.LEADER
 
-    def gone(self, member: str) -> None:
-        """The stream to, or the pull from, a member has ended."""
+    def gone(self, member: str, carrier: Carrier) -> None:
+        """A stream or a pull has ended."""
         with contextlib.suppress(ClusterError, LogError):
-            self.feed(Lost(member))
+            self.feed(Lost(member, carrier))

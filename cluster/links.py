@@ -28,7 +28,7 @@ from cluster.messages import (
     ToSource,
 )
 from cluster.replica_store import ReplicaStore
-from cluster.steps import Connected, SendRange
+from cluster.steps import Carrier, Connected, SendRange
 from wal.errors import LogError
 from wal.membership import Member, Membership
 from wal.record import FLAG_BATCH_END, Head
@@ -129,7 +129,7 @@ class Links:
             with contextlib.closing(self._dial(member)) as peer:
                 for message in peer.pull(request):
                     self._driver.hear(member.name, message)
-        self._driver.gone(member.name)
+        self._driver.gone(member.name, Carrier.PULLING)
 
 
 class FollowerLink:
@@ -184,7 +184,9 @@ class FollowerLink:
                 finally:
                     self._queue.put(None)
                     peer.close()
-            self._driver.gone(self.member.name)
+            if self._over.is_set():
+                return  # this link has been replaced: its end is nobody's news
+            self._driver.gone(self.member.name, Carrier.GIVING)
             pause = PAUSE_S_MIN if heard else min(2 * pause, PAUSE_S_MAX)
             self._over.wait(pause)
 

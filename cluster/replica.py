@@ -32,6 +32,7 @@ from cluster.standing import ReplicaConfig, Standing
 from cluster.steps import (
     Authentication,
     Began,
+    Carrier,
     Connected,
     Durable,
     Granted,
@@ -127,7 +128,7 @@ class Replica:
                 else:
                     s.drop(given.member)
             case Lost():
-                self._lost(given.member)
+                self._lost(given)
             case Shipped():
                 if self._leading is not None:
                     self._leading.shipped(given.frames, given.head)
@@ -214,14 +215,19 @@ class Replica:
                 self._following.rest()
                 self._candidacy.pull_failed()
 
-    def _lost(self, member: str) -> None:
-        if self._leading is not None:
-            self._leading.lost(member)
-        elif self._candidacy is not None and member == self._candidacy.adopting:
-            self._following.rest()
-            self._candidacy.pull_failed()
-        elif member == self._following.source:
-            self._following.rest()
+    def _lost(self, given: Lost) -> None:
+        member, candidacy = given.member, self._candidacy
+        match given.carrier:
+            case Carrier.GIVING:
+                if self._leading is not None:
+                    self._leading.lost(member)
+            case Carrier.PULLING:
+                if candidacy is not None and member == candidacy.adopting:
+                    self._following.rest()
+                    candidacy.pull_failed()
+            case Carrier.TAKING:
+                if self._leading is None and candidacy is None and member == self._following.source:
+                    self._following.rest()
 
     def _granted(self, given: Granted) -> None:
         s = self._s

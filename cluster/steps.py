@@ -137,10 +137,19 @@ class Connected(NamedTuple):
     member: str
 
 
+class Carrier(str, Enum):
+    """What can end: a stream that this node gives on, one that it takes from, or a pull."""
+
+    GIVING = "giving"
+    TAKING = "taking"
+    PULLING = "pulling"
+
+
 class Lost(NamedTuple):
-    """The stream to this member is closed."""
+    """A stream has ended, or a pull. An old one that ends late says nothing about the one of now."""
 
     member: str
+    carrier: Carrier
 
 
 class Shipped(NamedTuple):

@@ -20,7 +20,7 @@ from cluster.messages import (
     Welcome,
 )
 from cluster.standing import common_end
-from cluster.steps import Connected, Lost, Role, Send, SendRange
+from cluster.steps import Carrier, Connected, Lost, Role, Send, SendRange
 from tests.cluster.simulation.network import Stream
 from wal.record import Head
 
@@ -102,10 +102,8 @@ class Connections:
         )  # fmt: skip
         if mine.get(peer) is stream:
             del mine[peer]
-            # A leader cares for the streams that it gives on, everyone else for the one that it takes from: what is left of an
-            # earlier role ends without a word, or it would be taken for the end of a newer stream to the same member.
-            if (mine is self.giving) is (node.replica.role is Role.LEADER):
-                node.feed(Lost(peer))
+            carrier = Carrier.GIVING if mine is self.giving else Carrier.PULLING if stream.pull else Carrier.TAKING
+            node.feed(Lost(peer, carrier))
 
     def drop(self, member: str) -> None:
         """The core wants no more of this member's words."""
@@ -154,7 +152,7 @@ class Connections:
     def _open_pull(self, source: str) -> None:
         node = self._node
         if not self._reaches(source) or source == node.name:
-            node.feed(Lost(source))
+            node.feed(Lost(source, Carrier.PULLING))
             return
         stream = Stream(source, node.name, pull=True)
         self.taken(stream)
