@@ -122,15 +122,16 @@ class StoredVault:
         return outcome._replace(result=result, error=error, kept_bytes=len(kept), output_digest=digest)
 
 
-def open_vault(home: Home, signer: KeySigner, node: Node) -> tuple[Vault, tuple[str, ...]]:
-    """The vault of a node, and the names of secrets whose recorded value is not in the store: no claw gets those."""
+def open_vault(home: Home, signer: KeySigner, node: Node, *, tidy: bool = True) -> tuple[Vault, tuple[str, ...]]:
+    """The vault of a node, and the names of secrets whose recorded value is not in the store: no claw gets those. With
+    ``tidy`` boxes that the log does not know go: at a start nobody is about to have one recorded."""
     if not node.secrets and not os.path.isdir(os.path.join(home.path, "secrets")):
         return EMPTY_VAULT, ()
     from femtoclaw.errors import FemtoClawError
     from femtoclaw.secret_store import SecretStore, stored_names
 
     store = SecretStore(home, signer)
-    for name in stored_names(home):
+    for name in stored_names(home) if tidy else ():
         if name not in node.secrets:
             with contextlib.suppress(ConfigurationError):  # the name of no secret, so it is none of ours
                 store.settle(name, "")  # a crash came between the record of its removal and that of its file

@@ -14,8 +14,7 @@ from femtoclaw import events
 from femtoclaw.authority import Recorded
 from femtoclaw.authorization import HELD
 from femtoclaw.boot import Started, start, stop
-from femtoclaw.brains import Brain, open_brain
-from femtoclaw.brains.script import ScriptBrain
+from femtoclaw.brains.choice import chosen_brain
 from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
@@ -29,7 +28,6 @@ from femtoclaw.isolation.layers import REQUIRED
 from femtoclaw.modules.recording import record_faults
 from femtoclaw.runtime import Runtime, StepResult
 from femtoclaw.sources import live
-from femtoclaw.state import Run
 from femtoclaw.vault import open_vault
 from wal import LogError
 
@@ -39,10 +37,11 @@ INTENT_BYTES_MAX = 1024 * 1024
 class Node:
     """An open node with its runtime, for the length of one command."""
 
-    def __init__(self, started: Started, runtime: Runtime, settings: dict[str, Any]) -> None:
+    def __init__(self, started: Started, runtime: Runtime, settings: dict[str, Any], gate: Gate) -> None:
         self.started = started
         self.runtime = runtime
         self.settings = settings
+        self.gate = gate
 
 
 @contextmanager
@@ -77,7 +76,7 @@ def open_node(
             started.log, started.authority, gate, sources,
             concurrency_max=settings["runtime"]["concurrency_max"], listener=listener, vault=vault,
         )  # fmt: skip
-        yield Node(started, runtime, settings)
+        yield Node(started, runtime, settings, gate)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             reason = "interrupted by a signal"
@@ -155,7 +154,7 @@ def run(arguments: Arguments, output: Output) -> int:
 
     with open_node(getattr(arguments, "home", None), output, listen) as node:
         runtime = node.settings["runtime"]
-        brain = open_brain(arguments.brain or runtime["brain"], runtime["brains"], _secret)
+        brain = chosen_brain(runtime, arguments.brain)
         subject = _subject(node, arguments)
         result = node.runtime.run(arguments.text, brain, source="cli", agent=runtime["agent"], subject=subject)
     output.data(
@@ -179,18 +178,6 @@ def run(arguments: Arguments, output: Output) -> int:
     return 1
 
 
-def brain_to_go_on_with(node: Node, run: Run, spec: str | None) -> Brain | None:
-    """The brain of a run that was held: the one named, or the configured one where it is of the recorded kind; None where
-    the run has to end. A script goes on behind the lines that were used."""
-    runtime = node.settings["runtime"]
-    if spec is None and runtime["brain"].partition(":")[0] != run.brain.partition(":")[0]:
-        return None
-    brain = open_brain(spec or runtime["brain"], runtime["brains"], _secret)
-    if isinstance(brain, ScriptBrain):
-        brain.skip(run.step)
-    return brain
-
-
 def _print_event(event: events.Event, output: Output) -> None:
     match event:
         case events.ProtocolRejected():
@@ -207,15 +194,6 @@ def _print_event(event: events.Event, output: Output) -> None:
             output.line(f"  brain       {event.code}: {printable(event.detail)}", "red")
         case _:
             return
-
-
-def _secret(name: str) -> str | None:
-    """A secret for a brain: from the environment of this command, by its upper-case name; never recorded.
-
-    Without one line break at its end, which a file that it was read from puts there; the brain refuses any other.
-    """
-    value = os.environ.get(f"FEMTOCLAW_{name.upper()}")
-    return value[:-1].removesuffix("\r") if value is not None and value.endswith("\n") else value
 
 
 def intent(arguments: Arguments, output: Output) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from femtoclaw.cli.options import Arguments
     from femtoclaw.state import Live
+    from wal.reader import LogReader
 
 
 def init(arguments: Arguments, output: Output) -> int:
@@ -90,48 +91,54 @@ def _text(value: Any) -> str:
 
 def describe(home: Home) -> dict[str, Any]:
     """The status object, read without taking the writer's lock."""
-    from femtoclaw.key_file import at_rest
-    from femtoclaw.restore import load_state
-    from femtoclaw.version import VERSION
-    from wal.head import read_slots
     from wal.reader import read_log_directory
 
     reader = read_log_directory(home.log)
     try:
-        head = reader.head
-        state = load_state(reader, head.index)
-        slots = read_slots(reader.storage.read_slots())
-        disk = os.statvfs(home.log)
-        node, live = state.node, state.live
-        return {
-            "runtime_id": node.runtime_id,
-            "home": home.path,
-            "program": VERSION,
-            "log": reader.origin,
-            "public_key": reader.key.vkey(),
-            "private_key": at_rest(home.key_file),
-            "size": head.index,
-            "link": head.link.hex(),
-            # Asking for the lock holds it for a moment, in which a start could not get it: only asked where a stop was
-            # not clean, that is where a writer may live.
-            "running": not slots.clean and locked(home),
-            "last_stop": "clean" if slots.clean else "unclean",
-            "process": node.process.value,
-            "boots": node.boots,
-            "configuration": {"version": node.configuration.version, "digest": node.configuration.digest},
-            "policy": {"version": node.policy.version, "digest": node.policy.digest, "engine": node.policy.engine},
-            "claws": {name: "enabled" if claw.enabled else "disabled" for name, claw in sorted(node.registry.items())},
-            "mode": "development" if b'"mode":"development"' in node.configuration.content else "secure",
-            "contained": node.contained or "no",
-            "operators": sum(each.active for each in node.operators.values()),
-            "held_calls": len(live.approvals),
-            "sandbox": node.sandbox or "not known before the first start",
-            "in_flight": _in_flight(live),
-            "executions": dict(sorted(live.totals.items())),
-            "disk_free_bytes": disk.f_bavail * disk.f_frsize,
-        }
+        return describe_log(home, reader)
     finally:
         reader.close()
+
+
+def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
+    """The same of a log that is open already."""
+    from femtoclaw.key_file import at_rest
+    from femtoclaw.restore import load_state
+    from femtoclaw.version import VERSION
+    from wal.head import read_slots
+
+    head = reader.head
+    state = load_state(reader, head.index)
+    slots = read_slots(reader.storage.read_slots())
+    disk = os.statvfs(home.log)
+    node, live = state.node, state.live
+    return {
+        "runtime_id": node.runtime_id,
+        "home": home.path,
+        "program": VERSION,
+        "log": reader.origin,
+        "public_key": reader.key.vkey(),
+        "private_key": at_rest(home.key_file),
+        "size": head.index,
+        "link": head.link.hex(),
+        # Asking for the lock holds it for a moment, in which a start could not get it: only asked where a stop was
+        # not clean, that is where a writer may live.
+        "running": not slots.clean and locked(home),
+        "last_stop": "clean" if slots.clean else "unclean",
+        "process": node.process.value,
+        "boots": node.boots,
+        "configuration": {"version": node.configuration.version, "digest": node.configuration.digest},
+        "policy": {"version": node.policy.version, "digest": node.policy.digest, "engine": node.policy.engine},
+        "claws": {name: "enabled" if claw.enabled else "disabled" for name, claw in sorted(node.registry.items())},
+        "mode": "development" if b'"mode":"development"' in node.configuration.content else "secure",
+        "contained": node.contained or "no",
+        "operators": sum(each.active for each in node.operators.values()),
+        "held_calls": len(live.approvals),
+        "sandbox": node.sandbox or "not known before the first start",
+        "in_flight": _in_flight(live),
+        "executions": dict(sorted(live.totals.items())),
+        "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+    }
 
 
 def _in_flight(live: Live) -> dict[str, int]:

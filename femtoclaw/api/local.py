@@ -1,0 +1,214 @@
+"""The executor of a node that works itself: its runtime, and what a command of the command line does around it.
+
+A node that is served stays open while operators change it: what a start would read anew is read anew here (secrets, subjects'
+keys, the brain's settings), and what only a start can bring into force is refused before it is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from femtoclaw import commands, events
+from femtoclaw.api.at_work import AbandonedBrain, CurrentVault, Listeners, Traffic
+from femtoclaw.api.executor import Freshness, NotTakenError, StateAt, never
+from femtoclaw.api.reading import state_hash_at
+from femtoclaw.authority import Recorded
+from femtoclaw.boot import Started
+from femtoclaw.brains.choice import brain_to_go_on_with, chosen_brain
+from femtoclaw.config import resolve
+from femtoclaw.errors import CommandError, ConfigurationError, UnavailableError, UsageError
+from femtoclaw.event_codec import decode
+from femtoclaw.gate import Gate
+from femtoclaw.manifest import manifest_from_canonical
+from femtoclaw.runtime import Listener, RunResult, Runtime, StepResult
+from femtoclaw.state import Node
+from femtoclaw.vault import open_vault
+from wal.record import KIND_EVENT
+
+AT_REST_ONLY = ("key.rotate", "distribution.accept", "distribution.revoke")
+"""What changes the process itself: it cannot be done to a node at work."""
+
+LIVE = ("agent", "brain", "brains", "environment", "steps_max")
+"""Keys of ``runtime`` that a node at work follows; so does it follow all of ``capabilities`` and ``observability``."""
+
+RUN_SOURCE = "api"
+STOP_FIRST = "stop `femtoclaw serve` for this home, then run this again"
+
+
+class LocalExecutor:
+    """``Executor`` over a started node. Thread-safe."""
+
+    def __init__(
+        self, started: Started, gate: Gate, *, concurrency_max: int,
+        serving: Callable[[], dict[str, Any]] | None = None, freshness: Callable[[], Freshness] | None = None,
+    ) -> None:  # fmt: skip
+        """``serving`` and ``freshness`` tell of a node in a cluster; without them it is a single one. ``missing`` then names the
+        secrets whose recorded value is not in the store."""
+        self._started = started
+        self._listeners = Listeners()
+        vault, self.missing = open_vault(started.home, started.signer, started.authority.state.node)
+        self._vault = CurrentVault(vault)
+        self.runtime = Runtime(
+            started.log, started.authority, gate, started.sources,
+            concurrency_max=concurrency_max, listener=self._listeners, vault=self._vault,
+        )  # fmt: skip
+        self._traffic = Traffic()
+        self._reading_secrets = threading.Lock()
+        self._serving = serving if serving is not None else lambda: {"executes": True, "role": "single", "leader": ""}
+        self._freshness = freshness if freshness is not None else lambda: Freshness(True, 0, started.log.size)
+
+    def intent(self, raw: bytes, subject: str) -> StepResult:
+        """As ``Executor.intent``."""
+        with self._traffic.shared():
+            self._make_key(subject)
+            return self.runtime.intent(raw, subject)
+
+    def run(
+        self, text: str, brain_spec: str, subject: str, listener: Listener, abandoned: Callable[[], bool] = never
+    ) -> RunResult:
+        """As ``Executor.run``."""
+        with self._traffic.shared():
+            settings = self._settings()["runtime"]
+            brain = AbandonedBrain(chosen_brain(settings, brain_spec), abandoned)
+            self._make_key(subject)
+            with self._listeners.of_this_thread(listener):
+                return self.runtime.run(text, brain, source=RUN_SOURCE, agent=settings["agent"], subject=subject)
+
+    def control(
+        self, command: commands.Control, brain_spec: str, compared_size: int = 0
+    ) -> tuple[Recorded, RunResult | None]:
+        """As ``Executor.control``. Raises UnavailableError for what only a node at rest can do."""
+        if not command.action.startswith("approval."):
+            return self._change(command, compared_size), None
+        with self._traffic.shared():
+            state = self._started.authority.state
+            held = state.live.executions.get(command.resource)
+            run = state.live.runs.get(held.run_id) if held is not None else None
+            brain = brain_to_go_on_with(self._settings()["runtime"], run, brain_spec) if run is not None else None
+            return self.runtime.control(self._received(command), brain)
+
+    def perform(self, command: commands.Control) -> Recorded:
+        """As ``Executor.perform``."""
+        if command.action.startswith("approval."):
+            raise CommandError("an approval may run a claw", where="the served node", expected="Executor.control")
+        return self._change(command, 0)
+
+    def status(self) -> dict[str, Any]:
+        """As ``Executor.status``."""
+        from femtoclaw.cli.node import describe_log
+
+        return describe_log(self._started.home, self._started.log) | {"serving": self._serving()}
+
+    def state_at(self, index: int) -> StateAt:
+        """As ``Executor.state_at``."""
+        found, size = state_hash_at(self._started.log, index)
+        return StateAt(found, size, self._freshness())
+
+    def _received(self, command: commands.Control) -> commands.Control:
+        """With the node's own clock: an operator's may say anything."""
+        return command._replace(received_ns=self._started.sources.wall_ns())
+
+    def _change(self, command: commands.Control, compared_size: int) -> Recorded:
+        refuse_at_work(command, self._started.authority.state.node, self._started.home.modules)
+        if not compared_size:
+            recorded = self._started.authority.perform(self._received(command))
+        else:
+            with self._traffic.exclusive():
+                self._refuse_decided_since(compared_size)
+                recorded = self._started.authority.perform(self._received(command))
+        self._follow(command, recorded)
+        return recorded
+
+    def _refuse_decided_since(self, compared_size: int) -> None:
+        """What was compared must be all that was decided: a call that came after could be one that the change lets through."""
+        log = self._started.log
+        if compared_size > log.size:
+            raise UsageError("the report is of another log", where="ControlRequest.compared_size", expected=log.size)
+        for record in log.scan(compared_size + 1):
+            if record.kind == KIND_EVENT and isinstance(decode(record.payload), events.AuthorizationDecided):
+                raise NotTakenError(
+                    "calls were decided since the comparison", where=f"index {record.index}",
+                    expected=f"none after {compared_size}", remedy="run it again: it compares again",
+                )  # fmt: skip
+
+    def _follow(self, command: commands.Control, recorded: Recorded) -> None:
+        """What a start would do after this change."""
+        decided = next(event for event in recorded.events if isinstance(event, events.ControlDecided))
+        if decided.decision != "AUTHORIZED":
+            return
+        started = self._started
+        if command.action.startswith("secret."):
+            with self._reading_secrets:
+                node = started.authority.state.node
+                self._vault.replace(open_vault(started.home, started.signer, node, tidy=False)[0])
+        if command.action == "data.erase":
+            started.subjects.destroy(command.resource)
+
+    def _make_key(self, subject: str) -> None:
+        if not subject:
+            return
+        if subject in self._started.authority.state.node.erased:
+            raise UsageError(
+                "this subject was erased", where="--subject", expected="another name", found="one that was erased"
+            )
+        self._started.subjects.make(subject)
+
+    def _settings(self) -> dict[str, Any]:
+        content = self._started.authority.state.node.configuration.content
+        return resolve(json.loads(content), "the recorded configuration", None)
+
+
+def refuse_at_work(command: commands.Control, node: Node, modules: str) -> None:
+    """Raise UnavailableError for a change that a node at work could not follow, ConfigurationError for a module whose files
+    are not in the store ``modules``. Content that is malformed is the gate's to refuse."""
+    if command.action in AT_REST_ONLY:
+        raise UnavailableError(
+            "this cannot be done to a node that is being served", where=command.action, expected="a node at rest",
+            remedy=STOP_FIRST,
+        )  # fmt: skip
+    if command.action == "configuration.set":
+        keys = _keys_of_a_start(node, command.content)
+        if keys:
+            raise UnavailableError(
+                "a node that is being served cannot take over these settings", where=", ".join(keys),
+                expected="a node at rest", remedy=STOP_FIRST,
+            )  # fmt: skip
+    if command.action == "claw.install":
+        _require_files(command, modules)
+
+
+def _keys_of_a_start(node: Node, content: bytes) -> list[str]:
+    """Keys that differ and that only a start reads."""
+    try:
+        before = resolve(json.loads(node.configuration.content), "the recorded configuration", None)
+        after = resolve(json.loads(content), "the request", None)
+    except (ValueError, TypeError, AttributeError, ConfigurationError):
+        return []
+    return [
+        f"{domain}.{key}"
+        for domain in sorted(before.keys() | after.keys())
+        if domain not in ("capabilities", "observability")
+        for key in sorted(before.get(domain, {}).keys() | after.get(domain, {}).keys())
+        if before.get(domain, {}).get(key) != after.get(domain, {}).get(key) and (domain, key) not in _LIVE_KEYS
+    ]
+
+
+_LIVE_KEYS = frozenset(("runtime", key) for key in LIVE)
+
+
+def _require_files(command: commands.Control, modules: str) -> None:
+    from femtoclaw.modules.store import verify_installed
+
+    try:
+        manifest = manifest_from_canonical(json.loads(command.content)["manifest"].encode())
+    except (ValueError, TypeError, KeyError, AttributeError, ConfigurationError):
+        return
+    fault = verify_installed(modules, manifest)
+    if fault is not None:
+        raise ConfigurationError(
+            "the module's files are not in the node's store", where=manifest.name[:80], expected="the files of its manifest",
+            found=fault.code, remedy="install it with `femtoclaw claw install DIR`, which puts them there",
+        )  # fmt: skip
