@@ -26,7 +26,11 @@ DROPPED_NAMES = ("GCONV_PATH", "GLIBC_TUNABLES", "LOCPATH", "NLSPATH", "SSLKEYLO
 
 KEPT = ("HOME", "PATH", "USER", "LOGNAME", "LANG", "TERM", "TMPDIR", "TZ", "NO_COLOR")
 KEPT_BEGINNINGS = ("LC_", "FEMTOCLAW_")
-"""What a start from scratch takes along; as ``scripts/femtoclaw`` does."""
+KEPT_FOR_ARCHIVES = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL",
+)  # fmt: skip
+"""What a start from scratch takes along, the last of these to reach archives in object stores; as ``scripts/femtoclaw``
+does."""
 
 REMEDY = "start it without this variable; `scripts/femtoclaw` and the installed command leave it out by themselves"
 
@@ -47,4 +51,5 @@ def check(environ: MutableMapping[str, str]) -> None:
 
 def kept() -> dict[str, str]:
     """This environment, reduced to what a verified process is started with."""
-    return {name: value for name, value in os.environ.items() if name in KEPT or name.startswith(KEPT_BEGINNINGS)}
+    named = (*KEPT, *KEPT_FOR_ARCHIVES)
+    return {name: value for name, value in os.environ.items() if name in named or name.startswith(KEPT_BEGINNINGS)}

@@ -118,7 +118,10 @@ def test_what_is_dropped_and_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     for name in gone:
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("FEMTOCLAW_HOME", "/f")
-    assert environment.kept()["FEMTOCLAW_HOME"] == "/f"
+    monkeypatch.setenv("AWS_REGION", "r")
+    monkeypatch.setenv("AWS_PROFILE", "p")
+    assert (environment.kept()["FEMTOCLAW_HOME"], environment.kept()["AWS_REGION"]) == ("/f", "r")
+    assert "AWS_PROFILE" not in environment.kept()
     assert not environment.kept().keys() & set(gone)
     with pytest.raises(Refused, match="other libraries"):
         environment.check({"LD_DEBUG": "all"})
@@ -161,10 +164,12 @@ def test_the_script_starts_a_node_with_a_clean_environment(checkout: Path, evil:
         (stray / name).write_text(f"#!/bin/sh\necho {name} >> {evil.mark}\n")
         (stray / name).chmod(0o755)
     stays = {"HOME": "/h", "USER": "u", "LOGNAME": "u", "LANG": "C.UTF-8", "LC_TIME": "C", "TERM": "dumb", "TMPDIR": "/t",
-             "TZ": "UTC", "NO_COLOR": "1", "FEMTOCLAW_HOME": "/home of it", "FEMTOCLAW_PASSPHRASE": "a\nb c"}  # fmt: skip
+             "TZ": "UTC", "NO_COLOR": "1", "FEMTOCLAW_HOME": "/home of it", "FEMTOCLAW_PASSPHRASE": "a\nb c",
+             **dict.fromkeys(environment.KEPT_FOR_ARCHIVES, "a b")}  # fmt: skip
     goes = {"LD_PRELOAD": str(evil.shared_object), "LD_LIBRARY_PATH": str(stray), "OPENSSL_CONF": "x", "GCONV_PATH": "x",
             "SSLKEYLOGFILE": "x", "BASH_ENV": str(begin), "ENV": str(begin), "PATH": str(stray), "PYTHONPATH": "x",
             "SHELLOPTS": "xtrace", "PS4": f"$(echo traced >> {evil.mark})", "https_proxy": "x", "MALLOC_CHECK_": "3",
+            "AWS_PROFILE": "x",
             "BASH_FUNC_exec%%": f"() {{ echo function >> {evil.mark}; }}", "SSL_CERT_FILE": "x"}  # fmt: skip
     words = ["intent", "two words", "", "--x=$HOME\n"]
     code, environ, arguments = started(checkout, *words, **stays, **goes)
