@@ -39,13 +39,25 @@ def no_references(_: Sequence[bytes]) -> Sequence[str]:
     return ()
 
 
+Above = Callable[[str, bytes], bytes]
+"""What the layer above answers to a member: (who asks, question) to answer. Raises ClusterError."""
+
+
+def nobody_above(peer: str, body: bytes) -> bytes:
+    """For nodes that only replicate."""
+    raise PeerRefusedError("nothing is executed here", Reason.NOT_LEADING, where=peer)
+
+
 class Answering(ReadAnswers):
     """The handler behind a ``cluster.server.ReplicationServer``."""
 
-    def __init__(self, driver: Driver, dial: Dial, references: References = no_references) -> None:
+    def __init__(
+        self, driver: Driver, dial: Dial, references: References = no_references, above: Above = nobody_above
+    ) -> None:
         super().__init__(driver)
         self._dial = dial
         self._references = references
+        self._above = above
 
     def follow(self, peer: str, inbound: Iterable[ToFollower]) -> Iterator[ToSource]:
         """A leader's stream."""
@@ -83,6 +95,10 @@ class Answering(ReadAnswers):
             yield Entries(request.epoch, Head(at, link), (), vouched.note, commit)
         else:
             yield from entries_of(store, lambda first, stop: None, wanted)
+
+    def ask(self, peer: str, body: bytes) -> bytes:
+        """A question of the layer above."""
+        return self._above(peer, body)
 
     def blob(self, peer: str, digest: bytes) -> bytes | None:
         """A blob by its hash; unverified: whoever gets it verifies."""

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from cluster import codec, reading_codec
 from cluster.errors import ClusterConfigurationError, PeerProtocolError, PeerUnavailableError, WireError
-from cluster.limits import CALL_S_DEFAULT, STREAM_SILENT_S_MAX
+from cluster.limits import ASK_S_MAX, CALL_S_DEFAULT, STREAM_SILENT_S_MAX
 from cluster.messages import Promised, PromiseRequest, PullRequest, Reason, Refused, ToFollower, ToSource
 from cluster.reading import ConsistencyProof, Freshness, InclusionProof, RecordsPage, Status
 from cluster.tls import Identity, channel_credentials
@@ -161,6 +161,10 @@ class PeerClient:
         """Ask for a promise. After PeerUnavailableError the member may have promised."""
         raw = self._ask(REPLICATION, "Promise", codec.encode_promise_request(request), timeout_s)
         return codec.decode_promise_reply(raw)
+
+    def ask(self, body: bytes, timeout_s: float = ASK_S_MAX) -> bytes:
+        """Ask the layer above at that member. After PeerUnavailableError what was asked for may have been done."""
+        return codec.decode_ask_reply(self._ask(REPLICATION, "Ask", codec.encode_ask(body), timeout_s))
 
     def pull(self, request: PullRequest, silent_s: float = STREAM_SILENT_S_MAX) -> Stream[ToFollower]:
         """What this node does not have. Fails when nothing comes for ``silent_s`` seconds."""

@@ -14,6 +14,7 @@ import zstandard
 
 from cluster.limits import (
     APPEND_BYTES_MAX,
+    ASK_BYTES_MAX,
     BLOB_CHUNK_BYTES,
     CONTROL_BYTES_MAX,
     ENTRIES_RECORDS_MAX,
@@ -373,6 +374,34 @@ def decode_pull_request(raw: bytes) -> PullRequest:
         head_of(message.head, "PullRequest.head"),
         history_of(message.history, "PullRequest.history"),
     )
+
+
+def encode_ask(body: bytes) -> bytes:
+    """The bytes of a question of the layer above. Raises WireError over ``ASK_BYTES_MAX``."""
+    return serialized(pb.AskRequest(body=_asked(body)))
+
+
+def decode_ask(raw: bytes) -> bytes:
+    """The question in ``raw``. Raises WireError."""
+    body: bytes = parse(pb.AskRequest, raw, ASK_BYTES_MAX + _SMALL_BYTES_MAX).body
+    return _asked(body)
+
+
+def encode_ask_reply(body: bytes) -> bytes:
+    """The bytes of its answer. Raises WireError over ``ASK_BYTES_MAX``."""
+    return serialized(pb.AskReply(body=_asked(body)))
+
+
+def decode_ask_reply(raw: bytes) -> bytes:
+    """The answer in ``raw``. Raises WireError."""
+    body: bytes = parse(pb.AskReply, raw, ASK_BYTES_MAX + _SMALL_BYTES_MAX).body
+    return _asked(body)
+
+
+def _asked(body: bytes) -> bytes:
+    if len(body) > ASK_BYTES_MAX:
+        refuse(Reason.TOO_LARGE, "Ask.body", f"<= {ASK_BYTES_MAX} bytes", len(body))
+    return body
 
 
 def encode_blob_request(content: bytes) -> bytes:

@@ -31,6 +31,12 @@ SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 WINDOW_RECORDS = 8192
 """Records that a source may have on the way to one follower before it waits for acknowledgements."""
 
+ASK_BYTES_MAX = 4 * 1024 * 1024
+"""A question of the layer above, or its answer."""
+
+ASK_S_MAX = 600
+"""How long such an answer is waited for."""
+
 NAME_CHARACTERS_MAX = 64
 """A member's name."""
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cluster.answering import Answering, References, no_references
+from cluster.answering import Above, Answering, References, no_references, nobody_above
 from cluster.client import PeerClient
 from cluster.coordinator import Coordinator
 from cluster.driver import Driver, Leadership
@@ -54,7 +54,7 @@ class ClusterNode:
     def __init__(
         self, path: str, settings: MemberSettings, *, signer: Signer, identity: Identity, coordinator: Coordinator,
         monotonic: Callable[[], int], wall: Clock, listener: Callable[[Notice], None], map_bytes: int,
-        references: References = no_references,
+        references: References = no_references, above: Above = nobody_above,
     ) -> None:  # fmt: skip
         """Raises LogLockedError, LogMissingError, the halting errors of ``wal.opening.refuse``, ReplicaStateError."""
         self._path = path
@@ -76,9 +76,10 @@ class ClusterNode:
         def dial(member: Member) -> PeerClient:
             return PeerClient(member, identity)
 
+        self.dial = dial
         self._links = Links(self.driver, dial)
         self._server = ReplicationServer(
-            settings.listen, identity, store.membership, Answering(self.driver, dial, references), listener
+            settings.listen, identity, store.membership, Answering(self.driver, dial, references, above), listener
         )
 
     @property

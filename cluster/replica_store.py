@@ -13,7 +13,6 @@ import msgpack
 
 from cluster.errors import ReplicaStateError
 from cluster.messages import Span
-from wal.proposal import proposal
 from cluster.steps import (
     AdoptSegment,
     Append,
@@ -39,6 +38,7 @@ from wal.log import Log
 from wal.membership import Membership
 from wal.merkle import Frontier
 from wal.note import PublicKey, Signer, sign_note, text_of, verify_signature
+from wal.proposal import proposal
 from wal.record import Head
 from wal.replica_log import ReplicaLog
 from wal.segment import Seal
@@ -120,7 +120,8 @@ class ReplicaStore:
     def membership_before(self) -> tuple[int, Membership | None]:
         newest: tuple[int, Membership | None] = (0, None)
         before: Membership | None = None
-        for tenure in self._log.keys():
+        tenures = self._log.keys()
+        for tenure in tenures:
             if tenure.reason == "members":
                 newest = tenure.first, before
             before = tenure.members

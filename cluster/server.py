@@ -43,6 +43,9 @@ class Handler(Protocol):
     def blob(self, peer: str, digest: bytes) -> bytes | None:
         """A blob's bytes by its BLAKE3, or None."""
 
+    def ask(self, peer: str, body: bytes) -> bytes:
+        """Answer a question of the layer above."""
+
     def status(self, peer: str) -> Status:
         """Where this node stands."""
 
@@ -160,6 +163,7 @@ class ReplicationServer:
             "Promise": self._unary(self._promise),
             "Pull": self._streaming(self._pull),
             "Blob": self._streaming(self._blob),
+            "Ask": self._unary(self._ask),
         }
         reading = {
             "Status": self._unary(self._status),
@@ -219,6 +223,9 @@ class ReplicationServer:
             return
         for at in range(0, max(len(content), 1), BLOB_CHUNK_BYTES):
             yield codec.encode_blob_chunk(content[at : at + BLOB_CHUNK_BYTES], len(content))
+
+    def _ask(self, peer: str, raw: bytes) -> bytes:
+        return codec.encode_ask_reply(self._handler.ask(peer, codec.decode_ask(raw)))
 
     def _status(self, peer: str, raw: bytes) -> bytes:
         reading_codec.decode_status_request(raw)

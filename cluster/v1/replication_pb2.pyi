@@ -364,3 +364,15 @@ class CheckpointReply(_message.Message):
     FRESHNESS_FIELD_NUMBER: _ClassVar[int]
     freshness: Freshness
     def __init__(self, freshness: _Optional[_Union[Freshness, _Mapping]] = ...) -> None: ...
+
+class AskRequest(_message.Message):
+    __slots__ = ("body",)
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    body: bytes
+    def __init__(self, body: _Optional[bytes] = ...) -> None: ...
+
+class AskReply(_message.Message):
+    __slots__ = ("body",)
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    body: bytes
+    def __init__(self, body: _Optional[bytes] = ...) -> None: ...
