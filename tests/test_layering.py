@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {"wal": {"wal"}, "cluster": {"cluster", "wal"}, "femtoclaw": {"femtoclaw", "cluster", "wal"}}
 OURS = set(ALLOWED)
 PURE = {
-    "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors",
+    "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors "
+    "cosignature fork_proof",
+    "cluster": "witness witness_state witness_config witness_policy errors limits",
     "femtoclaw": "events event_codec state apply apply_control trail circumstances judging approvals control_plane "
     "control_policy control_effects adoption "
     "statement sealing commands decide lifecycle protocol strict_json argument_schemas policy_schema "
