@@ -173,7 +173,7 @@ def der_of(pem: bytes) -> bytes:
     body, end, _ = rest.partition(_END.strip())
     try:
         return binascii.a2b_base64("".join(body.split()), strict_mode=True) if end else b""
-    except binascii.Error:
+    except ValueError:
         return b""
 
 
