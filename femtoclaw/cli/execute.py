@@ -62,10 +62,10 @@ def open_node(
     reason = "command ended"
     gate: Gate | None = None
     try:
-        _report_recovery(started, output)
+        tell_recovery(started, output)
         recorded = json.loads(started.authority.state.node.configuration.content)
         settings = resolve(recorded, "the recorded configuration", None)
-        isolation = _isolation(started, settings, output)
+        isolation = claws_isolation(started, settings, output)
         gate = Gate(isolation, lambda: started.authority.state)
         for refusal in record_faults(started.authority, home.modules):
             output.note(f"{refusal.name}: {refusal.code}: {refusal.detail}; its calls are refused")
@@ -86,7 +86,7 @@ def open_node(
         _end(started, gate, reason, output)
 
 
-def _isolation(started: Started, settings: dict[str, Any], output: Output) -> Isolation:
+def claws_isolation(started: Started, settings: dict[str, Any], output: Output) -> Isolation:
     """The sandbox of this node's claws. In development mode layers may be missing, which is said."""
     home = started.home
     own = [home.log, os.path.dirname(home.key_file), home.modules, home.config_file, home.journal, home.manifest_file]
@@ -132,7 +132,7 @@ def _end(started: Started, gate: Gate | None, reason: str, output: Output, after
             output.note(f"and then the log could not be closed in order: {error}")
 
 
-def _report_recovery(started: Started, output: Output) -> None:
+def tell_recovery(started: Started, output: Output) -> None:
     for execution_id in started.unknown:
         output.note(f"execution {execution_id} was cut by a crash: OUTCOME_UNKNOWN, not re-run (see `femtoclaw show`)")
     for execution_id in started.interrupted:
