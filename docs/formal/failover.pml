@@ -101,6 +101,15 @@ bool has_adopted[NODES];
 #define ADOPTS(x) skip
 #endif
 
+/* What a promise says of the log. In the mutation that is what a stored note of a leader covers, and an acknowledgement of
+ * records that a crash left without their note does not store the note. */
+#ifdef NOTE_NOT_STORED
+bool bare[NODES]; /* its last record has no note */
+#define OFFERED(x) (bare[x] && disk[x] != 0 -> PREFIX(disk[x], SIZE(disk[x]) - 1) : disk[x])
+#else
+#define OFFERED(x) disk[x]
+#endif
+
 inline follow(x) { leads[x] = LEADERLESS; asks[x] = 0; majority[x] = false; adopts[x] = 0 }
 
 /* An epoch that is seen is durable before anything is answered, and ends what an older one was here. */
@@ -182,8 +191,8 @@ byte cosigned[NODES * 6]; /* the record at that size when the node cosigned a ch
 /* A voter promises: it refuses older epochs from now on and names the head that it has synced. */
 #define PROMISE(other) \
   :: d_step { !out[me] && !out[other] && asks[other] > promised[me] && log[me] == disk[me] -> \
-    see_epoch(me, asks[other]); majority[other] = true; printf("MODEL node %d, epoch %d: promises to the candidate with its head %d\n", me, asks[other], SIZE(disk[me])); \
-    if :: RANK(disk[me]) > RANK(adopts[other]) -> adopts[other] = disk[me] :: else fi; \
+    see_epoch(me, asks[other]); majority[other] = true; printf("MODEL node %d, epoch %d: promises to the candidate with its head %d\n", me, asks[other], SIZE(OFFERED(me))); \
+    if :: RANK(OFFERED(me)) > RANK(adopts[other]) -> adopts[other] = OFFERED(me) :: else fi; \
     forget() }
 
 /* A candidate pulls the log that it must adopt from a voter that still has it: first what differs goes, then record by record. */
@@ -219,7 +228,15 @@ proctype node(byte me) {
   /* Sync. A leader ships what is synced. */
   :: d_step { !out[me] && log[me] != disk[me] ->
     disk[me] = log[me]; printf("MODEL node %d, epoch %d: syncs\n", me, promised[me]);
+#ifdef NOTE_NOT_STORED
+    bare[me] = false;
+#endif
     if :: leads[me] != 0 -> pool[leads[me]] = disk[me]; SIGNS(me) :: else fi }
+#ifdef NOTE_NOT_STORED
+  :: d_step { !out[me] && leads[me] == 0 && log[me] != disk[me] ->
+    printf("MODEL node %d, epoch %d: crashes between its records and their note\n", me, promised[me]);
+    disk[me] = log[me]; bare[me] = true; follow(me); forget() }
+#endif
 
   RECEIVE(1)
   RECEIVE(2)
@@ -326,10 +343,10 @@ proctype coordinator() {
 #define GRANT(x) \
   :: d_step { granted < EPOCHS && FIRST(x) && !out[x] && leads[x] != granted && asks[x] != granted && log[x] == disk[x] -> \
     granted++; holder = x; printf("MODEL grants epoch %d to node %d\n", granted, x); \
-    see_epoch(x, granted); asks[x] = granted; adopts[x] = disk[x]; forget() } \
+    see_epoch(x, granted); asks[x] = granted; adopts[x] = OFFERED(x); forget() } \
   :: d_step { REGRANTS && granted > 1 && !out[x] && promised[x] < granted && log[x] == disk[x] -> /* a coordinator restored from a backup */ \
     holder = x; printf("MODEL grants epoch %d again, to node %d\n", granted, x); \
-    see_epoch(x, granted); asks[x] = granted; adopts[x] = disk[x]; forget() }
+    see_epoch(x, granted); asks[x] = granted; adopts[x] = OFFERED(x); forget() }
 /* Nodes 1 and 2 are alike until one of them is granted leadership: call that one node 1. */
 #define FIRST(x) (granted > 1 || x != 2)
   do
