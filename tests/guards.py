@@ -23,9 +23,10 @@ from tests.guards_replica import GUARDS as REPLICA
 from tests.guards_secrets import GUARDS as SECRETS
 from tests.guards_start import GUARDS as START
 from tests.guards_subjects import GUARDS as SUBJECTS
+from tests.guards_witness import GUARDS as WITNESS
 
 GUARDS = (
-    *(*LOG, *KEY_ROTATION, *REPLICA),
+    *(*LOG, *KEY_ROTATION, *REPLICA, *WITNESS),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),
     *(*SECRETS, *SUBJECTS, *START, *HOME, *FORGERY),
