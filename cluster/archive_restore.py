@@ -21,14 +21,16 @@ from cluster.archiving import BlobNames
 from cluster.restored import INCARNATION_BYTES, Restored, mark_restored
 from wal.blob import blob_file
 from wal.checkpoint import VerifiedCheckpoint
-from wal.errors import LogExistsError
+from wal.errors import LogExistsError, SignatureError
 from wal.head import CommitPoint, Slot, encode_slot
+from wal.key_history import KeyHistory
 from wal.limits import GROUP_BYTES_MAX, MAP_BYTES_DEFAULT
 from wal.lmdb_storage import LmdbStorage, create_directory, install_directory
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import Manifest, encode_manifest
 from wal.reader import CHECKPOINT_FILE
 from wal.record import Head
+from wal.segment import Segment, decode_segment
 from wal.writer_lock import lock_for_writing
 
 _UNFINISHED = ".restoring"
@@ -105,6 +107,8 @@ class _Building:
         self._names = blobs
         self._named: set[str] = set()
         self._manifest = Manifest()
+        self._late: set[int] = set()
+        """First records of segments that were sealed by a key which came into force behind their end."""
         self._waiting: ArchivedSegment | None = None
         """The newest segment, while it ends within an append: it is kept as a segment only when that append ends."""
 
@@ -123,6 +127,7 @@ class _Building:
             self._storage.cut(chain.whole.index)
         blobs = self._store_blobs()
         keys = self._log.keys.up_to(chain.whole.index)
+        self._forget_unknown_seals(keys)
         slot = Slot(1, 0, CommitPoint(chain.whole_at[0], *chain.whole), self._log.log_id, clock(), keys.rotated)
         self._storage.put_file(MANIFEST_FILE, encode_manifest(self._manifest))
         self._storage.put_file(CHECKPOINT_FILE, newest.note)
@@ -158,9 +163,23 @@ class _Building:
             self._named.update(self._names(segment.segment.records()))
         for finished in (self._waiting, segment):
             if finished is not None and finished.seal.head.index <= segment.whole:
+                if not _opens(self._log.keys.up_to(finished.seal.head.index), finished.segment):
+                    self._late.add(finished.seal.first)
                 self._storage.put_file(f"segments/{finished.seal.file_name}", finished.raw)
                 self._manifest = self._manifest.extended(finished.seal)
         self._waiting = segment if segment.seal.head.index > segment.whole else None
+
+    def _forget_unknown_seals(self, keys: KeyHistory) -> None:
+        """Leave out segments from the first on whose seal is by a key that the restored records do not reach: to whoever has
+        no more than these, that seal says nothing. Their records stay, and are sealed again."""
+        for number, seal in enumerate(self._manifest):
+            if seal.first in self._late:
+                name = f"segments/{seal.file_name}"
+                if not _opens(keys, decode_segment(self._storage.get_file(name) or b"", name)):
+                    for left in self._manifest[number:]:
+                        os.unlink(os.path.join(self._storage.name, "segments", left.file_name))
+                    self._manifest = Manifest(self._manifest[:number])
+                    return
 
     def _store_blobs(self) -> int:
         count = 0
@@ -174,3 +193,11 @@ class _Building:
                 expected=", ".join(sorted(self._named)[:5]), found=f"{len(self._named)} missing",
             )  # fmt: skip
         return count
+
+
+def _opens(keys: KeyHistory, segment: Segment) -> bool:
+    try:
+        keys.open_seal(segment, "")
+    except SignatureError:
+        return False
+    return True
