@@ -275,6 +275,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "demo": ("the main job end to end, in a temporary home", "demo", _DEMO),
     "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
     "status": ("what this node is, knows and has in flight", "node", {}),
+    "serve": ("stay open: answer at the home's socket, and take part in the cluster", "serve", {}),
     "health": ("whether the node could work now, and what is missing", "health", {}),
     "run": ("one agent run", "execute", _RUN),
     "intent": ("gate exactly one raw protocol message", "execute", _INTENT),

@@ -1,0 +1,218 @@
+"""A member of a cluster at work: follows, and executes while it leads (``cluster.node`` does the one, ``Session`` the other).
+
+A change of parts goes through one thread, this one: leadership is told, the log is opened with everything that a start verifies,
+requests are answered; leadership is over, requests go to whoever leads, the claws are stopped, the log is a replica again. What
+was in flight is the next leader's to close, by the crash rules.
+"""
+
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cluster.driver import LOCAL, Leadership
+from cluster.errors import ClusterError
+from cluster.node import ClusterNode, MemberSettings
+from cluster.standing import ReplicaConfig
+from cluster.steps import Notice
+from cluster.tls import load_identity
+from femtoclaw.api.executor import Freshness
+from femtoclaw.cli.render import Output
+from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator, read_settings
+from femtoclaw.errors import Category, FemtoClawError, Severity
+from femtoclaw.home import Home, journal, resolved_configuration
+from femtoclaw.keys import load_signer
+from femtoclaw.serving.following import FollowingExecutor
+from femtoclaw.serving.notices import CRITICAL, told_as
+from femtoclaw.serving.recorded_files import follow_record
+from femtoclaw.serving.references import blobs_named
+from femtoclaw.serving.session import Session
+from femtoclaw.sources import Sources
+from wal import LogError
+from wal.genesis import decode_genesis
+from wal.lmdb_storage import LmdbStorage
+from wal.record import decode
+
+LOOK_S = 0.2
+DRAIN_S = 20.0
+"""How long executions in flight may take to end before a leadership is handed over."""
+
+NOTICES_MAX = 256
+"""Notices that wait to be recorded; more are only in the journal."""
+
+
+class MemberNode:
+    """One member process. ``run`` returns when it is told to stop."""
+
+    def __init__(self, home: Home, sources: Sources, output: Output) -> None:
+        """Raises ConfigurationError, ClusterConfigurationError, and what opening the log as a replica raises."""
+        self._home = home
+        self._sources = sources
+        self._output = output
+        self._settings = read_settings(home)
+        self._stopping = threading.Event()
+        self._waiting: list[Notice] = []
+        self._noticing = threading.Lock()
+        self._session: Session | None = None
+        self.executor = FollowingExecutor(
+            home, lambda: self.node.driver.store.log, self._leader_of, self._ask, self._serving, self._freshness
+        )
+        signer = load_signer(home)
+        identity = load_identity(folder_of(home))
+        effective = resolved_configuration(home, None)
+        self.node = ClusterNode(
+            home.log, _member_settings(self._settings), signer=signer, identity=identity,
+            coordinator=open_coordinator(home, self._settings, _log_id(home)), monotonic=time.monotonic_ns,
+            wall=sources.wall_ns, listener=self._notice, map_bytes=effective["memory"]["map_bytes"],
+            references=blobs_named, above=self.executor.answer,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Ask ``run`` to return. May be called from a signal handler."""
+        self._stopping.set()
+
+    @property
+    def listens(self) -> str:
+        """Where members reach this node."""
+        return f"{self._settings.listen.rpartition(':')[0]}:{self.node.port}"
+
+    # --- what the API tells ---
+
+    def _leader_of(self) -> str:
+        return self.node.driver.leader
+
+    def _serving(self) -> dict[str, Any]:
+        driver = self.node.driver
+        return {
+            "executes": self._session is not None, "role": driver.role.value, "leader": driver.leader,
+            "member": driver.name, "epoch": driver.epoch, "commit": driver.commit, "mode": self._settings.mode,
+            "coordinator": self._settings.coordinator, "restored": driver.replica.durable.restored,
+            "frozen": driver.replica.durable.frozen,
+        }  # fmt: skip
+
+    def _freshness(self) -> Freshness:
+        driver = self.node.driver
+        return Freshness(self._session is not None, driver.silence_ns(), driver.commit)
+
+    def _ask(self, member: str, body: bytes) -> bytes:
+        """Ask another member's layer above. Raises ClusterError."""
+        members = self.node.driver.store.membership()
+        found = members.get(member) if members is not None else None
+        if found is None:
+            raise ClusterError("no such member", found=member)
+        with contextlib.closing(self.node.dial(found)) as peer:
+            return peer.ask(body)
+
+    # --- notices ---
+
+    def _notice(self, notice: Notice) -> None:
+        """On record: in the journal now, in the log when this node leads."""
+        journal(self._home, self._sources.wall_ns(), "cluster", code=notice.code, text=notice.detail)
+        if notice.code in CRITICAL:
+            self._output.note(f"{notice.code}: {notice.detail}")
+        with self._noticing:
+            if told_as(notice) is not None and len(self._waiting) < NOTICES_MAX:
+                self._waiting.append(notice)
+
+    def _record_notices(self, session: Session) -> None:
+        with self._noticing:
+            waiting, self._waiting = self._waiting, []
+        from femtoclaw import commands
+
+        for notice in waiting:
+            severity = told_as(notice) or Severity.WARNING
+            category = Category.SECURITY if severity is Severity.CRITICAL else Category.MEMORY
+            session.started.authority.perform(
+                commands.RecordError(
+                    self._sources.new_id(), category.value, severity.value, notice.code, "cluster", notice.detail[:1000]
+                )
+            )
+
+    # --- the loop ---
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Take part until ``stop``. ``ready`` is called when the node listens. Raises what stopped the replication."""
+        self.node.start()
+        try:
+            ready()
+            while not self._stopping.is_set():
+                leadership = self.node.wait_for_leadership(LOOK_S)
+                if leadership is not None:
+                    self._lead(leadership)
+        finally:
+            self.node.stop()
+
+    def _lead(self, leadership: Leadership) -> None:
+        self._output.note(f"leading epoch {leadership.epoch} from index {leadership.begun.index} on")
+        try:
+            session = self._open(leadership)
+        except (FemtoClawError, LogError, ClusterError) as error:
+            self._output.note(f"this node was let in to lead and cannot: {error}")
+            self.node.close_log(None)
+            # Another member may be able to; this one asks again later, when somebody may have mended it.
+            self._stopping.wait(random.uniform(1.0, 3.0))
+            return
+        self._session = session
+        self.executor.use(session.executor)
+        try:
+            self._serve(session, leadership)
+        finally:
+            self._session = None
+            orderly = self._stopping.is_set() and not leadership.over.is_set()
+            self.executor.use(None, drain_s=DRAIN_S if orderly else 0.0)
+            if orderly:
+                session.end("the node was stopped")
+            else:
+                session.fence("the leadership is over")
+            self.node.close_log(None)
+
+    def _serve(self, session: Session, leadership: Leadership) -> None:
+        while not self._stopping.is_set() and not leadership.over.wait(LOOK_S):
+            try:
+                self._record_notices(session)
+                target = self.executor.transfer_wanted()
+                if target:
+                    self.executor.hold(DRAIN_S)
+                    if not self.node.driver.transfer(target):
+                        self.executor.release()
+                    self.executor.transfer_done()
+            except (FemtoClawError, LogError, ClusterError) as error:
+                self._output.note(f"something could not be recorded: {error}")
+
+    def _open(self, leadership: Leadership) -> Session:
+        """Everything that a start verifies, with the files as the log says that they are."""
+        follow_record(self._home, self.node.driver.store.log)
+        keys = self.node.driver.store.log.keys()
+        before = keys[-2].key if len(keys) > 1 else keys[-1].key
+        taken_over = before != keys.newest.key
+        return Session(
+            self._home, self._sources, self._output, opener=self.node.open_log,
+            in_doubt=taken_over and self._settings.mode == LOCAL, serving=self._serving, freshness=self._freshness,
+        )  # fmt: skip
+
+
+def _log_id(home: Home) -> bytes:
+    """The identity of the home's log, read without its lock."""
+    storage = LmdbStorage(home.log, writable=False)
+    try:
+        raw = storage.get(1)
+        first = decode(raw if raw is not None else b"", "index 1")
+        decode_genesis(first)
+        return first.link
+    finally:
+        storage.close()
+
+
+def _member_settings(settings: ClusterSettings) -> MemberSettings:
+    """Times of the protocol from the settings: a part of the patience is chance, or all would campaign at once."""
+    patience = settings.patience_ms * 1_000_000
+    config = ReplicaConfig(
+        mode="in_sync_all" if settings.mode == "in_sync_all" else "quorum",
+        patience_ns=patience + random.randrange(patience // 2),
+        contact_ns=max(2 * patience, 2_000_000_000),
+        heartbeat_ns=min(200_000_000, patience // 5),
+    )
+    return MemberSettings(settings.name, settings.listen, settings.mode, config, settings.acknowledge_s)

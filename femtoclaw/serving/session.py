@@ -1,0 +1,67 @@
+"""A node open for work for as long as it may: started, with its sandbox, its secrets and an executor for the API."""
+
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import contextlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from femtoclaw.api.executor import Freshness
+from femtoclaw.api.local import LocalExecutor
+from femtoclaw.boot import Opener, Started, start, stop
+from femtoclaw.cli.execute import claws_isolation, tell_recovery
+from femtoclaw.cli.render import Output
+from femtoclaw.config import resolve
+from femtoclaw.gate import Gate
+from femtoclaw.home import Home
+from femtoclaw.modules.recording import record_faults
+from femtoclaw.sources import Sources
+from wal import LogError
+
+
+class Session:
+    """One time of being open. ``executor`` answers until ``end``."""
+
+    def __init__(
+        self, home: Home, sources: Sources, output: Output, *, opener: Opener | None = None, in_doubt: bool = False,
+        serving: Callable[[], dict[str, Any]] | None = None, freshness: Callable[[], Freshness] | None = None,
+    ) -> None:  # fmt: skip
+        """``opener`` and ``in_doubt`` as in ``boot.start``, ``serving`` and ``freshness`` as in ``LocalExecutor``. Raises the
+        errors of each step; then nothing is left open but what ``opener`` opened."""
+        self._output = output
+        self._gate: Gate | None = None
+        self.started: Started = start(home, sources, opener=opener, in_doubt=in_doubt)
+        try:
+            tell_recovery(self.started, output)
+            recorded = json.loads(self.started.authority.state.node.configuration.content)
+            self.settings = resolve(recorded, "the recorded configuration", None)
+            isolation = claws_isolation(self.started, self.settings, output)
+            self._gate = Gate(isolation, lambda: self.started.authority.state)
+            for refusal in record_faults(self.started.authority, home.modules):
+                output.note(f"{refusal.name}: {refusal.code}: {refusal.detail}; its calls are refused")
+            self.concurrency_max: int = self.settings["runtime"]["concurrency_max"]
+            self.executor = LocalExecutor(
+                self.started, self._gate, concurrency_max=self.concurrency_max, serving=serving, freshness=freshness
+            )
+            for name in self.executor.missing:
+                output.note(f"the value of secret {name} is not in the store, or not the recorded one: no claw gets it")
+        except BaseException:
+            self.end("start failed")
+            raise
+
+    def end(self, reason: str) -> None:
+        """Stop the claws and the node, in order as far as it still can be."""
+        if self._gate is not None:
+            self._gate.close()
+        try:
+            stop(self.started, reason)
+        except (LogError, OSError) as error:
+            self._output.note(f"the log could not be closed in order: {error}")
+
+    def fence(self, why: str) -> None:
+        """The right to act is lost: stop the claws at once, and record nothing more."""
+        self.started.authority.contain(why)
+        if self._gate is not None:
+            self._gate.close()
+        with contextlib.suppress(LogError):
+            self.started.log.abandon()
