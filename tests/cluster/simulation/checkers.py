@@ -151,8 +151,8 @@ class Checkers:
     def _serves(self, node: Node, epoch: int) -> None:
         """The first commit of an epoch: its leader has all that was ever acknowledged."""
         self._served.add(epoch)
-        size = self.acknowledged_size
-        if size and not node.disk.log.holds(size, self.canon[size - 1]):
+        size, records = self.acknowledged_size, node.disk.log.records
+        if size and (len(records) < size or records[size - 1].link != self.canon[size - 1]):
             self.fail("LOST", f"{node.name} leads in epoch {epoch} without the acknowledged record {size}")
 
     def acknowledged(self, node: Node, index: int, link: bytes) -> None:
@@ -172,6 +172,16 @@ class Checkers:
         self._receipt(node, index)
         if node.config.mode == IN_SYNC_ALL:
             self._in_sync(node, index, link)
+
+    def doubt(self) -> None:
+        """Another node's word is worth nothing: only what a majority stores without it stays strong."""
+        while self.canon and not all(
+            self._majority_holds(members, len(self.canon), self.canon[-1])
+            for node in self.world.nodes.values()
+            if (members := node.disk.log.membership()) is not None
+        ):
+            self.canon.pop()
+        self.acknowledged_size = min(self.acknowledged_size, len(self.canon))
 
     # --- majorities ---
 
@@ -201,7 +211,7 @@ class Checkers:
         if name in world.damaged:
             return True
         disk = node.disk
-        return size <= disk.synced() and disk.log.records[size - 1].link == link and size not in disk.miswritten
+        return 0 < size <= disk.synced() and disk.log.records[size - 1].link == link and size not in disk.miswritten
 
     def _receipt(self, node: Node, index: int) -> None:
         """The signatures behind an acknowledgement hold: a majority's, each over a root that continues the record."""
@@ -224,7 +234,7 @@ class Checkers:
     def _in_sync(self, node: Node, index: int, link: bytes) -> None:
         """In this mode an acknowledged record is with every member of the published set."""
         model = self.world.coordinator
-        if not model.head_version:
+        if not model.head_version or self.world.rewound:
             return
         register = decode_register(model.head, model.head_version)
         for name in register.in_sync:

@@ -185,13 +185,6 @@ class SimLog:
         # As in production: a cut leaves no note, and what was vouched for before is for the protocol's state to know.
         self.note = None
 
-    def holds(self, index: int, link: bytes) -> bool:
-        """Whether a good record of this link is there, as far as a look at the bytes tells."""
-        return (
-            len(self.records) >= index and self.records[index - 1].link == link
-            and (not self.rotten or all(each > index for each in self.rotten))
-        )  # fmt: skip
-
 
 class SimDisk:
     """A log and the protocol's state, with what may go wrong with both."""

@@ -130,14 +130,19 @@ class Faults:
         if node is not None:
             self._images.setdefault(node.name, []).append(node.disk.image())
 
-    def _may_damage(self, node: Node) -> bool:
-        """Fewer than half of the voters may have a bad disk at any time."""
+    def may_damage(self, node: Node) -> bool:
+        """By every membership that any log names, a majority of the voters must keep good disks."""
         world = self.world
-        bad = {name for name in world.damaged if not self._recovered(name)}
-        world.damaged = bad
-        voters = world.scenario.nodes
-        spare = {name for name in bad if name not in list(world.nodes)[:voters]}
-        return len((bad - spare) | world.faulty | {node.name}) <= (voters - 1) // 2
+        world.damaged = {name for name in world.damaged if not self._recovered(name)}
+        return self._majorities_without(world.damaged | world.faulty | {node.name})
+
+    def _majorities_without(self, bad: set[str], more: Membership | None = None) -> bool:
+        found = [node.disk.log.membership() for node in self.world.nodes.values()]
+        return all(
+            sum(voter.name not in bad for voter in members.voters) >= members.majority
+            for members in [*found, more]
+            if members is not None
+        )
 
     def _recovered(self, name: str) -> bool:
         node = self.world.nodes[name]
@@ -146,13 +151,14 @@ class Faults:
     def _roll_back(self) -> None:
         """Put an older image of the whole disk back: told to the node by the operator, or not."""
         world, node = self.world, self._some()
-        if node is None or not self._may_damage(node) or not self._images.get(node.name):
+        if node is None or not self.may_damage(node) or not self._images.get(node.name):
             return
         image = world.random.choice(self._images[node.name])
         node.crash()
         if world.scenario.silent:
             world.faulty.add(node.name)
             world.suspect = True
+            world.checkers.doubt()
             node.disk.put_back(image, image.durable)
         else:
             world.damaged.add(node.name)
@@ -165,7 +171,7 @@ class Faults:
 
     def _rot(self) -> None:
         world, node = self.world, self._some()
-        if node is None or not self._may_damage(node):
+        if node is None or not self.may_damage(node):
             return
         world.damaged.add(node.name)
         index = world.random.randrange(1, len(node.disk.log.frames) + 1)
@@ -203,6 +209,7 @@ class Faults:
         else:
             world.say("coordinator", "restored from its backup")
             model.restore(self._backup)
+            world.rewound = True
             self._backup = None
 
     def _back(self) -> None:
@@ -224,7 +231,7 @@ class Faults:
         if members is None or log.membership_before()[0] > leader.replica.commit:
             return
         new = self._changed(leader, members)
-        if new is not None:
+        if new is not None and self._majorities_without(self.world.damaged | self.world.faulty, new):
             payload = sign_membership(ORIGIN, log.head(), log.keys().rotated, new, leader.auth.signer)
             leader.change_members(payload)
             self.world.say(

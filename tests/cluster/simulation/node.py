@@ -191,7 +191,10 @@ class Node:
             except (CoordinatorUnavailableError, EpochRegressionError):
                 pass
         elif kind is PullRequest:
-            self.connections.answer_pull(sender, message, stream)
+            try:
+                self.connections.answer_pull(sender, message, stream)
+            except LogError as error:
+                self._stop(error)
             return
         elif kind is Ack and message.cosignature:
             self.cosigned.setdefault(message.size, {})[sender] = message.cosignature
@@ -221,12 +224,15 @@ class Node:
             self.crash()
             world.restart_later(self)
         except LogError as error:
-            # A disk that does not give back what was written: stop (I4).
-            world.say(self.name, f"stops: {error.what}")
-            self.crash()
-            world.restart_later(self)
+            self._stop(error)
         finally:
             self._draining = False
+
+    def _stop(self, error: LogError) -> None:
+        """A disk that does not give back what was written: stop (I4)."""
+        self.world.say(self.name, f"stops: {error.what}")
+        self.crash()
+        self.world.restart_later(self)
 
     def _step(self, given: Input) -> None:
         world, replica = self.world, self.replica
@@ -256,9 +262,7 @@ class Node:
             self.crash()
             self.world.restart_later(self)
         except LogError as error:
-            self.world.say(self.name, f"stops: {error.what}")
-            self.crash()
-            self.world.restart_later(self)
+            self._stop(error)
         if self.up:
             self._drain()
 
@@ -322,7 +326,7 @@ class Node:
         records = act.run.records
         self.disk.append([trees.frame(record) for record in records], records)
         self.world.checkers.stored(self, records)
-        if self.world.misdirected():
+        if self.world.misdirected(self):
             self.disk.rot(records[-1].index, self.random.randrange(1 << 16))
             self.disk.miswritten.add(records[-1].index)
         if not scenario.unread:

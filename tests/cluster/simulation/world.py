@@ -73,6 +73,8 @@ class World:
         """Nodes whose disk is being repaired or replaced, and who say so."""
         self.suspect = False
         """Somebody lied in this run: what honest nodes conclude from it (freezing, doubting a commit) is justified."""
+        self.rewound = False
+        """The coordinator was restored from a backup: what it says of the in-sync set is not what was last published."""
         self.checkers = Checkers(self)
         self.network = Network(self.random, scenario, self.at, lambda: self.now, self._arrive, self._end)
         self.nodes: dict[str, Node] = {}
@@ -209,9 +211,17 @@ class World:
             return 0
         return int(self.random.random() * 250 * MS)
 
-    def misdirected(self) -> bool:
+    def misdirected(self, node: Node) -> bool:
         """Whether a write goes wrong without an error."""
-        return not self.healed and self.scenario.rot_rate > 0 and self.random.random() < 0.004
+        if (
+            self.healed
+            or not self.scenario.rot_rate
+            or self.random.random() >= 0.01
+            or not self.faults.may_damage(node)
+        ):
+            return False
+        self.damaged.add(node.name)
+        return True
 
     def split(self, frames: list[bytes]) -> list[int]:
         """How many records go into each message: whole appends."""
