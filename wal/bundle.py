@@ -144,12 +144,18 @@ class _Reading:
         self._leaves: list[bytes] = []
 
     def take(self, record: Record) -> None:
-        """The next record of a verified chain. Raises CorruptRecordError for a genesis or an authority record that is none."""
+        """The next record of a verified chain. Raises CorruptRecordError for a genesis or an authority record that is none, and
+        for a record of an epoch that none began."""
         if record.index == 1:
             self.genesis = decode_genesis(record)
             self.keys = KeyHistory.begin(self.genesis)
         elif record.kind in AUTHORITY_KINDS and self.genesis is not None:
             self.keys = self.keys.extended(record, self.genesis.origin)
+        if record.epoch != self.keys.newest.epoch:
+            raise CorruptRecordError(
+                "a record of an epoch that no record began", where=f"index {record.index}",
+                expected=self.keys.newest.epoch, found=record.epoch,
+            )  # fmt: skip
         self.head = Head(record.index, record.link)
         self._leaves.append(leaf_hash(record.link))
         if len(self._leaves) == SEGMENT_RECORDS:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import sys
 import zipfile
+from typing import Any
 
 import msgpack
 from blake3 import blake3
@@ -67,6 +68,10 @@ class Chain:
         self.link, self.epoch, self.time, self.origin = bytes(32), 0, 0, ""
         self.keys: list[tuple[int, str]] = []
         self.seals: list[tuple[int, bytes, list[str]]] = []
+        self.newest = self.version = 0
+        self.in_epoch = 1
+        self.ended: list[bytes] = []
+        self.members: dict[str, list[Any]] = {}
 
     def add(self, raw: bytes) -> None:
         need(raw[:8] == b"FCSEG001", "segment magic")
@@ -95,22 +100,64 @@ class Chain:
             form, self.origin, vkey, *_ = msgpack.unpackb(payload)
             need(form == 1 and kind[0] == 1, "genesis")
             self.keys.append((1, vkey))
-        elif kind[0] == 4:
-            self.rotate(index, payload)
+        elif kind[0] in (3, 4, 5):
+            need(len(self.keys) <= 4096, "authority records")
+            (self.begin, self.rotate, self.join)[kind[0] - 3](index, number(epoch), payload)
+        need(number(epoch) == self.in_epoch, f"record {index} is of an epoch that nothing began")
         self.link, self.epoch, self.time = link, number(epoch), number(time)
         self.links.append(link)
 
-    def rotate(self, index: int, payload: bytes) -> None:
+    def rotate(self, index: int, epoch: int, payload: bytes) -> None:
         """Section 12: the next key, when it leads on from the one in force and both have signed."""
         name, before, old, new, reason, *signatures = fields = msgpack.unpackb(payload)
         need(msgpack.packb(fields) == payload and name == "rotated" and len(signatures) == 2, "rotation spelling")
         need(reason in ("scheduled", "compromised") and old == self.keys[-1][1], "rotation by the key in force")
-        need(before == (self.keys[-1][0] if len(self.keys) > 1 else 0) and len(self.keys) <= 256, "rotation before")
-        need(all(raw_key(new)[1] != raw_key(vkey)[1] for _, vkey in self.keys), "rotation to a new key")
-        lines = ["femtoclaw key rotation v1", self.origin, str(index), b64(self.link), str(before), old, new, reason]
+        need(before == self.newest and len(self.ended) < 256, "rotation before")
+        taken = [vkey for _, vkey in self.keys] + [member[1] for member in self.members.values()]
+        need(all(raw_key(new)[1] != raw_key(vkey)[1] for vkey in taken), "rotation to a new key")
         for vkey, signature in zip((old, new), signatures, strict=True):
-            VerifyKey(raw_key(vkey)[1]).verify("".join(f"{line}\n" for line in lines).encode(), signature)
+            self.signed("key rotation", vkey, signature, index, before, old, new, reason)
+        self.ended.append(raw_key(old)[1])
+        for member in self.members.values():
+            member[1] = new if member[1] == old else member[1]
         self.keys.append((index, new))
+        self.newest = index
+
+    def join(self, index: int, epoch: int, payload: bytes) -> None:
+        """Section 12: who takes part, one voter away from who did, when the key in force has signed."""
+        name, before, version, rows, signature = fields = msgpack.unpackb(payload)
+        need(msgpack.packb(fields) == payload and name == "members", "members spelling")
+        need((before, version) == (self.newest, self.version + 1), "members before")
+        names, keys = [row[0] for row in rows], {raw_key(row[1])[1] for row in rows}
+        need(names == sorted(set(names)) and len(keys) == len(rows) <= 31 and not keys & set(self.ended), "members")
+        old, new = ({m[0]: m[1] for m in each if m[4]} for each in (self.members.values(), rows))
+        changed = [each for each in {*old, *new} if old.get(each) != new.get(each)]
+        need(len(changed) <= 1 and self.keys[-1][1] in new.values(), "voters")
+        roles = [" ".join([*row[:3], b64(row[3]), "voter" if row[4] else "learner"]) for row in rows]
+        self.signed("membership", self.keys[-1][1], signature, index, before, version, *roles)
+        self.members, self.version, self.newest = {row[0]: row for row in rows}, version, index
+
+    def begin(self, index: int, epoch: int, payload: bytes) -> None:
+        """Section 12: a member takes over, when a majority that has no more than it promised, and it has signed."""
+        name, before, stated, leader, promises, signature = fields = msgpack.unpackb(payload)
+        need(msgpack.packb(fields) == payload and (name, before) == ("epoch", self.newest), "epoch spelling")
+        need(stated == epoch > self.in_epoch, "epoch")
+        voters = {member[0]: member[1] for member in self.members.values() if member[4]}
+        names = [each[0] for each in promises]
+        need(names == sorted(set(names)) and leader in names and len(names) > len(voters) // 2, "majority")
+        for member, last_epoch, size, root, word in promises:
+            need((last_epoch, size) <= (self.in_epoch, index - 1), "promise outranks")
+            lines = ["femtoclaw promise v1", self.origin, epoch, voters[leader], member, last_epoch, size, b64(root)]
+            VerifyKey(raw_key(voters[member])[1]).verify("".join(f"{line}\n" for line in lines).encode(), word)
+        told = [f"{m} {last} {size} {b64(root)} {b64(word)}" for m, last, size, root, word in promises]
+        self.signed("epoch start", voters[leader], signature, index, before, epoch, leader, *told)
+        self.keys.append((index, voters[leader]))
+        self.in_epoch, self.newest = epoch, index
+
+    def signed(self, what: str, vkey: str, signature: bytes, index: int, *rest: object) -> None:
+        """Section 2: a statement with its place in the chain."""
+        lines = [f"femtoclaw {what} v1", self.origin, index, b64(self.link), *rest]
+        VerifyKey(raw_key(vkey)[1]).verify("".join(f"{line}\n" for line in lines).encode(), signature)
 
     def key_at(self, size: int) -> int:
         """Place of the key in force at a size."""
