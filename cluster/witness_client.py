@@ -75,8 +75,10 @@ def submit_checkpoint(
         if reply.status != 409:
             raise _refused(reply, witness.url)
         told = _told_size(reply, witness.url)
-        if told == old:
+        if told == old == checkpoint.size:
             raise _disagrees(reply, witness.url)
+        if told == old:
+            raise PeerProtocolError("the witness names the size that it refuses", where=witness.url, found=told)
         if told > checkpoint.size:
             raise WitnessAheadError(told, where=witness.url, expected=f"at most {checkpoint.size}")
         old = told

@@ -314,7 +314,8 @@ def test_the_client_sends_again_from_the_named_size() -> None:
 REFUSALS: dict[str, tuple[list[bytes], type[ClusterError]]] = {
     "another history": ([http(422, b"no")], WitnessDisagreesError),
     "another history, first version": ([http(409, b"no")], WitnessDisagreesError),
-    "the size that was sent": ([size_is(3), size_is(3)], WitnessDisagreesError),
+    "the size that was sent": ([size_is(3), size_is(3)], PeerProtocolError),
+    "another history, first version with a size": ([size_is(9), size_is(9)], WitnessDisagreesError),
     "ahead": ([size_is(10)], WitnessAheadError),
     "no end": ([size_is(size) for size in (1, 2, 3, 4, 5)], WitnessUnavailableError),
     "no size": ([size_is("x")], PeerProtocolError),
