@@ -14,8 +14,9 @@ SIGNATURE_BYTES_MAX = 64
 COSIGNATURES_MAX = 16
 LOG_RECORDS_MAX = 1_000_000
 
-RESULTS_BYTES_MAX = 16 * 1024 * 1024
-"""Results of a run's steps in one reply; what is over is left out, and is in the log."""
+RESULTS_BYTES_MAX = 2 * 1024 * 1024
+"""Results of a run's steps in one reply; what is over is left out, and is in the log. With a response and progress it fits a
+member's answer, which takes 4 MiB."""
 
 FAILURE_CHARACTERS_MAX = 1000
 """Of one text of a failure: they travel in a header, which takes 8 KiB."""
@@ -24,6 +25,9 @@ FAILURE_SMALL_MAX = 200
 """The same where all together would be too much."""
 
 FAILURE_BYTES_MAX = 4096
+
+FORWARDED_PROGRESS_BYTES_MAX = 1024 * 1024
+"""Of a run that another member executes; what is over is left out, and is in the log."""
 
 PROGRESS_WAITING_MAX = 1024
 """Messages of a run that wait for a slow reader; the next are left out."""

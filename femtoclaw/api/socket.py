@@ -10,7 +10,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from femtoclaw.api import limits
@@ -57,6 +56,8 @@ class Served:
     def __init__(self, home: Home, service: Any) -> None:
         """Begin to answer with a ``Service``. The caller holds the lock of the home's log. Raises ConfigurationError for a path
         that is too long, UnavailableError when there can be no socket, SecurityError when something else has its name."""
+        from concurrent.futures import ThreadPoolExecutor
+
         import grpc
 
         self._home = home

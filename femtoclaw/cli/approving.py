@@ -150,18 +150,10 @@ def _find(node: Node, wanted: str) -> tuple[str, Approval]:
 def _settle(
     node: Node, arguments: Arguments, action: str, execution_id: str, content: bytes
 ) -> tuple[Asked, RunResult | None]:
-    from femtoclaw.brains.choice import brain_to_go_on_with
-
     started = node.started
     state = started.authority.state
     told = request(state.node, signer_of(node, arguments), started.sources, action, execution_id, content)
-    run = state.live.runs.get(state.live.executions[execution_id].run_id)
-    brain = (
-        brain_to_go_on_with(node.settings["runtime"], run, getattr(arguments, "brain", None))
-        if run is not None
-        else None
-    )
-    recorded, result = node.runtime.control(told, brain)
+    recorded, result = node.control(told, getattr(arguments, "brain", None))
     return Asked(node, recorded), result
 
 

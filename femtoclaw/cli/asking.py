@@ -108,7 +108,8 @@ def change(
     """Open the node, ask, tell: 0 when it was done, 1 when it was refused. ``before`` and ``after`` prepare files and put
     them in place, around a change that was permitted, and ``undo`` removes what was prepared for one that was not;
     ``adopting`` and ``room`` as in ``boot.start``."""
-    with open_node(getattr(arguments, "home", None), output, adopting=adopting, room=room) as node:
+    files = before is not None or after is not None
+    with open_node(getattr(arguments, "home", None), output, adopting=adopting, room=room, files=files) as node:
         body = content(node)
         if before is not None:
             before(node)

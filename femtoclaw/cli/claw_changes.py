@@ -11,7 +11,7 @@ from typing import Any
 from femtoclaw import config
 from femtoclaw.cli.asking import Content, ask, change, tell
 from femtoclaw.cli.claws import folder_of, publishers, target_of
-from femtoclaw.cli.execute import Node, open_node
+from femtoclaw.cli.execute import LocalNode, Node, at_rest, open_node
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError
@@ -32,7 +32,8 @@ CONFIGURATION_BYTES_MAX = 1024 * 1024
 def install(arguments: Arguments, output: Output) -> int:
     """0 when the module is registered, 1 when the request was refused, 3 when the module was."""
     folder = folder_of(arguments)
-    with open_node(getattr(arguments, "home", None), output) as node:
+    with open_node(getattr(arguments, "home", None), output) as opened:
+        node = at_rest(opened, "claw install")
         state, home = node.started.authority.state.node, node.started.home
         trusted = publishers(state)
         shipped = {name for name, known in state.registry.items() if not known.publisher}
@@ -65,7 +66,7 @@ def _forget(node: Node, before: str, manifest: Manifest) -> None:
         remove_files(node.started.home.modules, digest)
 
 
-def rejected(node: Node, refusal: Refusal) -> ModuleRejectedError:
+def rejected(node: LocalNode, refusal: Refusal) -> ModuleRejectedError:
     """Have the refusal recorded. Returns the error to raise."""
     record(node.started.authority, refusal)
     return ModuleRejectedError(refusal)
@@ -121,7 +122,7 @@ def _check_files(node: Node, name: str, wanted: bool) -> None:
         raise ConfigurationError(
             "no such claw is registered", where="claw", expected=", ".join(sorted(registry)), found="another name"
         )
-    if wanted and registry[name].publisher:
+    if wanted and registry[name].publisher and isinstance(node, LocalNode):  # who serves a node looks itself
         fault: Any = verify_installed(node.started.home.modules, manifest_from_canonical(registry[name].manifest))
         if fault is not None:
             raise rejected(node, fault)

@@ -8,25 +8,26 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from femtoclaw import events
+from femtoclaw import commands, events
+from femtoclaw.api.socket import is_served, socket_path
 from femtoclaw.authority import Recorded
 from femtoclaw.authorization import HELD
 from femtoclaw.boot import Started, start, stop
-from femtoclaw.brains.choice import chosen_brain
+from femtoclaw.brains.choice import brain_to_go_on_with, chosen_brain
 from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.config import DEVELOPMENT, resolve
 from femtoclaw.errors import UsageError
 from femtoclaw.gate import Gate
-from femtoclaw.home import locate
+from femtoclaw.home import Home, locate
 from femtoclaw.integrity import mode_of
 from femtoclaw.isolation import Isolation
 from femtoclaw.isolation.layers import REQUIRED
 from femtoclaw.modules.recording import record_faults
-from femtoclaw.runtime import Runtime, StepResult
+from femtoclaw.runtime import RunResult, Runtime, StepResult
 from femtoclaw.sources import live
 from femtoclaw.vault import open_vault
 from wal import LogError
@@ -34,14 +35,42 @@ from wal import LogError
 INTENT_BYTES_MAX = 1024 * 1024
 
 
-class Node:
+class LocalNode:
     """An open node with its runtime, for the length of one command."""
+
+    served = False
 
     def __init__(self, started: Started, runtime: Runtime, settings: dict[str, Any], gate: Gate) -> None:
         self.started = started
         self.runtime = runtime
         self.settings = settings
         self.gate = gate
+
+    def intent(self, raw: bytes, subject: str) -> StepResult:
+        """Gate one message."""
+        return self.runtime.intent(raw, subject)
+
+    def run(self, text: str, brain: str | None, subject: str) -> RunResult:
+        """One run with the brain that is named, or the configured one."""
+        settings = self.settings["runtime"]
+        chosen = chosen_brain(settings, brain)
+        return self.runtime.run(text, chosen, source="cli", agent=settings["agent"], subject=subject)
+
+    def control(self, command: commands.Control, brain: str | None) -> tuple[Recorded, RunResult | None]:
+        """An operator's request, and what it sets going; with the brain that a run goes on with."""
+        live = self.started.authority.state.live
+        held = live.executions.get(command.resource)
+        run = live.runs.get(held.run_id) if held is not None else None
+        chosen = brain_to_go_on_with(self.settings["runtime"], run, brain) if run is not None else None
+        return self.runtime.control(command, chosen)
+
+
+if TYPE_CHECKING:
+    from femtoclaw.cli.served import ServedNode
+
+    Node: TypeAlias = LocalNode | ServedNode
+else:
+    Node = LocalNode
 
 
 @contextmanager
@@ -52,10 +81,36 @@ def open_node(
     *,
     adopting: frozenset[str] = frozenset(),
     room: int = 0,
+    files: bool = False,
 ) -> Iterator[Node]:
     """Start the node, and stop it in order whatever happens inside; SIGTERM ends the work as Ctrl-C does. ``adopting``
-    and ``room`` as in ``boot.start``."""
+    and ``room`` as in ``boot.start``. Of a home that another process serves: the way to that process, which with ``files``,
+    or with something to adopt, must be the one that executes (``cli.served``)."""
     home = locate(home_flag)
+    if os.path.lexists(socket_path(home)) and is_served(home):
+        from femtoclaw.cli.served import open_served
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with open_served(home, listener, files=files or bool(adopting)) as served:
+            yield served
+        return
+    with _open_local(home, output, listener, adopting, room) as node:
+        yield node
+
+
+def at_rest(node: Node, command: str) -> LocalNode:
+    """The node, where this process has it. Raises UnavailableError when another one serves it."""
+    if isinstance(node, LocalNode):
+        return node
+    from femtoclaw.cli.served import refused
+
+    raise refused(command)
+
+
+@contextmanager
+def _open_local(
+    home: Home, output: Output, listener: Any, adopting: frozenset[str], room: int
+) -> Iterator[LocalNode]:  # fmt: skip
     sources = live()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = start(home, sources, adopting=adopting, room=room)
@@ -76,7 +131,7 @@ def open_node(
             started.log, started.authority, gate, sources,
             concurrency_max=settings["runtime"]["concurrency_max"], listener=listener, vault=vault,
         )  # fmt: skip
-        yield Node(started, runtime, settings, gate)
+        yield LocalNode(started, runtime, settings, gate)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             reason = "interrupted by a signal"
@@ -153,10 +208,7 @@ def run(arguments: Arguments, output: Output) -> int:
             _print_event(event, output)
 
     with open_node(getattr(arguments, "home", None), output, listen) as node:
-        runtime = node.settings["runtime"]
-        brain = chosen_brain(runtime, arguments.brain)
-        subject = _subject(node, arguments)
-        result = node.runtime.run(arguments.text, brain, source="cli", agent=runtime["agent"], subject=subject)
+        result = node.run(arguments.text, arguments.brain, _subject(node, arguments))
     output.data(
         {
             "run_id": result.run_id,
@@ -206,7 +258,7 @@ def intent(arguments: Arguments, output: Output) -> int:
     if len(raw) > INTENT_BYTES_MAX - 1024:
         raise UsageError("message is too long to record", expected=f"< {INTENT_BYTES_MAX - 1024} bytes", found=len(raw))
     with open_node(getattr(arguments, "home", None), output) as node:
-        step = node.runtime.intent(raw, _subject(node, arguments))
+        step = node.intent(raw, _subject(node, arguments))
     output.data(contract(step))
     if step.outcome == HELD:
         tell_held(step, output)

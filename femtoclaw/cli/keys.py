@@ -115,13 +115,13 @@ def _protect(home: Home, arguments: Arguments, output: Output) -> int:
 def _rotate(home: Home, arguments: Arguments, output: Output) -> int:
     """Pass the log on to a new key: 0 done, 1 refused. The new key is kept as the old one was, under its passphrase."""
     from femtoclaw.cli.asking import ask, tell
-    from femtoclaw.cli.execute import open_node
+    from femtoclaw.cli.execute import at_rest, open_node
     from femtoclaw.keys import settle, stage_key
 
     reason = "compromised" if arguments.compromised else "scheduled"
     passphrase = _kept_under(home)
     with open_node(getattr(arguments, "home", None), output) as node:
-        started = node.started
+        started = at_rest(node, "key rotate").started
         old = started.signer
         new = stage_key(home, old, passphrase)
         content = {"old": old.public.vkey(), "new": new.public.vkey(), "reason": reason}

@@ -25,7 +25,7 @@ def _set(arguments: Arguments, output: Output) -> int:
     """Seal the value beside the old one, have its digest recorded, and put it in place: 0 done, 1 refused."""
     name, value = _name(arguments), _value()
     check_value(value)
-    with open_node(getattr(arguments, "home", None), output) as node:
+    with open_node(getattr(arguments, "home", None), output, files=True) as node:
         store, before = _store(node), _recorded(node, name)
         store.settle(name, before)
         mark = store.stage(name, value, node.started.sources.wall_ns())
@@ -99,7 +99,7 @@ def _list(arguments: Arguments, output: Output) -> int:
 
 def _remove(arguments: Arguments, output: Output) -> int:
     name = _name(arguments)
-    with open_node(getattr(arguments, "home", None), output) as node:
+    with open_node(getattr(arguments, "home", None), output, files=True) as node:
         asked = ask(node, arguments, "secret.remove", name, {})
         if asked.permitted:
             _store(node).settle(name, "")
