@@ -10,7 +10,7 @@ from typing import Protocol
 from cluster.coordinator import Coordinator
 from cluster.errors import ClusterError, CoordinatorUnavailableError, EpochRegressionError, NotLeadingError
 from cluster.messages import Message
-from cluster.steps import Granted, Input, Notice, Publish, Published, Ready, Role, Withdrawn
+from cluster.steps import Granted, Input, Notice, Publish, Published, Ready, Registered, Role, Withdrawn
 from wal.errors import LogError
 
 LOOK_S = 0.1
@@ -47,6 +47,7 @@ class Coordination:
         self._campaign = self._resign = self._over = False
         self._publish: Publish | None = None
         self._complaint = ""
+        self._compared = False
         self._thread = threading.Thread(target=self._run, name="cluster-coordinator", daemon=True)
 
     def start(self) -> None:
@@ -82,8 +83,13 @@ class Coordination:
     def attests(self, member: str, epoch: int) -> bool:
         """Whether the coordinator says that this member leads in this epoch; False when it cannot be asked."""
         try:
+            if not self._compared:
+                register = self._coordinator.register()
+                if register is not None:
+                    self._driver.feed(Registered(register))
+                self._compared = True
             return self._coordinator.attests(member, epoch)
-        except ClusterError:
+        except (ClusterError, LogError):
             return False
 
     def _run(self) -> None:

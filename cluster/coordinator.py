@@ -48,7 +48,8 @@ class Register(NamedTuple):
     """What a leader last said was committed: record ``size`` of ``epoch`` under ``root``, and who stores all of it.
 
     ``in_sync`` is sorted and holds each name once. ``version`` counts publications from 1; it is what the next
-    ``publish`` must have seen, and 0 when there is none yet.
+    ``publish`` must have seen, and 0 when there is none yet. ``stored`` are (name, size) pairs, sorted by name: how much each
+    member had acknowledged then. A member that starts with less has lost its disk, or got an older one back.
     """
 
     epoch: int
@@ -56,6 +57,7 @@ class Register(NamedTuple):
     root: bytes
     in_sync: tuple[str, ...]
     version: int
+    stored: tuple[tuple[str, int], ...] = ()
 
 
 class Coordinator(Protocol):
@@ -81,11 +83,13 @@ class Coordinator(Protocol):
 
 
 def encode_register(register: Register) -> bytes:
-    """msgpack array: format, epoch, size, root, names. The version is not in it: the coordinator counts.
+    """msgpack array: format, epoch, size, root, names, pairs of name and size. The version is not in it: the coordinator counts.
 
     Raises ValueError for a register that ``decode_register`` would refuse: that is the caller's defect.
     """
-    raw: bytes = msgpack.packb([FORMAT, register.epoch, register.size, register.root, list(register.in_sync)])
+    raw: bytes = msgpack.packb(
+        [FORMAT, register.epoch, register.size, register.root, list(register.in_sync), list(register.stored)]
+    )
     _check(register._replace(version=max(register.version, 0)))
     if len(raw) > REGISTER_BYTES_MAX:
         raise ValueError(f"a register of {len(raw)} bytes")
@@ -101,10 +105,10 @@ def decode_register(raw: bytes, version: int, where: str = "register") -> Regist
         if len(raw) > REGISTER_BYTES_MAX:
             raise ValueError(f"{len(raw)} bytes")
         fields = msgpack.unpackb(raw, use_list=False, max_ext_len=0)
-        if type(fields) is not tuple or len(fields) != 5 or fields[0] != FORMAT:
+        if type(fields) is not tuple or len(fields) != 6 or fields[0] != FORMAT:
             raise ValueError("not format 1")
-        _, epoch, size, root, in_sync = fields
-        register = Register(epoch, size, root, in_sync, version)
+        _, epoch, size, root, in_sync, stored = fields
+        register = Register(epoch, size, root, in_sync, version, stored)
         _check(register)
         if encode_register(register) != raw:
             raise ValueError("another spelling")
@@ -133,3 +137,12 @@ def _check(register: Register) -> None:
         raise ValueError("not a member's name")
     if list(names) != sorted(set(names)):
         raise ValueError("names are not sorted, or are doubled")
+    pairs: Any = register.stored
+    if type(pairs) is not tuple or len(pairs) > PROMISES_MAX:
+        raise ValueError(f"not at most {PROMISES_MAX} pairs")
+    if any(type(pair) is not tuple or [type(each) for each in pair] != [str, int] for pair in pairs):
+        raise ValueError("not pairs of a name and a size")
+    if any(not 0 < len(name) <= NAME_CHARACTERS_MAX or not 0 <= size <= NUMBER_MAX for name, size in pairs):
+        raise ValueError("not a member's name, or not a size")
+    if [name for name, _ in pairs] != sorted({name for name, _ in pairs}):
+        raise ValueError("pairs are not sorted, or are doubled")

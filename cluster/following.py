@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.coordinator import Register
 from cluster.messages import (
     Ack,
     Align,
@@ -18,13 +19,13 @@ from cluster.messages import (
     TransferNow,
     Welcome,
 )
-from wal.proposal import epoch_of
 from cluster.standing import Standing
 from cluster.steps import AdoptSegment, Append, KeepCheckpoint, Stored
 from wal.chain import VerifiedRun, verify_run
 from wal.epoch_start import Promise
 from wal.errors import LogError
 from wal.membership import Member
+from wal.proposal import epoch_of
 from wal.segment import decode_segment
 
 
@@ -37,7 +38,7 @@ class Following:
         self.source = ""
         self.leader = ""
         self.heard_ns = standing.now_ns
-        self._aligned = False
+        self._aligned = self._adopting = False
         self._joined = (0, "")
         """Epoch and source of the last alignment."""
         self._awaiting: Entries | SealedSegment | None = None
@@ -47,11 +48,11 @@ class Following:
 
     def rest(self) -> None:
         """Forget the source: it went away, or is one no longer."""
-        self.source, self._aligned, self._awaiting = "", False, None
+        self.source, self._aligned, self._awaiting, self._adopting = "", False, None, False
 
     def adopt_from(self, source: str) -> None:
         """Take records from a member that is no leader (a candidate does)."""
-        self.source, self._aligned, self._awaiting = source, False, None
+        self.source, self._aligned, self._awaiting, self._adopting = source, False, None, True
 
     # --- the leader's stream ---
 
@@ -66,16 +67,27 @@ class Following:
             s.save(s.durable._replace(epoch=message.epoch, leader=sender))
         elif not s.durable.leader:
             s.save(s.durable._replace(leader=sender))
-        if message.acked > s.view.head().index:
-            # What this node promised to keep is gone: its disk was put back. Until all is here again it is a learner.
-            self._reach = message.acked
-            s.notice("ROLLED_BACK", f"{message.acked} records were acknowledged, {s.view.head().index} are here")
-            s.save(s.durable._replace(restored=True))
+        self._require(message.acked)
         self.source = self.leader = sender
-        self._aligned, self._awaiting = False, None
+        self._aligned, self._awaiting, self._adopting = False, None, False
         self.heard_ns = s.now_ns
         s.send(sender, Welcome(s.durable.epoch, s.view.head(), s.view.history(), s.commit, s.config.window_records))
         return True
+
+    def registered(self, register: Register) -> None:
+        """What the leader told the register that this node had acknowledged."""
+        self._require(dict(register.stored).get(self._s.name, 0))
+
+    def _require(self, acked: int) -> None:
+        """What this node acknowledged must be here. If it is not, its disk was put back, or is another: until all is here
+        again it is a learner, which promises nothing and does not lead (recovery row 13)."""
+        s, size = self._s, self._s.view.head().index
+        if acked <= size:
+            return
+        self._reach = max(self._reach, acked)
+        if not s.durable.restored:
+            s.notice("ROLLED_BACK", f"{acked} records were acknowledged, {size} are here")
+            s.save(s.durable._replace(restored=True))
 
     def _refusal_of(self, sender: str, message: Hello | PromiseRequest, attested: bool) -> tuple[Reason, str] | None:
         s = self._s
@@ -125,6 +137,11 @@ class Following:
             self._diverge(sender, f"{sender} has another record at index {at.index}")
             return
         if at.index < head.index:
+            if self._adopting:
+                # Only a leader's word cuts: who is merely said to have the better log can lead itself, and cut then.
+                s.refuse(sender, Reason.GAP, f"aligned at {at.index} for adoption, this log ends at {head.index}")
+                self.rest()
+                return
             if self._joined == (message.epoch, sender) or s.view.last_epoch() >= message.epoch:
                 # Everything behind the first alignment of an epoch comes from its leader: this one was said before that.
                 self._aligned = False
@@ -178,9 +195,10 @@ class Following:
             s.drop(sender)
             return
         self._awaiting = message
-        if run.records:
+        if run.records or message.checkpoint:
+            # A note alone too: a crash may have come between these frames and theirs, and what is signed for must be promised.
             s.act(Append(run, message.checkpoint))
-            if isinstance(message, SealedSegment):
+            if run.records and isinstance(message, SealedSegment):
                 s.act(AdoptSegment(message.raw))
         else:
             self.stored(Stored(s.view.head(), s.view.root_at(s.view.head().index)))

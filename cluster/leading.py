@@ -260,7 +260,8 @@ class Leading:
         self._offered |= set(wanted)
         size = max(s.commit, self.register.size)
         root = self._frontier.root() if size == self.head.index else s.view.root_at(size)
-        s.publish(Publish(Register(self.epoch, size, root, wanted, self.register.version)))
+        stored = tuple(sorted([(s.name, self.head.index), *((name, each.acked) for name, each in self._voting())]))
+        s.publish(Publish(Register(self.epoch, size, root, wanted, self.register.version, stored)))
 
     def _in_sync_now(self) -> set[str]:
         s = self._s

@@ -42,6 +42,7 @@ from cluster.steps import (
     Published,
     Ready,
     Received,
+    Registered,
     Role,
     Shipped,
     Stored,
@@ -132,7 +133,11 @@ class Replica:
             case Shipped():
                 if self._leading is not None:
                     self._leading.shipped(given.frames, given.head)
+            case Registered():
+                self._following.registered(given.register)
             case Granted():
+                if given.register is not None:
+                    self._following.registered(given.register)
                 self._granted(given)
             case Withdrawn():
                 if self._leading is not None or self._candidacy is not None:
@@ -178,7 +183,9 @@ class Replica:
                     self._superseded(message.epoch)
             case Align():
                 self._following.align(sender, message)
-                if self._candidacy is not None:
+                if self._candidacy is not None and self._candidacy.adopting and not self._following.source:
+                    self._candidacy.pull_failed()
+                elif self._candidacy is not None:
                     self._candidacy.adopted()
             case Entries():
                 self._following.entries(sender, message)

@@ -89,8 +89,9 @@ class Standing:
         return not self.durable.frozen and not self.durable.restored and self.name in self.voters()
 
     def vouched(self) -> Vouched:
-        """How far this log is vouched for: by a note, or, where a cut took it away, by what this node knew before."""
-        found, known = self.view.vouched(), min(self.durable.vouched, self.view.head().index)
+        """How far this log is vouched for: by a note, or, where a cut took it away, by what this node knew before. What is
+        known to be committed is, in any case."""
+        found, known = self.view.vouched(), min(max(self.durable.vouched, self.commit), self.view.head().index)
         if found.head.index >= known:
             return found
         epoch = max((number for number, first in self.view.history() if first <= known), default=1)

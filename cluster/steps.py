@@ -166,6 +166,12 @@ class Granted(NamedTuple):
     register: Register | None
 
 
+class Registered(NamedTuple):
+    """What the register said when this process began to ask the coordinator: before it promises anything."""
+
+    register: Register
+
+
 class Withdrawn(NamedTuple):
     """The lease has expired or may have, or leadership was resigned on an operator's wish."""
 
@@ -198,7 +204,18 @@ class Published(NamedTuple):
 
 
 Input: TypeAlias = (
-    Tick | Received | Connected | Lost | Shipped | Granted | Withdrawn | Stored | Began | Transfer | Published
+    Tick
+    | Received
+    | Connected
+    | Lost
+    | Shipped
+    | Registered
+    | Granted
+    | Withdrawn
+    | Stored
+    | Began
+    | Transfer
+    | Published
 )
 
 # --- acts that must be durable, in order ------------------------------------------------------------------------------

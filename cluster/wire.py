@@ -94,21 +94,22 @@ def parse_frames(kind: Any, raw: bytes, at: int, rest_max: int) -> tuple[tuple[b
     """(the field ``frames``, the message without it) of the message of class ``kind`` in ``raw`` from ``at`` on. ``rest_max``
     bounds all other fields together, in bytes. Raises WireError."""
     where = f"{kind.DESCRIPTOR.name}.frames"
-    frames, rest = take_field(raw, at, kind.FRAMES_FIELD_NUMBER, ENTRIES_RECORDS_MAX, where)
+    frames, rest = take_field(raw, at, kind.FRAMES_FIELD_NUMBER, ENTRIES_RECORDS_MAX, rest_max, where)
     message = parse(kind, rest, rest_max)
     if len(message.frames):
         refuse(Reason.MALFORMED, where, "each with its tag in one byte", "another spelling")
     return frames_of(frames, where), message
 
 
-def take_field(raw: bytes, at: int, field: int, most: int, where: str) -> tuple[list[bytes], bytes]:
-    """(values of a repeated field of bytes, all other fields) of the message in ``raw`` from ``at`` on, at most ``most``.
+def take_field(raw: bytes, at: int, field: int, most: int, rest_max: int, where: str) -> tuple[list[bytes], bytes]:
+    """(values of a repeated field of bytes, all other fields) of the message in ``raw`` from ``at`` on: at most ``most``
+    values, and at most ``rest_max`` bytes of the others.
 
     protobuf's own decoder would hold every value twice, and would make a hundred million of them from an empty one that is
     repeated often enough, before their number could be looked at. Raises WireError.
     """
     values: list[bytes] = []
-    rest: list[bytes] = []
+    rest = bytearray()
     stop = len(raw)
     tag = field << 3 | _BYTES_FIELD
     while at < stop:
@@ -123,8 +124,10 @@ def take_field(raw: bytes, at: int, field: int, most: int, where: str) -> tuple[
             at += length
         else:
             at = _behind(raw, at, where)
-            rest.append(raw[begun:at])
-    return values, b"".join(rest)
+            if len(rest) + at - begun > rest_max:
+                refuse(Reason.TOO_LARGE, where, f"<= {rest_max} bytes of other fields", "more")
+            rest += raw[begun:at]
+    return values, bytes(rest)
 
 
 def _behind(raw: bytes, at: int, where: str) -> int:

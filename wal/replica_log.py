@@ -157,6 +157,7 @@ class ReplicaLog(LogReader):
             self._ready()
             keys = self._judged(run)
             if not run.records:
+                self._keep_note(note)
                 return Stored(self._head, self._roots[self._head.index])
             try:
                 self.storage.append([(record.index, frame_of(record)) for record in run.records])
@@ -184,6 +185,17 @@ class ReplicaLog(LogReader):
         frontier = self._frontier.copy()
         frontier.extend([leaf_hash(record.link) for record in read.records])
         return frontier
+
+    def _keep_note(self, note: bytes) -> None:
+        """Make a note for the records that are here durable, where it is not the one that is."""
+        if not 0 < len(note) <= NOTE_BYTES_MAX or note == self._note:
+            return
+        self._note = note
+        try:
+            self._advance(self._head, self._time_ns, self._keys)
+        except BaseException as cause:
+            self._stop(cause)
+            raise
 
     def _judged(self, run: VerifiedRun) -> KeyHistory:
         """The keys behind ``run``, which must go on from here. Raises CorruptRecordError or BoundError."""

@@ -131,7 +131,7 @@ def test_a_register_has_one_spelling(
     epoch: int, size: int, root: bytes, names: tuple[str, ...], version: int, data: st.DataObject
 ) -> None:
     """It comes back as it was; changed bytes are refused, or are another register's only spelling."""
-    register = Register(epoch, size, root, names, version)
+    register = Register(epoch, size, root, names, version, tuple((name, size) for name in names))
     raw = encode_register(register)
     assert decode_register(raw, version) == register
     changed = bytearray(raw)
@@ -145,8 +145,8 @@ def test_a_register_has_one_spelling(
 def test_other_spellings_of_a_register_are_refused() -> None:
     """The same values in more bytes than needed, with a boolean for a number, or with something behind."""
     raw = encode_register(KEPT)
-    assert raw[:3] == b"\x95\x01\x03"
-    for other in (b"\x95\x01\xcc\x03" + raw[3:], b"\x95\xc3" + raw[2:], b"\xdc\x00\x05" + raw[1:], raw + b"\x00"):
+    assert raw[:3] == b"\x96\x01\x03"
+    for other in (b"\x96\x01\xcc\x03" + raw[3:], b"\x96\xc3" + raw[2:], b"\xdc\x00\x06" + raw[1:], raw + b"\x00"):
         with pytest.raises(CorruptRegisterError):
             decode_register(other, 1)
 
