@@ -206,11 +206,11 @@ def test_a_receiver_refuses_what_is_over_a_bound() -> None:
         reading_codec.encode_inclusion(InclusionProof(FRESH, bytes(32), (bytes(32),) * (PATH_HASHES_MAX + 1)))
 
 
-def peak_bytes(raw: bytes) -> int:
+def peak_bytes(raw: bytes, reason: Reason = Reason.TOO_LARGE) -> int:
     """Memory that Python allocated while ``raw`` was refused."""
     tracemalloc.start()
     try:
-        refused_as(Reason.TOO_LARGE, codec.decode_to_follower, raw)
+        refused_as(reason, codec.decode_to_follower, raw)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -218,9 +218,10 @@ def peak_bytes(raw: bytes) -> int:
 
 @pytest.mark.invariant("I11")
 def test_small_messages_do_not_become_large_ones() -> None:
-    """Millions of empty frames, or of empty epochs, are refused before they are made."""
+    """Millions of empty frames, of fields that nobody knows, or of empty epochs, are refused before they are made."""
     empty = envelope(3, b"\x1a\x00" * 2_000_000)
     assert peak_bytes(empty) < 4_000_000
+    assert peak_bytes(envelope(3, b"\x38\x00" * 2_000_000)) < 1_000_000
     assert peak_bytes(envelope(1, b"\x2a\x00" * 2_000_000)) < 1_000_000
 
 
@@ -238,6 +239,7 @@ def test_a_sealed_segment_says_how_large_it_is_before_it_is_unpacked() -> None:
     bomb = packed(bytes(SEGMENT_BYTES_MAX + 1))
     assert len(bomb) < 10_000
     assert peak_bytes(sealed(bomb, SEGMENT_BYTES_MAX + 1)) < 1_000_000
+    assert peak_bytes(sealed(bomb, 5000), Reason.MALFORMED) < 1_000_000
     whole = packed(b"a" * 5000)
     for lie in (
         sealed(bomb, 5000), sealed(whole, 5001), sealed(whole, 4999), sealed(packed(b"a" * 5000, write_content_size=False), 5000),

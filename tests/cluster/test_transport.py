@@ -459,8 +459,19 @@ def test_calls_of_one_member_are_counted(nodes: Nodes) -> None:
 
 
 def test_a_newer_stream_of_a_member_replaces_the_older(nodes: Nodes) -> None:
-    """The older has ended before the newer begins, for its handler too."""
-    server = nodes.serve()
+    """The older has ended before the newer begins, for its handler too, which takes its time to end."""
+
+    class Lingering(Recording):
+        def follow(self, peer: str, inbound: Iterator[ToFollower]) -> Iterator[ToSource]:
+            self.asked.append(("begun", peer))
+            try:
+                yield from super().follow(peer, inbound)
+            finally:
+                threading.Event().wait(0.2)
+                self.asked.append(("ended", peer))
+
+    handler = Lingering()
+    server = nodes.serve(handler)
     first, second = (nodes.client(server) for _ in range(2))
     boxes = [Outbox(), Outbox()]
     older = first.follow(boxes[0])
@@ -469,7 +480,7 @@ def test_a_newer_stream_of_a_member_replaces_the_older(nodes: Nodes) -> None:
     newer = second.follow(boxes[1])
     boxes[1].put(BEAT)
     assert next(newer) == Ack(3, 6, b"")
-    assert nodes.handler.ended == ["a"]
+    assert [what for what, _ in handler.asked if what != "follow"] == ["begun", "ended", "begun"]
     with pytest.raises(PeerUnavailableError):
         next(older)
     assert [notice.code for notice in nodes.notices] == ["STREAM_REPLACED"]
