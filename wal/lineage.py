@@ -2,6 +2,9 @@
 
 Each rotation is signed by the key that it leads to, so whoever trusts that one may trust what it names. That says whose
 signatures are worth looking at; which of them were in force where, the rebuilt history says.
+
+Epochs lead to no other key here: who was let in, and by whom, only a whole history shows, and a member could else vouch for one
+that never led. A member's log is repaired from its own records and its own key's archives, or filled anew from its peers.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class Storage(Protocol):
         """Yield (index, frame) for first <= index < stop in order, unverified, in chunks of short transactions."""
 
     def cut(self, after: int) -> int:
-        """Remove every record above ``after`` and return how many. Only recovery calls it, above the commit point."""
+        """Remove every record above ``after`` and return how many: by recovery, or when a replica cuts an orphan, always above
+        the commit point as HEAD says it then."""
 
     def write_slot(self, slot: int, raw: bytes) -> None:
         """Overwrite HEAD slot 0 or 1."""

@@ -21,6 +21,7 @@ from wal.checkpoint import Checkpoint, VerifiedCheckpoint, sign_checkpoint
 from wal.epoch_start import sign_epoch_start
 from wal.inspection import verify_directory
 from wal.limits import BATCH_RECORDS_MAX, SEGMENT_RECORDS
+from wal.lineage import lineage
 from wal.lmdb_storage import LmdbStorage, create_directory
 from wal.log import Log
 from wal.membership import sign_membership
@@ -213,14 +214,12 @@ def test_verification_finds_nothing_wrong(path: str) -> None:
     assert verify_directory(path)["findings"] == []
 
 
-@pytest.mark.parametrize("damage", ["segments", "data", "HEAD"])
+@pytest.mark.parametrize("damage", ["segments/MANIFEST", "HEAD"])
 def test_a_led_log_is_repaired(path: str, damage: str) -> None:
     """From its own records, where the node's key is the one in force: every authority record is followed."""
     with closing(read_log_directory(path)) as reader:
         keys, head = reader.keys(), reader.head
-    target = {"segments": Path(path, "segments", "MANIFEST"), "HEAD": Path(path, "HEAD")}.get(damage)
-    if target is not None:
-        target.unlink()
+    Path(path, damage).unlink()
     with Replacement(path) as attempt:
         rebuilt = rebuild(attempt, [], key=OTHER_SIGNER.public, map_bytes=MAP_BYTES)
         assert (rebuilt.keys, rebuilt.head, rebuilt.missing) == (keys, head, "")
@@ -243,3 +242,11 @@ def test_an_archive_by_a_deposed_leader_adds_nothing_behind_its_end(path: str, t
         with Replacement(path) as attempt:
             rebuilt = rebuild(attempt, [str(folder)], key=OTHER_SIGNER.public, map_bytes=MAP_BYTES)
         assert rebuilt.head.index == head.index + taken
+
+
+@pytest.mark.invariant("I10")
+def test_an_epoch_vouches_for_no_archive(led: Log) -> None:
+    """Whose seals count in a repair follows from rotations alone: neither from being a member nor from having led."""
+    frames = [raw for _, raw in led.storage.scan(1, 1 << 40) if raw[5] != KIND_EVENT]
+    assert lineage(OTHER_SIGNER.public, frames) == (OTHER_SIGNER.public, SIGNER.public)
+    assert lineage(NEXT_SIGNER.public, frames) == (NEXT_SIGNER.public,)
