@@ -17,7 +17,7 @@ from femtoclaw.keys import load_public_key, load_signer
 from femtoclaw.restored_log import state_the_doubt
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict, examine_directory
-from wal.errors import LogError, LogLockedError, RollbackError
+from wal.errors import LogError, LogLockedError, MembersError, RollbackError
 from wal.inspection import verify_directory
 from wal.note import Signer
 from wal.opening import refuse
@@ -122,8 +122,7 @@ def _open(home: Home, output: Output) -> int:
     if examination.case.verdict is Verdict.HALT_HEAD_MISSING:
         output.note("no HEAD slot is whole: checking the records against the signed checkpoint")
         return _rebuild(home, [], output, "HEAD was missing", plain=True)
-    if state_the_doubt(home, live(), _map_bytes(home)):
-        output.note("this log was restored from an archive: a record says now that newer records may be lost")
+    _state_the_doubt(home, output)
     started = start(home, live())
     size = started.log.size
     elapsed = (time.monotonic_ns() - begun) / 1e9
@@ -200,7 +199,20 @@ def _rebuilt(
     places = [each if isinstance(each, str) else fetch(each, attempt, signer.public, output.note) for each in archives]
     rebuilt = rebuild(attempt, places, key=signer.public, map_bytes=_map_bytes(home))
     _tell(rebuilt.notes, output)
+    _refuse_members(home, rebuilt)
     return rebuilt
+
+
+def _refuse_members(home: Home, rebuilt: Rebuilt) -> None:
+    """Raise MembersError for a log with members: a repair appends and signs, which only the one that leads may."""
+    members = rebuilt.keys.newest.members if rebuilt.keys else None
+    if members is not None:
+        raise MembersError(
+            "this log has members: what one of them lacks, it gets from the others", where=home.log,
+            found=f"{len(members.members)} members, version {members.version}",
+            remedy="keep the damaged log under another name, run `femtoclaw archive restore TARGET --log ID --to LOG` in its "
+            "place, copy cluster/state out of it, and start the node: it catches up as a learner",
+        )  # fmt: skip
 
 
 def _map_bytes(home: Home) -> int:
@@ -257,6 +269,11 @@ def _rebuild(
     return 0
 
 
+def _state_the_doubt(home: Home, output: Output) -> None:
+    if state_the_doubt(home, live(), _map_bytes(home)):
+        output.note("this log was restored from an archive: a record says now that newer records may be lost")
+
+
 def _bring_blobs(home: Home, rebuilt: Rebuilt, archives: Sequence[str | ArchiveStore], output: Output) -> None:
     from femtoclaw.cli.archive_recovery import restore_blobs
 
@@ -267,6 +284,7 @@ def _bring_blobs(home: Home, rebuilt: Rebuilt, archives: Sequence[str | ArchiveS
 
 def _first_start(home: Home, rebuilt: Rebuilt, output: Output) -> int:
     """Open the rebuilt log once, which closes what a crash cut, and return its size."""
+    _state_the_doubt(home, output)
     try:
         started = start(home, live())
     except LogLockedError:

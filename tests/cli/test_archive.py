@@ -11,10 +11,14 @@ import pytest
 
 from femtoclaw import boot, commands
 from femtoclaw.home import Home
+from femtoclaw.keys import load_signer
 from femtoclaw.sources import live
 from tests.cli.node import READ, Node
 from tests.contract.s3_server import CREDENTIALS, make_bucket, s3_server
+from wal.directory import open_log_directory
+from wal.errors import MembersError
 from wal.limits import SEGMENT_RECORDS
+from wal.membership import Member, Membership
 from wal.reader import read_log_directory
 
 TEXT = "many words " * 20_000
@@ -145,6 +149,39 @@ def test_a_damaged_log_is_repaired_from_its_archive(lost: Node) -> None:
     assert blob.read_bytes()
     assert lost.call("verify").body["ok"]
     lost.intent(READ)
+
+
+@pytest.mark.invariant("I2")
+def test_a_repair_keeps_the_mark(lost: Node) -> None:
+    """Damaged once more before anybody has dealt with the mark, a restored log is repaired, and goes on with its doubt stated."""
+    log_id = lost.call("archive", "list", archive_of(lost)).body["logs"][0]["log_id"]
+    shutil.rmtree(lost.path / "log")
+    lost.call("archive", "restore", archive_of(lost), "--log", log_id, "--to", str(lost.path / "log"))
+    damage(lost)
+    assert "newer records may be lost" in lost.call("recover", "--from-archive", archive_of(lost)).stderr
+    assert lost.call("verify").body["ok"]
+    assert "newer records may be lost" not in lost.call("recover").stderr
+    lost.intent(READ)
+
+
+@pytest.mark.invariant("I2")
+@pytest.mark.parametrize("words", [["--from-archive", "home/log/segments"], ["--salvage"], ["--accept-gap"]])
+def test_a_log_with_members_is_not_repaired_alone(node: Node, words: list[str]) -> None:
+    """A repair would append and sign what no other member has agreed to: refused, and nothing is changed."""
+    home = Home(str(node.path))
+    signer = load_signer(home)
+    log, _ = open_log_directory(home.log, signer=signer, clock=live().wall_ns)
+    log.change_members(Membership(1, (Member("alone", signer.public, "127.0.0.1:1", b"", True),)))
+    log.put_file("segments/none", b"")
+    log.close()
+    os.unlink(node.path / "log" / "HEAD")
+    files = {
+        path for path in (node.path / "log").rglob("*") if path.is_file() and path.name not in ("LOCK", "lock.mdb")
+    }
+    before = {path: path.read_bytes() for path in files}
+    answer = node.call("recover", *words, expect=MembersError.exit_code)
+    assert "has members" in answer.stdout
+    assert {path: path.read_bytes() for path in files} == before
 
 
 def test_a_damaged_archive_or_anothers_repairs_nothing(lost: Node, worked: Node, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from tests.wal.sample_log import (
     SIGNER,
 )
 from wal.checkpoint import Checkpoint, sign_checkpoint
-from wal.limits import BLOB_BYTES_MAX
+from wal.limits import BLOB_BYTES_MAX, SEGMENT_RECORDS
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,30 @@ def test_two_segments_of_the_same_records_are_refused(copy: Path) -> None:
     assert not verify(copy / "archive").ok
 
 
+def test_segments_of_two_histories_are_not_one(copy: Path) -> None:
+    """The second segment of a fork by the same key behind the log's own first one."""
+    fork = forked(copy)
+    push(fork, copy / "other")
+    second = names_of(copy / "archive", "segments")[1]
+    (copy / "archive" / second).unlink()
+    strange = names_of(copy / "other", "segments")[1]
+    shutil.copy(copy / "other" / strange, copy / "archive" / strange)
+    with pytest.raises(ArchiveDivergedError, match="does not follow"):
+        restore(copy / "archive", copy / "restored")
+    assert verify(copy / "archive").size == SEGMENT_RECORDS
+
+
+def test_a_bit_that_changes_nothing_shows_too() -> None:
+    """An empty blob's frame has bits that no decoder minds: every one of its bits is found."""
+    packed = pack(b"")
+    assert unpack(packed, 0, "blob") == b""
+    for place in range(8 * len(packed)):
+        flipped = bytearray(packed)
+        flipped[place >> 3] ^= 1 << (place & 7)
+        with pytest.raises(ArchiveDamagedError):
+            unpack(bytes(flipped), 0, "blob")
+
+
 # ---- bombs ----
 
 
@@ -188,3 +212,17 @@ def test_a_bomb_with_a_segments_head_is_refused(copy: Path) -> None:
         restore(copy / "archive", copy / "restored")
     with pytest.raises(ArchiveBoundError):
         unpack(pack(bytes(BLOB_BYTES_MAX + 1)), BLOB_BYTES_MAX, "blob")
+
+
+@pytest.mark.invariant("I11")
+def test_a_file_over_its_bound_is_not_read(tmp_path: Path) -> None:
+    """Of a file of a terabyte, not a byte is taken into memory."""
+    with open(tmp_path / "huge", "wb") as file:
+        file.truncate(1 << 40)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveBoundError):
+            FolderArchive(str(tmp_path)).get("huge", 1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
