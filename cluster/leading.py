@@ -289,6 +289,11 @@ class Leading:
         self.advance()
         return True
 
+    def behind(self, name: str) -> int | None:
+        """How many records this member has not signed for; None when it is not connected, or no member."""
+        progress = self._progress.get(name)
+        return self.head.index - progress.acked if progress is not None and progress.sent is not None else None
+
     def transfer(self, target: str) -> bool:
         """Hand over to a voter that has everything. False when it has not."""
         s, progress = self._s, self._progress.get(target)

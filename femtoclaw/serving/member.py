@@ -17,15 +17,16 @@ from cluster.driver import LOCAL, Leadership
 from cluster.errors import ClusterError
 from cluster.node import ClusterNode, MemberSettings
 from cluster.standing import ReplicaConfig
-from cluster.steps import Notice
+from cluster.steps import Notice, Role
 from cluster.tls import load_identity
-from femtoclaw.api.executor import Freshness
+from femtoclaw.api.executor import Freshness, NotTakenError
 from femtoclaw.cli.render import Output
 from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator, read_settings
 from femtoclaw.errors import Category, FemtoClawError, Severity
 from femtoclaw.home import Home, journal, resolved_configuration
 from femtoclaw.keys import load_signer
 from femtoclaw.serving.following import FollowingExecutor
+from femtoclaw.serving.leading import LeadingExecutor
 from femtoclaw.serving.notices import CRITICAL, told_as
 from femtoclaw.serving.recorded_files import follow_record
 from femtoclaw.serving.references import blobs_named
@@ -39,6 +40,8 @@ from wal.record import decode
 LOOK_S = 0.2
 DRAIN_S = 20.0
 """How long executions in flight may take to end before a leadership is handed over."""
+
+STATUS_S = 2.0
 
 NOTICES_MAX = 256
 """Notices that wait to be recorded; more are only in the journal."""
@@ -98,12 +101,19 @@ class MemberNode:
         return Freshness(self._session is not None, driver.silence_ns(), driver.commit)
 
     def _ask(self, member: str, body: bytes) -> bytes:
-        """Ask another member's layer above. Raises ClusterError."""
+        """Ask another member's layer above. Raises NotTakenError when it cannot be reached, or does not lead: asked before
+        anything is sent, so that a leader that is gone leaves no request in doubt; else ClusterError."""
         members = self.node.driver.store.membership()
         found = members.get(member) if members is not None else None
         if found is None:
-            raise ClusterError("no such member", found=member)
+            raise NotTakenError("no such member", found=member)
         with contextlib.closing(self.node.dial(found)) as peer:
+            try:
+                status = peer.status(STATUS_S)
+            except ClusterError as error:
+                raise NotTakenError("the leader cannot be reached", where=member, found=error.what) from error
+            if status.freshness.role is not Role.LEADER:
+                raise NotTakenError("the leader has changed", where=member, found=status.leader)
             return peer.ask(body)
 
     # --- notices ---
@@ -156,7 +166,8 @@ class MemberNode:
             self._stopping.wait(random.uniform(1.0, 3.0))
             return
         self._session = session
-        self.executor.use(session.executor)
+        log = session.started.log
+        self.executor.use(LeadingExecutor(session.executor, log, self.node.driver, self.executor.want_transfer))
         try:
             self._serve(session, leadership)
         finally:
