@@ -176,7 +176,7 @@ def test_a_state_that_another_key_cosigned_is_not_taken(store: WitnessStore) -> 
 def test_a_slow_client_loses_its_place(run: Callable[[], WitnessServer], monkeypatch: pytest.MonkeyPatch) -> None:
     """One that sends a byte now and then, in the head or in the body, or nothing at all: the server ends it in its time,
     and others are answered meanwhile."""
-    monkeypatch.setattr(witness_server, "WITNESS_REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(witness_server, "WITNESS_REQUEST_SECONDS", 1.0)
     server = run()
     for begin in (b"", b"POST /add", head(1000) + b"old 0"):
         began = time.monotonic()
@@ -251,7 +251,7 @@ class FakeWitness:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._answers, self._drip = answers, drip
         self.requests: list[bytes] = []
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @property
@@ -262,8 +262,8 @@ class FakeWitness:
         for answer in self._answers:
             connection, _ = self._listener.accept()
             with connection:
-                self.requests.append(_read_request(connection))
                 try:
+                    self.requests.append(_read_request(connection))
                     for at in range(0, len(answer), 1 if self._drip else len(answer)):
                         connection.sendall(answer[at : at + 1] if self._drip else answer)
                         if self._drip:
@@ -282,12 +282,19 @@ class FakeWitness:
 def _read_request(connection: socket.socket) -> bytes:
     raw = b""
     while b"\r\n\r\n" not in raw:
-        raw += connection.recv(65536)
+        raw += _some(connection)
     before, _, body = raw.partition(b"\r\n\r\n")
     length = int(before.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     while len(body) < length:
-        body += connection.recv(65536)
+        body += _some(connection)
     return before.split(b"\r\n")[0] + b"\n" + body
+
+
+def _some(connection: socket.socket) -> bytes:
+    part = connection.recv(65536)
+    if not part:
+        raise ConnectionError("the client went away")
+    return part
 
 
 def http(status: int, body: bytes, kind: str = "text/plain") -> bytes:
