@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from cluster.errors import PeerRefusedError
 from cluster.messages import Reason
 from femtoclaw import commands
-from femtoclaw.api import forwarding
 from femtoclaw.api.executor import Executor, Freshness, NotTakenError, StateAt, never
+from femtoclaw.api.forwarding import answer, ask_intent, ask_run
 from femtoclaw.api.reading import state_hash_at
 from femtoclaw.authority import Recorded
 from femtoclaw.home import Home
@@ -38,8 +38,8 @@ class FollowingExecutor:
         self, home: Home, reader: Callable[[], LogReader], leader: Callable[[], str], ask: Callable[[str, bytes], bytes],
         serving: Callable[[], dict[str, Any]], freshness: Callable[[], Freshness],
     ) -> None:  # fmt: skip
-        """``reader`` is the log as it is open now, ``leader`` names who leads (or is empty), ``ask`` carries a question there, ``serving`` and ``freshness`` describe this
-        node."""
+        """``reader`` is the log as it is open now, ``leader`` names who leads (or is empty), ``ask`` carries a question there,
+        ``serving`` and ``freshness`` describe this node."""
         self._home = home
         self._reader = reader
         self._leader = leader
@@ -131,16 +131,16 @@ class FollowingExecutor:
         """As ``Executor.intent``."""
         return self._somewhere(
             lambda local: local.intent(raw, subject),
-            lambda leader: forwarding.ask_intent(self._asker(leader), raw, subject),
+            lambda leader: ask_intent(self._asker(leader), raw, subject),
         )
 
     def run(
         self, text: str, brain_spec: str, subject: str, listener: Listener, abandoned: Callable[[], bool] = never
     ) -> RunResult:
-        """As ``Executor.run``; what another node records on the way is not heard here."""
+        """As ``Executor.run``; what another node records on the way is heard at its end."""
         return self._somewhere(
             lambda local: local.run(text, brain_spec, subject, listener, abandoned),
-            lambda leader: forwarding.ask_run(self._asker(leader), text, brain_spec, subject),
+            lambda leader: ask_run(self._asker(leader), text, brain_spec, subject, listener),
         )
 
     def control(
@@ -181,7 +181,7 @@ class FollowingExecutor:
         with self._here(time.monotonic() + PATIENCE_S) as local:
             if local is None:
                 raise PeerRefusedError("this member does not lead", Reason.NOT_LEADING, where=peer)
-            return forwarding.answer(local, body)
+            return answer(local, body)
 
     def _asker(self, leader: str) -> Callable[[bytes], bytes]:
         def ask(body: bytes) -> bytes:
