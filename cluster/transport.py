@@ -66,8 +66,10 @@ CLIENT_OPTIONS = [
 
 
 def load_grpc() -> Any:
-    """gRPC, which writes what an operator has no use for to standard error unless it was told otherwise before its import."""
+    """gRPC. Unless it was told otherwise before its import, it writes what an operator has no use for to standard error, and
+    interferes with every fork of this process, whose children never use it."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import grpc
 
     return grpc
