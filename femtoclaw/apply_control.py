@@ -142,6 +142,7 @@ _TAKE: dict[type[Any], Callable[[Node, Any], Node]] = {
     events.SecretGranted: _secret_granted,
     events.SecretWithdrawn: _secret_granted,
     events.NodeKeyRotated: _told,
+    events.MembershipOrdered: _told,
     events.SubjectErased: _erased,
     events.NodeContained: _contained,
     events.NodeReleased: _released,

@@ -250,6 +250,19 @@ def _key_rotate(request: Request) -> Effects:
     return [events.NodeKeyRotated(_key(body["old"]), _key(body["new"]), body["reason"], request.command.operator)]
 
 
+def _member_changed(request: Request) -> Effects:
+    """``member.*`` and ``leadership.transfer``. Whether there is such a member, and whether it has everything, is not in the
+    state: the one who leads looks into the log before it lets the request be decided (``femtoclaw.serving.leading``)."""
+    from femtoclaw.membership import ENTRY, member_of
+
+    action, name = request.command.action, request.command.resource
+    member = member_of(_content(request, ENTRY), action)
+    if member.name != name:
+        return "ANOTHER_MEMBER"
+    change = action.partition(".")[2]
+    return [events.MembershipOrdered(change, name, member.key.vkey(), request.command.operator)]
+
+
 def _secret_set(request: Request) -> Effects:
     body, node = _content(request, {"mark": str}), request.state.node
     name = _named(request.command.resource, _SECRET)
@@ -418,6 +431,10 @@ EFFECTS: dict[str, Callable[[Request], Effects]] = {
     "distribution.accept": _accept_distribution,
     "distribution.revoke": _revoke_distribution,
     "key.rotate": _key_rotate,
+    "leadership.transfer": _member_changed,
+    "member.add": _member_changed,
+    "member.promote": _member_changed,
+    "member.remove": _member_changed,
     "node.contain": _contain,
     "node.release": _release,
     "operator.add": _operator_add,

@@ -31,6 +31,10 @@ ACTIONS = (
     "distribution.accept",
     "distribution.revoke",
     "key.rotate",
+    "leadership.transfer",
+    "member.add",
+    "member.promote",
+    "member.remove",
     "node.contain",
     "node.release",
     "operator.add",
@@ -44,7 +48,7 @@ ACTIONS = (
     "secret.set",
     "secret.withdraw",
 )
-"""Everything that an operator can ask for; membership of a cluster comes with the cluster."""
+"""Everything that an operator can ask for."""
 
 
 __all__ = ["ACTIONS", "ROLES", "ControlEngine", "ControlVerdict", "load_control", "schema"]

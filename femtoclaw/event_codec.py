@@ -63,6 +63,7 @@ CODES: dict[int, type[Event]] = {
     69: events.NodeContained,
     70: events.NodeReleased,
     71: events.OperatorRekeyed,
+    72: events.MembershipOrdered,
 }
 """Type code to event type. Codes are never reused."""
 

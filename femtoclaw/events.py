@@ -429,6 +429,16 @@ class NodeKeyRotated(NamedTuple):
     operator: str
 
 
+class MembershipOrdered(NamedTuple):
+    """An operator had a member of the cluster added, promoted or removed, or the leadership handed over to it (``change``:
+    add, promote, remove, transfer). Who takes part from when on, the log's own records say, which stand behind it."""
+
+    change: str
+    member: str
+    key: str
+    operator: str
+
+
 class SubjectErased(NamedTuple):
     """The key of a subject's payloads was destroyed: what they held cannot be read any more, by anyone."""
 
@@ -468,5 +478,6 @@ Event: TypeAlias = (
     | ErrorRecorded | OperatorAdded | OperatorRevoked | OperatorRekeyed | ControlPolicyAdopted | ControlRequested | ControlDecided
     | ApprovalRequested | ApprovalGranted | ApprovalRefused | ApprovalExpired | PublisherTrusted
     | PublisherDistrusted | ModuleInstalled | ModuleRejected | ClawRemoved | SecretChanged | SecretGranted
-    | SecretWithdrawn | NodeKeyRotated | SubjectErased | NodeContained | NodeReleased | IntegrityVerified
+    | SecretWithdrawn | NodeKeyRotated | MembershipOrdered | SubjectErased | NodeContained | NodeReleased
+    | IntegrityVerified
 )  # fmt: skip

@@ -16,7 +16,7 @@ PURE = {
     "cosignature fork_proof",
     "cluster": "witness witness_state witness_config witness_policy errors limits",
     "femtoclaw": "events event_codec state apply apply_control trail circumstances judging approvals control_plane "
-    "control_policy control_effects adoption "
+    "control_policy control_effects adoption membership "
     "statement sealing commands decide lifecycle protocol strict_json argument_schemas policy_schema "
     "facts crash_rules memory context policy_text policy_check policy_groups policy_annotations policy_cases "
     "policy_explain policy_warnings counterfactual schema_bounds "

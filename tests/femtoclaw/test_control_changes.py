@@ -372,6 +372,21 @@ def test_containment_erasure_and_rotation_are_recorded_once() -> None:
     assert node.divergences() == ()
 
 
+@pytest.mark.parametrize("action", ["member.add", "member.promote", "member.remove", "leadership.transfer"])
+def test_a_change_of_members_is_ordered_on_record_and_changes_no_state(action: str) -> None:
+    """The log's own records say who takes part: what an operator ordered stands before them, and the state is as it was."""
+    node = Controlled()
+    entry = {"name": "b", "vkey": ADA.public.vkey(), "address": "host:1", "certificate": "QUJD"}
+    assert ask_for(node, action, "c", entry) == denied("ANOTHER_MEMBER")
+    before = node.state
+    recorded = node.control(action, "b", entry)
+    change = action.partition(".")[2]
+    assert recorded.events[2:] == (events.MembershipOrdered(change, "b", ADA.public.vkey(), OPERATOR.public.name),)
+    operators = before.node.operators
+    assert node.state._replace(node=node.state.node._replace(operators=operators)) == before
+    assert node.divergences() == ()
+
+
 def test_requests_are_heard_on_a_contained_node_of_long_ago() -> None:
     """Containment stops work, not operators; and the state after it all is the fold of the log."""
     node = Controlled()

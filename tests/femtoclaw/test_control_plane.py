@@ -36,15 +36,17 @@ DONE = ("AUTHORIZED", "PERMITTED")
 DENIED = "DENIED_POLICY_VIOLATION"
 
 PERMITTED = {
-    "RuntimeOperator": {"approval.grant", "approval.refuse", "node.contain", "node.release"},
+    "RuntimeOperator": {"approval.grant", "approval.refuse", "node.contain", "node.release", "leadership.transfer"},
     "SecurityOfficer": {
         "policy.set", "control.set", "claw.install", "claw.remove", "claw.enable", "claw.disable", "publisher.trust",
         "publisher.distrust", "secret.grant", "secret.withdraw", "operator.add", "operator.revoke", "key.rotate",
-        "approval.grant", "approval.refuse", "node.contain",
+        "approval.grant", "approval.refuse", "node.contain", "member.add", "member.promote", "member.remove",
+        "leadership.transfer",
     },
     "ComplianceOfficer": {"data.erase"},
     "InfrastructureOperator": {
-        "configuration.set", "secret.set", "secret.remove", "key.rotate", "distribution.accept",
+        "configuration.set", "secret.set", "secret.remove", "key.rotate", "distribution.accept", "member.add",
+        "member.promote", "member.remove", "leadership.transfer",
     },
     "IncidentResponseOperator": {
         "node.contain", "claw.disable", "operator.revoke", "publisher.distrust", "secret.withdraw", "secret.remove",
@@ -274,6 +276,11 @@ UNUSABLE: list[tuple[str, str, Any]] = [
     ("publisher.trust", "acme", {"public_key": "no key"}),
     ("key.rotate", "node", {"old": ADA.public.vkey(), "new": "none", "reason": "scheduled"}),
     ("key.rotate", "node", {"old": ADA.public.vkey(), "new": BEN.public.vkey(), "reason": "boredom"}),
+    ("member.add", "b", {"name": "b", "vkey": "none", "address": "h:1", "certificate": "QUJD"}),
+    ("member.add", "b", {"name": "b", "vkey": ADA.public.vkey(), "address": "h", "certificate": "QUJD"}),
+    ("member.add", "b", {"name": "b", "vkey": ADA.public.vkey(), "address": "h:1", "certificate": "QUJ"}),
+    ("member.add", "B", {"name": "B", "vkey": ADA.public.vkey(), "address": "h:1", "certificate": "QUJD"}),
+    ("leadership.transfer", "b", {"name": "b", "vkey": ADA.public.vkey(), "address": "h:1", "certificate": ""}),
     ("secret.set", "token", {"mark": "short"}),
     ("secret.set", "a b", {"mark": "0" * 64}),
     ("data.erase", "a b", {"reason": ""}),
@@ -301,7 +308,10 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
     max_leaves=6,
 )
-_NAMES = "text engine report flips digest anchor reason public_key roles old new mark claw manifest publisher signature"
+_NAMES = (
+    "text engine report flips digest anchor reason public_key roles old new mark claw manifest publisher signature "
+    "name vkey address certificate"
+)
 _FIELDS = st.sampled_from(_NAMES.split())
 _CONTENTS = st.binary(max_size=40) | st.dictionaries(_FIELDS, _VALUES, max_size=4).map(
     lambda body: json.dumps(body).encode()

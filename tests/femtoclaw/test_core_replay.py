@@ -282,6 +282,9 @@ INVENTED: dict[str, tuple[str, Callable[[Controlled], list[list[Event]]]]] = {
     "a secret out of nowhere": (CAUSELESS, lambda node: [[events.SecretGranted("token", "shell", "tester")]]),
     "an erasure out of nowhere": (CAUSELESS, lambda node: [[events.SubjectErased("x", "", "tester")]]),
     "a rotation out of nowhere": (CAUSELESS, lambda node: [[events.NodeKeyRotated("x", "y", "scheduled", "tester")]]),
+    "a member out of nowhere": (
+        CAUSELESS, lambda node: [[events.MembershipOrdered("add", "b", CAM.public.vkey(), "tester")]],
+    ),
     "a module out of nowhere": (
         CAUSELESS, lambda node: [[events.ModuleInstalled("fs.read", "0" * 64, "acme", b"", "tester")]],
     ),
