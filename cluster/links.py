@@ -77,7 +77,7 @@ class Links:
     def follow(self, members: Membership | None, own: str) -> None:
         wanted = {each.name: each for each in members.members if each.name != own} if members is not None else {}
         with self._lock:
-            gone = [link for name, link in self._links.items() if link.member != wanted.get(name)]
+            gone = [link for name, link in self._links.items() if not _same_place(link.member, wanted.get(name))]
             for link in gone:
                 del self._links[link.member.name]
             for name, member in wanted.items():
@@ -130,6 +130,11 @@ class Links:
                 for message in peer.pull(request):
                     self._driver.hear(member.name, message)
         self._driver.gone(member.name, Carrier.PULLING)
+
+
+def _same_place(member: Member, wanted: Member | None) -> bool:
+    """Whether it is still reached as before; that it votes now is no reason to end its stream."""
+    return wanted is not None and (member.address, member.certificate) == (wanted.address, wanted.certificate)
 
 
 class FollowerLink:
