@@ -21,7 +21,7 @@ from cluster.archive_errors import (
     ArchiveIncompleteError,
 )
 from cluster.archive_folder import FolderArchive
-from cluster.archive_objects import pack, unpack
+from cluster.archive_objects import digest_of, pack, unpack
 from cluster.archive_reading import Refusal, Wanted, find_log, logs_in
 from cluster.archive_restore import restore_from_archive
 from cluster.archive_verify import list_archive, verify_archive
@@ -59,6 +59,7 @@ from tests.wal.sample_log import (
 )
 from wal.blob import read_blob
 from wal.chain import verify_run
+from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.directory import create_log_directory
 from wal.errors import CorruptFileError, ForgedSignatureError, LogExistsError, SignatureError
 from wal.inspection import verify_directory
@@ -233,6 +234,23 @@ def test_a_seal_by_a_compromised_key_is_refused(tmp_path: Path) -> None:
     push(tmp_path / "log", tmp_path / "archive", signer=NEXT_SIGNER)
     reseal(tmp_path / "archive", SIGNER)
     with pytest.raises(ForgedSignatureError):
+        restore(tmp_path / "archive", tmp_path / "restored")
+
+
+@pytest.mark.invariant("I10")
+def test_a_thief_cannot_hide_that_his_key_was_given_up(tmp_path: Path) -> None:
+    """He takes away the rotation that the archive holds by itself, and signs segment and checkpoint with the old key: the
+    segment still holds the rotation's record."""
+    rotated(tmp_path / "log", COMPROMISED, 100, SEGMENT_RECORDS + 5)
+    size = push(tmp_path / "log", tmp_path / "archive", signer=NEXT_SIGNER).restorable_up_to
+    (tmp_path / "archive" / names_of(tmp_path / "archive", "authority")[1]).unlink()
+    reseal(tmp_path / "archive", SIGNER)
+    for name in names_of(tmp_path / "archive", "checkpoints"):
+        (tmp_path / "archive" / name).unlink()
+    note = sign_checkpoint(Checkpoint(GENESIS.origin, size, root_at(tmp_path / "log", size)), [SIGNER])
+    top = log_id(tmp_path / "log").hex()
+    replace(tmp_path / "archive", f"{top}/checkpoints/{size:016d}-{digest_of(note).hex()}", note)
+    with pytest.raises(ArchiveDivergedError, match="authority records in a segment are others"):
         restore(tmp_path / "archive", tmp_path / "restored")
 
 
