@@ -69,7 +69,7 @@ def test_the_architecture_names_every_module() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     missing = [
         str(path.relative_to(ROOT))
-        for package in ("wal", "femtoclaw")
+        for package in PACKAGES
         for path in (ROOT / package).glob("*.py")
         if not path.stem.startswith("__") and f"`{path.stem}`" not in text
     ]
