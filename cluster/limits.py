@@ -91,6 +91,9 @@ CALL_S_DEFAULT = 5.0
 STREAM_SILENT_S_MAX = 30.0
 """How long a stream of blobs, records or pulled entries may bring nothing, in seconds."""
 
+STOP_S_MAX = 5.0
+"""How long a server waits for the end of what it has cut off, in seconds."""
+
 REPLACED_S_MAX = 5.0
 """How long a new Follow stream waits for the end of the one that it replaces, in seconds."""
 

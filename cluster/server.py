@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from cluster import codec, reading_codec
 from cluster.errors import ClusterConfigurationError, ClusterError, PeerRefusedError
-from cluster.limits import BLOB_CHUNK_BYTES, CALLS_MAX, CALLS_PER_PEER_MAX, REPLACED_S_MAX
+from cluster.limits import BLOB_CHUNK_BYTES, CALLS_MAX, CALLS_PER_PEER_MAX, REPLACED_S_MAX, STOP_S_MAX
 from cluster.messages import Promised, PromiseRequest, PullRequest, Reason, Refused, ToFollower, ToSource
 from cluster.reading import ConsistencyProof, Freshness, InclusionProof, RecordsPage, Status
 from cluster.steps import Notice
@@ -62,41 +62,35 @@ class Handler(Protocol):
         """The newest checkpoint, and how fresh it is."""
 
 
-class _Stream:
-    """A Follow stream that is open: how to end it, and when it has ended."""
-
-    def __init__(self, context: Any) -> None:
-        self.cancel: Callable[[], None] = context.cancel
-        self.ended = threading.Event()
-
-
 class _Streams:
     """One Follow stream for each caller: a newer one ends the older, and begins after its end."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[str, _Stream] = {}
+        self._changed = threading.Condition()
+        self._open: dict[str, list[Any]] = {}
 
     @contextmanager
     def only(self, peer: str, context: Any) -> Iterator[bool]:
         """Hold the stream of ``peer``; yields whether another one was ended for it. Raises PeerRefusedError (BUSY) when
-        that one does not end, or when a newer one has come meanwhile."""
-        mine = _Stream(context)
-        with self._lock:
-            older = self._open.get(peer)
-            self._open[peer] = mine
+        one before it does not end, or when a newer one has come meanwhile."""
+        with self._changed:
+            streams = self._open.setdefault(peer, [])
+            older = list(streams)
+            streams.append(context)
         try:
-            if older is not None:
-                older.cancel()
-                ended = older.ended.wait(REPLACED_S_MAX)
-                if not ended or self._open.get(peer) is not mine:
+            for each in older:
+                each.cancel()
+            with self._changed:
+                alone = self._changed.wait_for(lambda: streams[0] is context, REPLACED_S_MAX)
+                if not alone or streams[-1] is not context:
                     raise PeerRefusedError("another stream of this member is open", Reason.BUSY)
-            yield older is not None
+            yield bool(older)
         finally:
-            mine.ended.set()
-            with self._lock:
-                if self._open.get(peer) is mine:
+            with self._changed:
+                streams.remove(context)
+                if not streams:
                     del self._open[peer]
+                self._changed.notify_all()
 
 
 class ReplicationServer:
@@ -125,14 +119,13 @@ class ReplicationServer:
         self._lock = threading.Lock()
         self._calls: dict[str, int] = {}
         self._server: Any = None
+        self._pool: ThreadPoolExecutor
 
     def start(self) -> None:
         """Listen and serve; ``port`` is known then. Raises ClusterConfigurationError when the address cannot be used."""
         grpc = load_grpc()
-        server = grpc.server(
-            ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="replication"),
-            options=SERVER_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX,
-        )  # fmt: skip
+        pool = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="replication")
+        server = grpc.server(pool, options=SERVER_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
         server.add_generic_rpc_handlers(self._handlers())
         try:
             self.port = server.add_secure_port(self.address, server_credentials(self._identity, self._pins))
@@ -145,12 +138,14 @@ class ReplicationServer:
                 expected="host:port of this machine that is free",
             )
         server.start()
-        self._server = server
+        self._server, self._pool = server, pool
 
     def stop(self, grace_s: float = 0.0) -> None:
-        """Take no more calls, and end those that are open after ``grace_s`` seconds: their ``inbound`` ends."""
+        """Take no more calls, and end those that are open after ``grace_s`` seconds: their ``inbound`` ends. A
+        handler that goes on after that is not waited for."""
         if self._server is not None:
-            self._server.stop(grace_s or None).wait()
+            self._server.stop(grace_s or None).wait(grace_s + STOP_S_MAX)
+            self._pool.shutdown(wait=False)
             self._server = None
 
     # --- calls ----------------------------------------------------------------------------------------------------------

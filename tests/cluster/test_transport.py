@@ -488,6 +488,45 @@ def test_a_newer_stream_of_a_member_replaces_the_older(nodes: Nodes) -> None:
     assert next(newer) == Ack(3, 6, b"")
 
 
+def test_a_stream_that_does_not_end_is_not_joined_by_another(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer ones are refused as BUSY until it has ended, and a server stops without it."""
+    monkeypatch.setattr("cluster.server.REPLACED_S_MAX", 0.2)
+    begun: list[int] = []
+
+    class Stuck(Recording):
+        def follow(self, peer: str, inbound: Iterator[ToFollower]) -> Iterator[ToSource]:
+            begun.append(1)
+            yield Ack(3, 6, b"")
+            if len(begun) == 1:
+                nodes.over.wait(PATIENCE_S)
+            yield from super().follow(peer, inbound)
+
+    server = nodes.serve(Stuck())
+    client = nodes.client(server)
+    boxes = [Outbox() for _ in range(4)]
+    assert next(client.follow(boxes[0])) == Ack(3, 6, b"")
+    assert reason_of(lambda: next(client.follow(boxes[1]))) is Reason.BUSY
+    assert reason_of(lambda: next(client.follow(boxes[2]))) is Reason.BUSY
+    assert begun == [1]
+    nodes.over.set()
+    until(lambda: not server._streams._open)
+    assert next(client.follow(boxes[3])) == Ack(3, 6, b"")
+    nodes.over.clear()
+    begun.clear()
+    last = nodes.client(server).follow(Outbox())
+    next(last)
+    server.stop()
+    with pytest.raises(PeerUnavailableError):
+        next(last)
+
+
+def test_a_connection_that_says_nothing_is_closed(nodes: Nodes) -> None:
+    """A handshake has its time."""
+    with socket.create_connection(("127.0.0.1", nodes.serve().port), PATIENCE_S) as connection:
+        while connection.recv(1000):
+            pass
+
+
 def test_a_server_that_comes_back_is_reached_again(nodes: Nodes) -> None:
     """By the same client, at the same port; what was open has ended on both sides."""
     server = nodes.serve()
