@@ -26,6 +26,7 @@ from cluster.steps import (
     Published,
     Ready,
     Received,
+    Registered,
     Role,
     Save,
     Send,
@@ -113,6 +114,7 @@ class Node:
             self.name, self.world.log_id, self.config, self.disk.log, self.auth, self.disk.durable, self.clock()
         )
         self.later(self.random.randrange(TICK_NS), self._tick)
+        self.later(self.world.latency(), self._compare)
 
     def crash(self) -> None:
         """The process is gone, and with it all that was not durable."""
@@ -168,6 +170,18 @@ class Node:
             self.feed(Tick())
         if self.up:
             self.connections.tend()
+
+    def _compare(self) -> None:
+        """Ask the register once what this node is said to have."""
+        try:
+            register = self.session.register(self.clock())
+        except CoordinatorUnavailableError:
+            self.later(100 * MS, self._compare)
+        except EpochRegressionError:
+            pass
+        else:
+            if register is not None:
+                self.feed(Registered(register))
 
     def _keepalive(self, sent_ns: int) -> None:
         try:
@@ -324,6 +338,9 @@ class Node:
     def _append(self, act: Append) -> Stored:
         log, trees, scenario = self.disk.log, self.world.trees, self.world.scenario
         records = act.run.records
+        if not records:
+            self._keep_note(act.checkpoint)
+            return Stored(log.head(), log.root_at(log.head().index))
         self.disk.append([trees.frame(record) for record in records], records)
         self.world.checkers.stored(self, records)
         if self.world.misdirected(self):
@@ -331,16 +348,21 @@ class Node:
             self.disk.miswritten.add(records[-1].index)
         if not scenario.unread:
             log.read(records[0].index - 1, records[-1].index)
-        head = log.head()
-        root = log.root_at(head.index)
         if act.checkpoint:
-            try:
-                found = self.auth.open_checkpoint(act.checkpoint)
-            except LogError:
-                found = None
-            if found is not None and (found.size, found.root) == (head.index, root):
-                log.vouch(act.checkpoint)
-        return Stored(head, root)
+            self._keep_note(act.checkpoint)
+        head = log.head()
+        return Stored(head, log.root_at(head.index))
+
+    def _keep_note(self, note: bytes) -> None:
+        """Store a leader's note of the head; what it is worth is looked at as the real store does when it is asked."""
+        log = self.disk.log
+        head = log.head()
+        try:
+            found = self.auth.open_checkpoint(note)
+        except LogError:
+            return
+        if (found.size, found.root) == (head.index, log.root_at(head.index)):
+            log.vouch(note)
 
     def _write(self, epoch: int, kind: int, payloads: list[bytes]) -> tuple[list[bytes], Head]:
         """Append as the log's writer on the leader does: one atomic group, vouched for by its own key."""

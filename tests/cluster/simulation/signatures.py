@@ -16,13 +16,13 @@ import nacl.bindings
 from blake3 import blake3
 from nacl.exceptions import BadSignatureError
 
-from wal.proposal import epoch_of, proposal
 from wal.checkpoint import Checkpoint, parse_checkpoint, sign_checkpoint
 from wal.cosignature import cosign, cosigner_of, verify_cosignature
 from wal.epoch_start import Promise, promise_statement, sign_promise
 from wal.errors import SignatureError
 from wal.key_history import KeyHistory
 from wal.note import Ed25519Signer, PublicKey, text_of, verify_signature
+from wal.proposal import epoch_of, proposal
 
 ORIGIN = "simulation.example/log"
 

@@ -21,7 +21,6 @@ from tests.cluster.simulation.network import Network, Stream
 from tests.cluster.simulation.node import Node
 from tests.cluster.simulation.scenario import LEASE_NS, MS, Scenario
 from tests.cluster.simulation.signatures import hashed_note, signer_of
-
 from wal.record import FLAG_BATCH_END
 
 SECOND = 1_000_000_000
