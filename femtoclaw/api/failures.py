@@ -17,7 +17,7 @@ FAMILIES: dict[str, type[Any]] = {"femtoclaw": FemtoClawError, "wal": LogError, 
 
 _HOMES = (
     "femtoclaw.errors", "wal.errors", "cluster.errors", "femtoclaw.api.executor", "femtoclaw.runtime", "femtoclaw.sealing",
-    "femtoclaw.event_codec", "femtoclaw.isolation.outcome",
+    "femtoclaw.event_codec", "femtoclaw.isolation.outcome", "femtoclaw.modules.refusal",
 )  # fmt: skip
 """Where classes are looked for, in this order; another one comes back as a class of its name in its family."""
 

@@ -112,6 +112,8 @@ class LocalExecutor:
         return command._replace(received_ns=self._started.sources.wall_ns())
 
     def _change(self, command: commands.Control, compared_size: int) -> Recorded:
+        if command.action == "claw.enable":
+            self._verify_module(command.resource)
         refuse_at_work(command, self._started.authority.state.node, self._started.home.modules)
         if not compared_size:
             recorded = self._started.authority.perform(self._received(command))
@@ -121,6 +123,20 @@ class LocalExecutor:
                 recorded = self._started.authority.perform(self._received(command))
         self._follow(command, recorded)
         return recorded
+
+    def _verify_module(self, name: str) -> None:
+        """Raises ModuleRejectedError, with the refusal recorded, when an installed module's files are not what was registered."""
+        claw = self._started.authority.state.node.registry.get(name)
+        if claw is None or not claw.publisher:
+            return
+        from femtoclaw.modules.recording import record
+        from femtoclaw.modules.refusal import ModuleRejectedError
+        from femtoclaw.modules.store import verify_installed
+
+        fault = verify_installed(self._started.home.modules, manifest_from_canonical(claw.manifest))
+        if fault is not None:
+            record(self._started.authority, fault)
+            raise ModuleRejectedError(fault)
 
     def _refuse_decided_since(self, compared_size: int) -> None:
         """What was compared must be all that was decided: a call that came after could be one that the change lets through."""

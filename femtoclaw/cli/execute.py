@@ -146,7 +146,7 @@ def claws_isolation(started: Started, settings: dict[str, Any], output: Output) 
     home = started.home
     own = [home.log, os.path.dirname(home.key_file), home.modules, home.config_file, home.journal, home.manifest_file]
     own += [os.path.join(home.path, name) for name in ("secrets", "subjects", "index")]
-    own += [home.inside(settings["policy"]["file"])]
+    own += [home.inside(settings["policy"]["file"]), socket_path(home)]
     lenient = mode_of(started.authority.state.node) == DEVELOPMENT
     if lenient:
         output.note(
