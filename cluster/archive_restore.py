@@ -24,7 +24,7 @@ from wal.checkpoint import VerifiedCheckpoint
 from wal.errors import LogExistsError, SignatureError
 from wal.head import CommitPoint, Slot, encode_slot
 from wal.key_history import KeyHistory
-from wal.limits import GROUP_BYTES_MAX, MAP_BYTES_DEFAULT
+from wal.limits import GROUP_BYTES_MAX, MAP_BYTES_DEFAULT, SEGMENT_RECORDS
 from wal.lmdb_storage import LmdbStorage, create_directory, install_directory
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import Manifest, encode_manifest
@@ -138,6 +138,11 @@ class _Building:
         )  # fmt: skip
 
     def _vouching(self, notes: list[VerifiedCheckpoint], chain: ArchivedChain, where: str) -> VerifiedCheckpoint:
+        if not chain.head.index:
+            raise ArchiveIncompleteError(
+                "the archive holds no segment of this log yet", where=where, expected=f"{SEGMENT_RECORDS} records at least",
+                found="none",
+            )  # fmt: skip
         usable = [note for note in notes if note.checkpoint.size <= chain.whole.index]
         if not usable:
             raise ArchiveIncompleteError(
