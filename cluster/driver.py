@@ -37,6 +37,8 @@ from cluster.steps import (
     Transfer,
     Withdrawn,
 )
+from cluster.witness_policy import WitnessPolicy
+from cluster.witnessing import Witnessing
 from wal.errors import LogError
 from wal.log import Log
 from wal.membership import Membership
@@ -85,9 +87,10 @@ class Driver:
     def __init__(
         self, *, name: str, store: ReplicaStore, signer: Signer, coordinator: Coordinator, config: ReplicaConfig,
         mode: str, monotonic: Callable[[], int], wall: Callable[[], int], listener: Callable[[Notice], None],
-        acknowledge_s: float = 10.0,
+        acknowledge_s: float = 10.0, policy: WitnessPolicy | None = None,
     ) -> None:  # fmt: skip
-        """``listener`` hears every notice, under the lock: it must not block and not call back. Raises ReplicaStateError."""
+        """``policy``: the witnesses that mode ``witnessed`` waits for. ``listener`` hears every notice, under the lock: it must not
+        block and not call back. Raises ReplicaStateError."""
         self.name = name
         self.store = store
         self.mode = mode
@@ -101,6 +104,8 @@ class Driver:
         self._coordination = Coordination(coordinator, self)
         self._waiters = Waiters(acknowledge_s)
         self._leadership: Leadership | None = None
+        self._policy = policy
+        self._witnessing: Witnessing | None = None
         self._changed = threading.Condition(self._lock)
         self._replies: list[Message] | None = None
         self._busy = ""
@@ -235,7 +240,10 @@ class Driver:
             if ready.pull is not None:
                 network.pull(ready.pull.source)
         if ready.committed:
-            self._waiters.reached(ready.committed)
+            if self._witnessing is not None:
+                self._witnessing.committed()
+            else:
+                self._waiters.reached(ready.committed)
         self._coordination.want(ready)
         return heard
 
@@ -260,6 +268,9 @@ class Driver:
             return
         # Whatever is in flight is in doubt, and nothing is taken until the runtime has let go of the log.
         self._leadership.over.set()
+        if self._witnessing is not None:
+            self._witnessing.stop()
+            self._witnessing = None
         self._busy = "this node has stepped down; its log is being closed"
         self._waiters.end("this node leads no more")
         if self._network is not None:
@@ -292,7 +303,8 @@ class Driver:
                 return None
             self._leadership = Leadership(leading.epoch, leading.head, threading.Event())
             self._waiters.begin()
-            self._waiters.reached(self._replica.commit)
+            if self._policy is None:
+                self._waiters.reached(self._replica.commit)
             assert self._network is not None
             self._network.follow(self.store.membership(), self.name)
             return self._leadership
@@ -307,6 +319,11 @@ class Driver:
             log.shipped = self.shipped
             log.acknowledge = self.acknowledge
             log.signable = lambda: self._replica.commit
+            if self._policy is not None:
+                self._witnessing = Witnessing(
+                    log, self._policy, lambda: self._replica.commit, self._waiters.reached, self.listener
+                )
+                self._witnessing.start()
 
     def shipped(self, frames: list[tuple[int, bytes]]) -> None:
         """The log's writer has committed these. Must not raise: what goes wrong stops the node, and the receipts tell."""

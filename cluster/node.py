@@ -16,6 +16,7 @@ from cluster.server import ReplicationServer
 from cluster.standing import ReplicaConfig
 from cluster.steps import Notice
 from cluster.tls import Identity
+from cluster.witness_policy import WitnessPolicy
 from wal.errors import LogError
 from wal.examination import Examination
 from wal.inspection import probe
@@ -35,6 +36,8 @@ class MemberSettings(NamedTuple):
     mode: str
     config: ReplicaConfig
     acknowledge_s: float = 10.0
+    policy: WitnessPolicy | None = None
+    """The witnesses that mode ``witnessed`` waits for."""
 
 
 class _Kept(LmdbStorage):
@@ -67,7 +70,7 @@ class ClusterNode:
             self.driver = Driver(
                 name=settings.name, store=store, signer=signer, coordinator=coordinator, config=settings.config,
                 mode=settings.mode, monotonic=monotonic, wall=wall, listener=listener,
-                acknowledge_s=settings.acknowledge_s,
+                acknowledge_s=settings.acknowledge_s, policy=settings.policy,
             )  # fmt: skip
         except BaseException:
             self._storage.release()

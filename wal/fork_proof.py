@@ -125,6 +125,12 @@ def verify_fork_proof(proof: ForkProof, key: PublicKey | None = None) -> Fork:
         raise ForkProofError("more is in it than two checkpoints with one signature each")
     if first.origin != second.origin:
         raise ForkProofError("the two are about different logs", expected=first.origin, found=second.origin)
+    if first.extensions != second.extensions:
+        # Proposals of different epochs (wal/proposal.py): what one leader could not commit, the next one may replace.
+        raise ForkProofError(
+            "the two were signed for different epochs: a failover, and no fork", expected=list(first.extensions),
+            found=list(second.extensions),
+        )  # fmt: skip
     if (first.size, first.root) > (second.size, second.root) or (first.size == second.size) != (not proof.root):
         raise ForkProofError("not in the order and form that its sizes ask for", found=(first.size, second.size))
     root = _root_at(first.size, second, proof) if proof.root else second.root

@@ -13,17 +13,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cluster.driver import LOCAL, Leadership
+from cluster.driver import LOCAL, WITNESSED, Leadership
 from cluster.errors import ClusterError
 from cluster.node import ClusterNode, MemberSettings
 from cluster.standing import ReplicaConfig
 from cluster.steps import Notice, Role
 from cluster.tls import load_identity
+from cluster.witness_policy import parse_policy
 from femtoclaw.api.executor import Freshness, NotTakenError
 from femtoclaw.cli.render import Output
 from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator, read_settings
 from femtoclaw.errors import Category, FemtoClawError, Severity
-from femtoclaw.home import Home, journal, resolved_configuration
+from femtoclaw.home import Home, journal, read_bounded, resolved_configuration
 from femtoclaw.keys import load_signer
 from femtoclaw.serving.following import FollowingExecutor
 from femtoclaw.serving.leading import LeadingExecutor
@@ -67,7 +68,7 @@ class MemberNode:
         identity = load_identity(folder_of(home))
         effective = resolved_configuration(home, None)
         self.node = ClusterNode(
-            home.log, _member_settings(self._settings), signer=signer, identity=identity,
+            home.log, _member_settings(home, self._settings), signer=signer, identity=identity,
             coordinator=open_coordinator(home, self._settings, _log_id(home)), monotonic=time.monotonic_ns,
             wall=sources.wall_ns, listener=self._notice, map_bytes=effective["memory"]["map_bytes"],
             references=blobs_named, above=self.executor.answer,
@@ -217,8 +218,13 @@ def _log_id(home: Home) -> bytes:
         storage.close()
 
 
-def _member_settings(settings: ClusterSettings) -> MemberSettings:
-    """Times of the protocol from the settings: a part of the patience is chance, or all would campaign at once."""
+def _member_settings(home: Home, settings: ClusterSettings) -> MemberSettings:
+    """Times of the protocol from the settings: a part of the patience is chance, or all would campaign at once. Raises
+    ClusterConfigurationError for a witness policy that cannot be used."""
+    policy = None
+    if settings.mode == WITNESSED:
+        path = home.inside(settings.witnesses)
+        policy = parse_policy(read_bounded(path), path)
     patience = settings.patience_ms * 1_000_000
     config = ReplicaConfig(
         mode="in_sync_all" if settings.mode == "in_sync_all" else "quorum",
@@ -226,4 +232,4 @@ def _member_settings(settings: ClusterSettings) -> MemberSettings:
         contact_ns=max(2 * patience, 2_000_000_000),
         heartbeat_ns=min(200_000_000, patience // 5),
     )
-    return MemberSettings(settings.name, settings.listen, settings.mode, config, settings.acknowledge_s)
+    return MemberSettings(settings.name, settings.listen, settings.mode, config, settings.acknowledge_s, policy)

@@ -5,11 +5,21 @@ from __future__ import annotations
 from cluster.steps import Notice
 from femtoclaw.errors import Severity
 
-CRITICAL = frozenset({"DIVERGED", "ROLLED_BACK", "BAD_ACK", "PEER_DIVERGED", "REFUSED_DIVERGED", "OTHER_HISTORY"})
+CRITICAL = frozenset(
+    {"DIVERGED", "ROLLED_BACK", "BAD_ACK", "PEER_DIVERGED", "REFUSED_DIVERGED", "OTHER_HISTORY", "WITNESS_DISAGREES"}
+)
 """Somebody's history contradicts another's, or somebody lies."""
 
 _ERRORS = frozenset(
-    {"REFUSED_BAD_RECORDS", "PEER_BAD_RECORDS", "BAD_PROMISE", "PROMISE_NOT_SHOWN", "EPOCH_REGRESSION", "COORDINATOR"}
+    {
+        "REFUSED_BAD_RECORDS",
+        "PEER_BAD_RECORDS",
+        "BAD_PROMISE",
+        "PROMISE_NOT_SHOWN",
+        "EPOCH_REGRESSION",
+        "COORDINATOR",
+        "WITNESS",
+    }
 )
 _WARNINGS = frozenset(
     {

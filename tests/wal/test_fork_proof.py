@@ -24,6 +24,7 @@ from wal.fork_proof import (
 )
 from wal.merkle import Source, consistency_proof, leaf_hash, root_of
 from wal.note import Ed25519Signer, sign_note
+from wal.proposal import proposal
 
 KEY = SIGNER.public
 TRUE = [leaf_hash(b"true %d" % number) for number in range(40)]
@@ -166,3 +167,12 @@ def test_a_file_over_the_bound_is_not_read() -> None:
     """Before anything in it is looked at."""
     with pytest.raises(ForkProofError, match="too large"):
         parse_fork_proof(b"\n" * (FORK_PROOF_BYTES_MAX + 1))
+
+
+def test_proposals_of_different_epochs_convict_nobody() -> None:
+    """What one leader proposed and could not commit, the next one replaces; two proposals of one epoch are a fork."""
+    five, five_again = (sign_checkpoint(proposal(ORIGIN, 5, 9, root_of(each[:9])), [SIGNER]) for each in (TRUE, FALSE))
+    seven = sign_checkpoint(proposal(ORIGIN, 7, 9, root_of(FALSE[:9])), [SIGNER])
+    assert "failover" in unmakable(five, seven).what
+    assert "failover" in unmakable(five, checkpoint(FALSE, 9)).what
+    assert verify_fork_proof(make_fork_proof(five, five_again, KEY), KEY).first.size == 9
