@@ -252,6 +252,7 @@ class Following:
         if message.checkpoint and s.now_ns - self._kept_ns >= s.config.keep_ns:
             self._kept_ns = s.now_ns
             s.act(KeepCheckpoint(message.checkpoint))
+            s.save(s.durable)
         s.send(sender, Ack(s.durable.epoch, size, b""))
 
     def transfer(self, sender: str, message: TransferNow) -> None:

@@ -111,7 +111,8 @@ class Standing:
         self._persist.append(act)
 
     def save(self, durable: Durable) -> None:
-        """Remember across crashes."""
+        """Remember across crashes; with it, what is known to be committed by now."""
+        durable = durable._replace(commit=max(durable.commit, self.commit))
         self.durable = durable
         self.act(Save(durable))
 
