@@ -12,9 +12,10 @@ from cluster.coordinator import Coordinator
 from cluster.driver import Driver, Leadership
 from cluster.links import Links
 from cluster.replica_store import ReplicaStore
+from cluster.restored import clear_restored, is_restored
 from cluster.server import ReplicationServer
 from cluster.standing import ReplicaConfig
-from cluster.steps import Notice
+from cluster.steps import Notice, Save
 from cluster.tls import Identity
 from cluster.witness_policy import WitnessPolicy
 from wal.errors import LogError
@@ -67,6 +68,10 @@ class ClusterNode:
         try:
             replica, self.examination = open_replica(self._storage, probe(path))
             store = ReplicaStore(replica, settings.name, signer, wall)
+            if is_restored(path):
+                # From an archive: newer records may have been acknowledged by this very member. A learner until all is here.
+                store.act(Save(store.durable()._replace(restored=True)))
+                clear_restored(path)
             self.driver = Driver(
                 name=settings.name, store=store, signer=signer, coordinator=coordinator, config=settings.config,
                 mode=settings.mode, monotonic=monotonic, wall=wall, listener=listener,
@@ -84,6 +89,11 @@ class ClusterNode:
         self._server = ReplicationServer(
             settings.listen, identity, store.membership, Answering(self.driver, dial, references, above), listener
         )
+
+    @property
+    def storage(self) -> LmdbStorage:
+        """The log's storage, for readers beside the driver."""
+        return self._storage
 
     @property
     def port(self) -> int:

@@ -26,6 +26,7 @@ from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator,
 from femtoclaw.errors import Category, FemtoClawError, Severity
 from femtoclaw.home import Home, journal, read_bounded, resolved_configuration
 from femtoclaw.keys import load_signer
+from femtoclaw.serving.archive_thread import ArchiveThread
 from femtoclaw.serving.following import FollowingExecutor
 from femtoclaw.serving.leading import LeadingExecutor
 from femtoclaw.serving.notices import CRITICAL, told_as
@@ -147,6 +148,14 @@ class MemberNode:
     def run(self, ready: Callable[[], None]) -> None:
         """Take part until ``stop``. ``ready`` is called when the node listens. Raises what stopped the replication."""
         self.node.start()
+        archive = None
+        if self._settings.archive:
+            target = self._settings.archive
+            archive = ArchiveThread(
+                target if "://" in target else self._home.inside(target), self.node.storage,
+                lambda: self.node.driver.commit, lambda: self._session is not None, self._notice,
+            )  # fmt: skip
+            archive.start()
         try:
             ready()
             while not self._stopping.is_set():
@@ -154,6 +163,8 @@ class MemberNode:
                 if leadership is not None:
                     self._lead(leadership)
         finally:
+            if archive is not None:
+                archive.stop()
             self.node.stop()
 
     def _lead(self, leadership: Leadership) -> None:

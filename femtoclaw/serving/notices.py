@@ -19,6 +19,7 @@ _ERRORS = frozenset(
         "EPOCH_REGRESSION",
         "COORDINATOR",
         "WITNESS",
+        "ARCHIVE",
     }
 )
 _WARNINGS = frozenset(
