@@ -9,7 +9,7 @@ from wal.errors import CorruptFileError, CorruptRecordError, LogMissingError, Ra
 from wal.genesis import Genesis, decode_genesis
 from wal.head import read_slots
 from wal.note import PublicKey
-from wal.record import EMPTY, Head, Record, decode
+from wal.record import EMPTY, FLAG_BATCH_END, Head, Record, decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +110,20 @@ class LogReader:
     def head_at(self, index: int) -> Head:
         """The chain head after ``index`` records."""
         return EMPTY if index == 0 else Head(index, self.read(index).link)
+
+    def end_of_append(self, above: int, near: int) -> int:
+        """The last index above ``above`` and at or below ``near`` at which an append ends; where there is none, the first
+        behind ``near``. At most ``BATCH_RECORDS_MAX`` records are read each way.
+
+        Raises RangeError (``above`` is the end of the log) or CorruptRecordError.
+        """
+        for index in range(near, above, -1):
+            if self.read(index).flags & FLAG_BATCH_END:
+                return index
+        index = max(above, near) + 1
+        while not self.read(index).flags & FLAG_BATCH_END:
+            index += 1
+        return index
 
     def manifest(self) -> Manifest:
         """The sealed segments. Raises CorruptFileError."""

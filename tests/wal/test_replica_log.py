@@ -748,3 +748,19 @@ def test_verification_tells_what_a_forged_authority_is(tmp_path: Path) -> None:
         storage.append(more)
     codes = [finding["code"] for finding in verify_directory(path)["findings"]]
     assert codes == ["MEMBERS_INVALID", "EPOCH_INVALID", "EPOCH_UNFOUNDED"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=8), above=st.integers(0, 20), near=st.integers(0, 20))
+def test_where_an_append_ends(sizes: list[int], above: int, near: int) -> None:
+    """For any appends: the last end in reach, else the first behind it; so a run can be chosen that a replica takes."""
+    log = Leader().log
+    ends = [1, 2, 3, FIRST]
+    for size in sizes:
+        ends.append(log.append([b"x"] * size).last)
+    above, near = min(above, log.size - 1), min(near, log.size)
+    reach = [end for end in ends if above < end <= near]
+    expected = reach[-1] if reach else min(end for end in ends if end > max(above, near))
+    assert log.end_of_append(above, near) == expected
+    with pytest.raises(RangeError):
+        log.end_of_append(log.size, near)
