@@ -79,7 +79,8 @@ def restore_from_archive(
         try:
             building = _Building(log, storage, blobs)
             built = building.run(clock, told)
-            mark = Restored(built.log_id, built.head.index, built.root, clock(), built.incarnation)
+            known = max(built.promised, built.head.index)
+            mark = Restored(built.log_id, built.head.index, built.root, clock(), built.incarnation, known)
             mark_restored(new, mark)
         finally:
             storage.close()

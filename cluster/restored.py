@@ -22,18 +22,20 @@ _TITLE = "femtoclaw restored v1"
 
 
 class Restored(NamedTuple):
-    """What a restored log held when it was made: its size and root, when (nanoseconds since 1970), and the incarnation."""
+    """What a restored log held when it was made: its size and root, when (nanoseconds since 1970), the incarnation, and how
+    many records the log is known to have had, by signed checkpoints in the archive: at least ``size``."""
 
     log_id: bytes
     size: int
     root: bytes
     time_ns: int
     incarnation: bytes
+    known: int
 
     def text(self) -> bytes:
         """The file: one field a line, and the BLAKE3 of all lines before."""
         lines = [_TITLE, self.log_id.hex(), str(self.size), base64.b64encode(self.root).decode()]
-        body = "\n".join([*lines, str(self.time_ns), self.incarnation.hex(), ""]).encode()
+        body = "\n".join([*lines, str(self.time_ns), self.incarnation.hex(), str(self.known), ""]).encode()
         return body + blake3(body).hexdigest().encode() + b"\n"
 
 
@@ -67,17 +69,21 @@ def restored_mark(path: str) -> Restored | None:
 
 
 def _parsed(raw: bytes) -> Restored:
-    title, log_id, size, root, time_ns, incarnation, _, end = raw.decode("ascii").split("\n")
+    title, log_id, size, root, time_ns, incarnation, known, _, end = raw.decode("ascii").split("\n")
     if title != _TITLE or end:
         raise ValueError(title)
     mark = Restored(
         bytes.fromhex(log_id),
         int(size),
         base64.b64decode(root, validate=True),
-        int(time_ns),
-        bytes.fromhex(incarnation),
-    )
-    if (len(mark.log_id), len(mark.root), len(mark.incarnation)) != (32, 32, INCARNATION_BYTES) or mark.size < 1:
+        int(time_ns), bytes.fromhex(incarnation),
+        int(known),
+    )  # fmt: skip
+    if (len(mark.log_id), len(mark.root), len(mark.incarnation)) != (
+        32,
+        32,
+        INCARNATION_BYTES,
+    ) or not 1 <= mark.size <= mark.known:
         raise ValueError("a field out of its range")
     return mark
 

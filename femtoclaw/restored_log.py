@@ -1,14 +1,15 @@
 """A log that was restored from an archive: not opened as if nothing were missing, and what an operator's word makes of it.
 
-A member of a cluster catches up from the others (``cluster.restored``). A node by itself has nobody to ask: it goes on only
-behind a record which says that newer records may be lost.
+A member of a cluster catches up from the others (``cluster.restored``). A node by itself has nobody to ask. Where a signed
+checkpoint shows that records are missing, to go on with the log would be a fork of it: what is left is a new log behind a
+stated gap. Where none does, the log goes on behind a record which says that newer records may be lost.
 """
 
 from __future__ import annotations
 
 import os
 
-from femtoclaw.errors import ConfigurationError
+from femtoclaw.errors import IntegrityError
 from femtoclaw.home import Home
 
 TYPE_CHECKING = False
@@ -25,34 +26,61 @@ def has_mark(home: Home) -> bool:
 
 
 def refuse_restored(home: Home) -> None:
-    """Raise ConfigurationError for a restored log: to go on without a word would be another history behind its end."""
+    """Raise IntegrityError for a restored log: to go on without a word would be another history behind its end."""
     if has_mark(home):
-        raise ConfigurationError(
+        raise IntegrityError(
             "this log was restored from an archive", where=os.path.join(home.log, MARK),
             expected="a log that holds all that it promised", found="the mark of a restored log",
-            remedy="a member of a cluster catches up as a learner; for a node by itself run `femtoclaw recover`, which records "
-            "that newer records may be lost",
+            remedy="a member of a cluster catches up as a learner. A node by itself: give what else holds records to `femtoclaw "
+            "recover --from-archive PATH`, or run `femtoclaw recover --salvage`; where records are known to be lost, `femtoclaw "
+            "recover --accept-gap`",
+        )  # fmt: skip
+
+
+def known_size(home: Home) -> int:
+    """How many records the restored log here is known to have had; 0 for one without a mark.
+
+    Raises CorruptFileError for a mark that does not read.
+    """
+    if not has_mark(home):
+        return 0
+    from cluster.restored import restored_mark
+
+    mark = restored_mark(home.log)
+    return mark.known if mark is not None else 0
+
+
+def refuse_short(home: Home, size: int, known: int) -> None:
+    """Raise RollbackError when the log has fewer records than a signed checkpoint is known to speak of."""
+    if size < known:
+        from wal.errors import RollbackError
+
+        raise RollbackError(
+            "the restored log lacks records that a signed checkpoint speaks of", where=home.log, expected=f"{known} records",
+            found=f"{size} records",
+            remedy="give what else holds them to `femtoclaw recover --from-archive PATH`; else accept the loss with --accept-gap",
         )  # fmt: skip
 
 
 def state_the_doubt(home: Home, sources: Sources, map_bytes: int) -> bool:
     """Record in the restored log of a node by itself that records behind its end may be lost, then take the mark away.
 
-    True when there was a mark. Raises MembersError for a log with members, whose leader has the rest; CorruptFileError for a
-    mark that does not read; as ``open_log_directory``. A kill in between leaves the mark, and the next call records it again.
+    True when there was a mark. Raises RollbackError when records are known to be lost, MembersError for a log with members,
+    whose leader has the rest; CorruptFileError for a mark that does not read; as ``open_log_directory``. A kill in between
+    leaves the mark, and the next call records it again.
     """
     if not has_mark(home):
         return False
-    from cluster.restored import clear_restored, restored_mark
+    from cluster.restored import clear_restored
     from femtoclaw.keys import load_signer
     from wal import open_log_directory
     from wal.recovered import Rebuilt, encode_recovered
 
-    mark = restored_mark(home.log)
-    assert mark is not None
+    known = known_size(home)
     log, _ = open_log_directory(home.log, signer=load_signer(home), clock=sources.wall_ns, map_bytes=map_bytes)
     try:
-        doubt = f"restored from an archive that ends at {mark.size}: what was acknowledged behind it is lost"
+        refuse_short(home, log.size, known)
+        doubt = f"restored from an archive: what was acknowledged behind {log.size} is lost"
         log.append_recovered([encode_recovered(Rebuilt(log.size, "restored from an archive", doubt))])
     finally:
         log.close()

@@ -229,9 +229,9 @@ def _restore(store: ArchiveStore, arguments: Arguments, output: Output) -> int:
     output.line(f"restored {built.head.index} records into {arguments.to}", "green")
     output.fields(list(body.items()))
     if built.promised > built.head.index:
-        output.note(f"the log had {built.promised} records at least: a peer may have the rest")
+        output.note(f"the log had {built.promised} records at least: a peer, a bundle or a copy may have the rest")
     output.note(
-        "it is marked as restored: a member of a cluster begins as a learner, and a node by itself runs `femtoclaw recover` "
-        "first, which records that newer records may be lost"
+        "it is marked as restored: a member of a cluster begins as a learner; a node by itself looks for the rest, then runs "
+        "`femtoclaw recover --from-archive PATH`, or --salvage, or --accept-gap (docs/archive.md)"
     )
     return 0

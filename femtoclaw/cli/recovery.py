@@ -14,7 +14,7 @@ from femtoclaw.cli.render import Output, addressed
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
 from femtoclaw.keys import load_public_key, load_signer
-from femtoclaw.restored_log import state_the_doubt
+from femtoclaw.restored_log import has_mark, known_size, refuse_short, state_the_doubt
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict, examine_directory
 from wal.errors import LogError, LogLockedError, MembersError, RollbackError
@@ -122,7 +122,6 @@ def _open(home: Home, output: Output) -> int:
     if examination.case.verdict is Verdict.HALT_HEAD_MISSING:
         output.note("no HEAD slot is whole: checking the records against the signed checkpoint")
         return _rebuild(home, [], output, "HEAD was missing", plain=True)
-    _state_the_doubt(home, output)
     started = start(home, live())
     size = started.log.size
     elapsed = (time.monotonic_ns() - begun) / 1e9
@@ -158,7 +157,7 @@ def _repair(home: Home, arguments: Arguments, output: Output) -> int:
     _refuse_newer(home)
     if arguments.accept_gap:
         return _accept_gap(home, archives, output)
-    if _sound(home):
+    if not has_mark(home) and _sound(home):
         output.note("every record, promise and file beside them is sound: there is nothing to repair")
         return _open(home, output)
     reason = "from archive" if archives else "salvage"
@@ -235,6 +234,7 @@ def _rebuild(
     signer = load_signer(home)
     with Replacement(home.log) as attempt:
         rebuilt = _rebuilt(attempt, home, signer, archives, output)
+        refuse_short(home, rebuilt.head.index, known_size(home))
         checkpoint = rebuilt.promise.checkpoint
         if plain and rebuilt.complete and (checkpoint is None or checkpoint.size != rebuilt.head.index):
             raise RollbackError(
@@ -306,10 +306,12 @@ def _accept_gap(home: Home, archives: Sequence[str | ArchiveStore], output: Outp
     signer, sources = load_signer(home), live()
     with Replacement(home.log) as attempt:
         rebuilt = _rebuilt(attempt, home, signer, archives, output)
+        known = known_size(home)
+        rebuilt = rebuilt._replace(seen=max(rebuilt.seen, known))
         inherited, notes = inherited_from(home, rebuilt)
         _tell(notes, output)
         operator = inherited.operator
-        if rebuilt.complete:
+        if rebuilt.complete and rebuilt.head.index >= known:
             raise UsageError(
                 "nothing is lost: every promised record can be rebuilt", where=home.log,
                 remedy="run `femtoclaw recover --salvage` instead",

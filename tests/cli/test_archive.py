@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from cluster.restored import mark_restored, restored_mark
 from femtoclaw import boot, commands
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.sources import live
+from tests.cli.cutting import cut_at
 from tests.cli.node import READ, Node
 from tests.contract.s3_server import CREDENTIALS, make_bucket, s3_server
+from wal.bundle import write_bundle
 from wal.directory import open_log_directory
 from wal.errors import MembersError
 from wal.limits import SEGMENT_RECORDS
@@ -124,13 +127,46 @@ def test_a_lost_log_replays_to_the_same_state(lost: Node) -> None:
     after = lost.call("replay").body
     assert (after["size"], after["state_hash"], after["divergences"]) == (end, before["state_hash"], [])
     assert lost.call("verify").body["ok"]
-    refused = lost.intent(READ, expect=2)
-    assert "restored from an archive" in refused.stdout
-    answer = lost.call("recover")
+    for words in (["intent", '{"message": {"content": "hello"}}'], ["recover"]):
+        assert "restored from an archive" in lost.call(*words, expect=3).stdout
+    # A signed checkpoint speaks of more: to go on would be a fork of the log.
+    assert "lacks records that a signed checkpoint" in lost.call("recover", "--salvage", expect=3).stdout
+    bundle = lost.path.parent / "bundle"
+    write_bundle_of(original, bundle)
+    answer = lost.call("recover", "--from-archive", str(bundle))
     assert "newer records may be lost" in answer.stderr
+    assert answer.body["records"] == built["known_size"]
+    assert "newer records may be lost" not in lost.call("recover").stderr
     lost.intent(READ)
     assert lost.call("verify").body["ok"]
     assert any(entry["type"] == "log:recovered" for entry in lost.call("log", "--limit", "50").objects)
+
+
+def write_bundle_of(log: Path, path: Path) -> None:
+    """All that the lost log had signed."""
+    reader = read_log_directory(str(log))
+    write_bundle(reader, str(path), [])
+    reader.close()
+
+
+@pytest.mark.invariant("I3")
+def test_what_is_known_to_be_lost_is_stated_by_a_new_log(restored: Node) -> None:
+    """Nobody has the rest: an accepted gap, whose statement names how many records there were. The old log is not gone on with."""
+    size = restored.call("archive", "verify", archive_of(restored)).body["restorable_up_to"]
+    body = restored.call("recover", "--accept-gap").body
+    assert (body["verdict"], body["promised_size"] > size) == ("gap-accepted", True)
+    restored.intent(READ)
+    assert restored.call("verify").body["ok"]
+    assert "restored" not in restored.call("recover").stderr
+
+
+@pytest.fixture
+def restored(lost: Node) -> Node:
+    """The node with nothing but what its archive gave back."""
+    log_id = lost.call("archive", "list", archive_of(lost)).body["logs"][0]["log_id"]
+    shutil.rmtree(lost.path / "log")
+    lost.call("archive", "restore", archive_of(lost), "--log", log_id, "--to", str(lost.path / "log"))
+    return lost
 
 
 @pytest.mark.invariant("I10")
@@ -152,16 +188,21 @@ def test_a_damaged_log_is_repaired_from_its_archive(lost: Node) -> None:
 
 
 @pytest.mark.invariant("I2")
-def test_a_repair_keeps_the_mark(lost: Node) -> None:
-    """Damaged once more before anybody has dealt with the mark, a restored log is repaired, and goes on with its doubt stated."""
-    log_id = lost.call("archive", "list", archive_of(lost)).body["logs"][0]["log_id"]
-    shutil.rmtree(lost.path / "log")
-    lost.call("archive", "restore", archive_of(lost), "--log", log_id, "--to", str(lost.path / "log"))
-    damage(lost)
-    assert "newer records may be lost" in lost.call("recover", "--from-archive", archive_of(lost)).stderr
-    assert lost.call("verify").body["ok"]
-    assert "newer records may be lost" not in lost.call("recover").stderr
-    lost.intent(READ)
+def test_a_repair_keeps_the_mark(restored: Node) -> None:
+    """Damaged once more before anybody has dealt with the mark, and repaired up to the moment before its doubt is stated: it is
+    still not opened in silence."""
+    mark = Path(restored.path / "log" / "cluster" / "restored")
+    known = restored_mark(str(restored.path / "log"))
+    assert known is not None
+    mark.unlink()
+    mark_restored(str(restored.path / "log"), known._replace(known=known.size))  # nothing signed speaks of more
+    damage(restored)
+    cut_at(restored, "cluster.restored:clear_restored", "recover", "--from-archive", archive_of(restored))
+    assert mark.exists()
+    restored.intent(READ, expect=3)
+    restored.call("recover", "--salvage")
+    restored.intent(READ)
+    assert restored.call("verify").body["ok"]
 
 
 @pytest.mark.invariant("I2")

@@ -109,7 +109,7 @@ def test_a_lost_log_comes_back(made: Path, tmp_path: Path) -> None:
     mark = restored_mark(str(tmp_path / "log"))
     assert mark is not None
     assert mark[:3] == (built.log_id, end, built.root)
-    assert mark.incarnation == built.incarnation
+    assert (mark.incarnation, mark.known) == (built.incarnation, SIZE)
     replica, _ = open_replica_directory(str(tmp_path / "log"))
     replica.append_verified(verify_run(replica.head, rest))
     assert note is not None
@@ -339,7 +339,7 @@ def test_an_object_store_is_as_good(made: Path, tmp_path: Path, monkeypatch: pyt
 def test_the_mark_is_durable_and_strict(tmp_path: Path, seed: int) -> None:
     """It reads back; any changed bit is an error and still a mark; taking it away twice is as once."""
     path = str(tmp_path)
-    mark = Restored(bytes(32), 4096, bytes(range(32)), T0, bytes(16))
+    mark = Restored(bytes(32), 4096, bytes(range(32)), T0, bytes(16), 5000)
     assert (restored_mark(path), is_restored(path)) == (None, False)
     mark_restored(path, mark)
     assert restored_mark(path) == mark
