@@ -23,7 +23,7 @@ from wal.note import PublicKey, Signer, verify_signature
 from wal.record import EMPTY
 
 ADD, PROMOTE, REMOVE, TRANSFER = ACTIONS = ("member.add", "member.promote", "member.remove", "leadership.transfer")
-ENTRY = {"name": str, "vkey": str, "address": str, "certificate": str}
+ENTRY: dict[str, type] = {"name": str, "vkey": str, "address": str, "certificate": str}
 """A member's entry as JSON: the certificate is its DER in base64."""
 
 REQUEST_FORMAT = "femtoclaw join request v1"
