@@ -200,7 +200,8 @@ class Log(LogReader):
 
     def _append_authority(self, kind: int, payload_behind: Callable[[Head], bytes], signer: Signer) -> Receipt:
         """Append an authority record, from which on ``signer`` signs, and a checkpoint; the caller holds ``_rotating``."""
-        keys, signers = self._keys, self._signers
+        before = keys = self._keys
+        signers = self._signers
         if len(keys) > AUTHORITY_RECORDS_MAX:
             raise BoundError("too many authority records", expected=f"<= {AUTHORITY_RECORDS_MAX}", found=len(keys))
 
@@ -210,6 +211,8 @@ class Log(LogReader):
             # Read back as every later opening will read it: a record that did not verify would end the log.
             record = Record(head.index + 1, self.epoch, 0, kind, payload, head.link, NO_LINK)
             keys = keys.extended(record, self.origin)
+            # Now, and not behind the write: whoever is shipped the record asks at once what it has put in force.
+            self._keys = keys
             # Before it is written: the sealer, in its own thread, may reach beyond it the moment it is.
             self._signers = (*signers, (record.index, signer))
             return payload
@@ -217,9 +220,8 @@ class Log(LogReader):
         try:
             receipt = self._writer.append_authority(checked_payload, kind)
         except BaseException:
-            self._signers = signers
+            self._keys, self._signers = before, signers
             raise
-        self._keys = keys
         try:
             self.checkpoint()
         except Exception as cause:  # whatever it was: to the caller the record must not look as if it had not been

@@ -350,3 +350,18 @@ def test_groups_are_shipped_once_they_are_promised_and_receipts_acknowledged() -
     receipts += [log.change_members(FIRST), log.rotate(OTHER_SIGNER, SCHEDULED)]
     assert {receipt.mode for receipt in receipts} == {"quorum"}
     assert shipped == list(storage.scan(2, 99))
+
+
+def test_whoever_is_shipped_a_membership_finds_it_in_force() -> None:
+    """A leader counts by the new majority, and dials the new member, from the record on that says so."""
+    log = log_of_three(MemoryStorage())
+    found: list[Membership | None] = []
+    log.shipped = lambda frames: found.append(log.keys().newest.members)
+    log.change_members(make_membership(4, [member("a"), member("b"), member("d", voter=False)]))
+    assert found == [log.keys().newest.members]
+    full = FaultyStorage(log.storage, fail_at=1, only="append", once=True, error=lambda: LogFullError("no room"))
+    log.close()
+    again = lead(full, SIGNER)
+    with pytest.raises(LogFullError):
+        again.change_members(members(5, "ab"))
+    assert again.keys().newest.members == found[0]
