@@ -34,11 +34,16 @@ def worked(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Node:
     node = template.copy(tmp_path_factory.mktemp("worked") / "home")
     (node.workspace / "notes.txt").write_text(TEXT)
     node.intent(READ)
-    started = boot.start(Home(str(node.path)), live())
-    for number in range(SEGMENT_RECORDS):
-        error = commands.RecordError(f"{number:026d}", "RUNTIME", "INFO", "TEST", "test", "a line of history")
-        started.authority.perform(error)
+    home = Home(str(node.path))
+    started = boot.start(home, live())
+    started.authority.perform(commands.RecordError("0" * 26, "RUNTIME", "INFO", "TEST", "test", "a line of history"))
+    line = started.log.read(started.log.size).payload
     boot.stop(started, "worked")
+    # As many more of the same as fill a segment, without a commit for each.
+    log, _ = open_log_directory(home.log, signer=load_signer(home), clock=live().wall_ns)
+    for _ in range(SEGMENT_RECORDS):
+        log.submit([line])
+    log.close()
     node.call("archive", "push", str(node.path.parent / "archive"))
     return node
 
