@@ -26,6 +26,7 @@ from wal.epoch_start import Promise
 from wal.errors import LogError
 from wal.membership import Member
 from wal.proposal import epoch_of
+from wal.record import FLAG_BATCH_END, FLAGS_LOW_BYTE
 from wal.segment import decode_segment
 
 
@@ -42,6 +43,7 @@ class Following:
         self._joined = (0, "")
         """Epoch and source of the last alignment."""
         self._awaiting: Entries | SealedSegment | None = None
+        self._sealed: tuple[bytes, int] | None = None
         self._kept_ns = 0
         self._reach = 0
         self._asked_ns = 0
@@ -49,10 +51,12 @@ class Following:
     def rest(self) -> None:
         """Forget the source: it went away, or is one no longer."""
         self.source, self._aligned, self._awaiting, self._adopting = "", False, None, False
+        self._sealed = None
 
     def adopt_from(self, source: str) -> None:
         """Take records from a member that is no leader (a candidate does)."""
         self.source, self._aligned, self._awaiting, self._adopting = source, False, None, True
+        self._sealed = None
 
     # --- the leader's stream ---
 
@@ -69,7 +73,7 @@ class Following:
             s.save(s.durable._replace(leader=sender))
         self._require(message.acked)
         self.source = self.leader = sender
-        self._aligned, self._awaiting, self._adopting = False, None, False
+        self._aligned, self._awaiting, self._adopting, self._sealed = False, None, False, None
         self.heard_ns = s.now_ns
         s.send(sender, Welcome(s.durable.epoch, s.view.head(), s.view.history(), s.commit, s.config.window_records))
         return True
@@ -92,15 +96,14 @@ class Following:
     def _refusal_of(self, sender: str, message: Hello | PromiseRequest, attested: bool) -> tuple[Reason, str] | None:
         s = self._s
         claimed = message.leader if isinstance(message, Hello) else message.candidate
-        member = s.member(sender)
         if s.durable.frozen:
             return Reason.FROZEN, s.durable.frozen
         if message.log_id != s.log_id:
             return Reason.OTHER_LOG, "another log"
         if claimed != sender:
             return Reason.UNKNOWN_MEMBER, "a member speaks for another"
-        if member is not None and not member.voter:
-            return Reason.NOT_A_VOTER, "a learner cannot lead"
+        # Whether it is a voter is not asked here: this log may be behind, or ahead by what was never committed. Its epoch's
+        # record says so, under the membership of its place.
         if message.epoch < s.durable.epoch:
             return Reason.STALE_EPOCH, f"epoch {message.epoch}, this node has seen {s.durable.epoch}"
         known = s.durable.leader if message.epoch == s.durable.epoch else ""
@@ -173,13 +176,19 @@ class Following:
         self._append(sender, message, lambda: verify_run(head, frames))
 
     def segment(self, sender: str, message: SealedSegment) -> None:
-        """A sealed segment that continues this log."""
+        """A sealed segment: of it, what goes on behind this log, as far as its appends are whole. Its file is kept as soon as all
+        of its records are here."""
         if not self._from_source(sender, message.epoch) or not self._aligned:
             return
         head = self._s.view.head()
 
         def verified() -> VerifiedRun:
-            return verify_run(head, decode_segment(message.raw, sender).frames())
+            segment = decode_segment(message.raw, sender)
+            frames = [(index, raw) for index, raw in segment.frames() if index > head.index]
+            while frames and not frames[-1][1][FLAGS_LOW_BYTE] & FLAG_BATCH_END:
+                frames.pop()
+            self._sealed = message.raw, segment.first + len(segment.rows) - 1
+            return verify_run(head, frames)
 
         self._append(sender, message, verified)
 
@@ -198,8 +207,6 @@ class Following:
         if run.records or message.checkpoint:
             # A note alone too: a crash may have come between these frames and theirs, and what is signed for must be promised.
             s.act(Append(run, message.checkpoint))
-            if run.records and isinstance(message, SealedSegment):
-                s.act(AdoptSegment(message.raw))
         else:
             self.stored(Stored(s.view.head(), s.view.root_at(s.view.head().index)))
 
@@ -215,6 +222,9 @@ class Following:
         """What was appended is durable and was read back: is it what the leader signed? Then sign it too."""
         s, message = self._s, self._awaiting
         self._awaiting = None
+        if self._sealed is not None and stored.head.index >= self._sealed[1]:
+            s.act(AdoptSegment(self._sealed[0]))
+            self._sealed = None
         if message is None:
             return
         if not message.checkpoint:

@@ -107,7 +107,9 @@ class Leading:
             if len(progress.unanswered) >= IN_FLIGHT_MAX:
                 return
             boundary = (progress.sent.index // SEGMENT_RECORDS + 1) * SEGMENT_RECORDS
-            until = min(self.head.index, boundary)
+            until = self.head.index
+            if boundary < until:  # an append may reach over the border, and a follower takes whole ones
+                until = self._s.view.end_of_append(progress.sent.index, boundary)
             if until - progress.stored > progress.window:
                 return
             self._send_up_to(name, progress, until)

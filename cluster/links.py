@@ -31,7 +31,7 @@ from cluster.replica_store import ReplicaStore
 from cluster.steps import Carrier, Connected, SendRange
 from wal.errors import LogError
 from wal.membership import Member, Membership
-from wal.record import FLAG_BATCH_END, Head
+from wal.record import FLAG_BATCH_END, FLAGS_LOW_BYTE, Head
 
 PAUSE_S_MIN, PAUSE_S_MAX = 0.05, 1.0
 """Between two attempts to reach a member."""
@@ -209,13 +209,13 @@ class FollowerLink:
 def entries_of(
     store: ReplicaStore, recent: Callable[[int, int], list[bytes] | None], wanted: SendRange
 ) -> Iterator[Entries | SealedSegment]:
-    """The messages of a range: a sealed segment where it is exactly one, else as many Entries as its size needs, each of
+    """The messages of a range: the sealed segment that it is most of, else as many Entries as its size needs, each of
     whole appends. The proposal stands in the last one."""
     first, stop = wanted.after.index + 1, wanted.until + 1
     frames = recent(first, stop)
     if frames is None:
-        seal = store.seal_from(first)
-        if seal is not None and seal.head.index == wanted.until:
+        seal = store.seal_of(first, wanted.until)
+        if seal is not None:
             raw = store.segment_file(seal)
             if raw is not None and len(raw) <= SEGMENT_BYTES_MAX:
                 yield SealedSegment(wanted.epoch, raw, wanted.checkpoint, wanted.commit)
@@ -249,7 +249,3 @@ def whole_appends(frames: list[bytes]) -> Iterator[list[bytes]]:
         append = []
     if chunk:
         yield chunk
-
-
-FLAGS_LOW_BYTE = 7
-"""Where a frame has the low byte of its flags (``wal.record``: magic 4, version 1, kind 1, flags 2)."""

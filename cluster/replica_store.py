@@ -41,7 +41,7 @@ from wal.note import PublicKey, Signer, sign_note, text_of, verify_signature
 from wal.proposal import proposal
 from wal.record import Head
 from wal.replica_log import ReplicaLog
-from wal.segment import Seal
+from wal.segment import Seal, decode_segment
 
 STATE_FILE = "cluster/state"
 _FORMAT = 1
@@ -104,6 +104,9 @@ class ReplicaStore:
     def link_at(self, index: int) -> bytes:
         return self._log.head_at(index).link
 
+    def end_of_append(self, above: int, near: int) -> int:
+        return self._log.end_of_append(above, near)
+
     def root_at(self, size: int) -> bytes:
         log = self._log
         return log.root_at(size) if isinstance(log, ReplicaLog) else log.tree().root(size)
@@ -128,15 +131,19 @@ class ReplicaStore:
         return newest
 
     def vouched(self) -> Vouched:
-        log = self._log
-        if self._vouched is None or self._vouched.head.index > log.head.index:
-            self._vouched = self._find_vouched()
-        return self._vouched
+        log, known = self._log, self._vouched
+        if known is None or (known.head != log.head and self._leads()):
+            known = self._vouched = self._find_vouched()
+        return known
+
+    def _leads(self) -> bool:
+        """Whether this node's own key is in force: then it vouches for whatever is here."""
+        return self._log.keys().newest.key == self._signer.public
 
     def _find_vouched(self) -> Vouched:
         """The leader of the last epoch vouches for its own log; else the newest note that verifies."""
         log, head = self._log, self._log.head
-        if log.keys().newest.key == self._signer.public:
+        if self._leads():
             root = self.root_at(head.index)
             note = sign_checkpoint(proposal(log.origin, self.last_epoch(), head.index, root), [self._signer])
             return Vouched(head, self.last_epoch(), root, note)
@@ -163,9 +170,12 @@ class ReplicaStore:
         """Stored frames first <= index < stop, unverified: whoever gets them verifies."""
         return self._log.storage.scan(first, stop)
 
-    def seal_from(self, first: int) -> Seal | None:
-        """The sealed segment that begins at ``first``."""
-        return next((seal for seal in self._log.manifest() if seal.first == first), None)
+    def seal_of(self, first: int, last: int) -> Seal | None:
+        """The sealed segment that holds the records first..last, where they are most of it."""
+        for seal in self._log.manifest():
+            if seal.first <= first and last <= seal.head.index:
+                return seal if 2 * (last - first + 1) > seal.count else None
+        return None
 
     def segment_file(self, seal: Seal) -> bytes | None:
         """A sealed segment's bytes, unverified."""
@@ -187,7 +197,7 @@ class ReplicaStore:
             case CutOrphan():
                 self._cut(self._replica(), act.after)
             case AdoptSegment():
-                self._replica().adopt_segment(act.raw)
+                self._adopt(self._replica(), act.raw)
             case KeepCheckpoint():
                 self._replica().keep_checkpoint(act.note)
             case BeginEpoch():
@@ -211,6 +221,12 @@ class ReplicaStore:
     def _replica(self) -> ReplicaLog:
         assert isinstance(self._log, ReplicaLog), "a leader's log changes through its writer only"
         return self._log
+
+    def _adopt(self, log: ReplicaLog, raw: bytes) -> None:
+        """Keep a sealed segment that continues the list here; records that came one by one have none before they are
+        sealed by whoever leads next."""
+        if decode_segment(raw, "a sealed segment").first == log.manifest().head.index + 1:
+            log.adopt_segment(raw)
 
     def _cut(self, log: ReplicaLog, after: int) -> None:
         """Cut an orphan, with this node's signature on the statement of it; a checkpoint that still holds stays."""

@@ -68,6 +68,9 @@ class LogView(Protocol):
     def link_at(self, index: int) -> bytes:
         """Link of the record at ``index`` (1 to the head's)."""
 
+    def end_of_append(self, above: int, near: int) -> int:
+        """The last index above ``above`` and at or below ``near`` at which an append ends, else the first behind ``near``."""
+
     def root_at(self, size: int) -> bytes:
         """RFC 6962 root over the first ``size`` records."""
 

@@ -41,6 +41,8 @@ _COMMON = [
     ("grpc.absolute_max_metadata_size", 2 * _METADATA_BYTES_MAX),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+    # For pings that measure bandwidth, too: one of them on the way, with its own minute, would hold the others back.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]

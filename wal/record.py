@@ -49,6 +49,9 @@ FLAG_CLOCK_CLAMPED = 1
 FLAG_BATCH_END = 2
 """The last record of one atomic append. Recovery never leaves a part of a batch: it cuts behind such a record only."""
 
+FLAGS_LOW_BYTE = 7
+"""Where a frame has the low byte of its flags."""
+
 FLAGS_KNOWN = FLAG_CLOCK_CLAMPED | FLAG_BATCH_END
 
 _pack = HEADER.pack

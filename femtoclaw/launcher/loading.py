@@ -162,10 +162,19 @@ class Finder:
             if name and (name not in self._modules or path.endswith(_NATIVE)):
                 self._modules[name] = path
         self._tops = {name.partition(".")[0] for name in self._modules}
+        parents = {name.rpartition(".")[0] for name in self._modules}
+        while above := {name.rpartition(".")[0] for name in parents} - parents:
+            parents |= above
+        self._namespaces = parents - set(self._modules) - {""}
+        """Packages without a file of their own, such as ``google``: nothing is executed for them."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         """The module's spec; None for the standard library's. Raises ModuleNotFoundError for what is not sealed."""
         found = self._modules.get(fullname)
+        if found is None and fullname in self._namespaces:
+            spec = ModuleSpec(fullname, None, is_package=True)
+            spec.submodule_search_locations = []
+            return spec
         if found is None:
             if fullname.partition(".")[0] in self._tops:
                 raise ModuleNotFoundError(f"{fullname} is not part of the sealed distribution", name=fullname)
