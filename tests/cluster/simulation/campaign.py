@@ -9,9 +9,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from cluster import leading
 from tests.cluster.simulation.mutations import BY_NAME, Mutation
 from tests.cluster.simulation.scenario import draw
 from tests.cluster.simulation.signatures import cheap_signatures
@@ -65,10 +67,10 @@ class Result(NamedTuple):
 def run_seed(job: Job, say: Callable[[str], None] | None = None) -> Result:
     """Run one seed. Anything that is raised inside of a node counts as a violation too."""
     mutation = BY_NAME[job.mutation] if job.mutation else None
-    with cheap_signatures(job.real):
-        scenario = draw(job.seed, job.size, job.steps, job.profile, job.real)
-        if mutation is not None:
-            scenario = mutation.scenario(scenario)
+    scenario = draw(job.seed, job.size, job.steps, job.profile, job.real)
+    if mutation is not None:
+        scenario = mutation.scenario(scenario)
+    with cheap_signatures(job.real), small_segments(scenario.segment_records):
         with mutation.applied() if mutation is not None else Mutation.none():
             world = World(scenario, say=say)
             try:
@@ -79,6 +81,17 @@ def run_seed(job: Job, say: Callable[[str], None] | None = None) -> Result:
                 return _result(job, Outcome(world, None), "RAISED", f"{type(error).__name__}: {error}")
     found = outcome.violation
     return _result(job, outcome, found.kind if found else "", found.detail if found else "")
+
+
+@contextmanager
+def small_segments(records: int) -> Iterator[None]:
+    """While it is entered, a leader sends as if segments were as small as this: borders are rare otherwise."""
+    kept = leading.SEGMENT_RECORDS
+    leading.SEGMENT_RECORDS = records
+    try:
+        yield
+    finally:
+        leading.SEGMENT_RECORDS = kept
 
 
 def _result(job: Job, outcome: Outcome, kind: str, detail: str) -> Result:

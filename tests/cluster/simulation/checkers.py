@@ -45,8 +45,8 @@ class Checkers:
         self._served: set[int] = set()
         self._signed: dict[tuple[str, str, int, int], bytes] = {}
         self._promised: dict[tuple[str, int], str] = {}
-        self._held: dict[str, dict[int, bytes]] = {}
-        self._members: dict[int, Membership] = {}
+        self._refuses: dict[str, int] = {}
+        """The highest epoch that each node has promised: it takes nothing of an older one, whatever happens to its disk."""
 
     def fail(self, kind: str, detail: str) -> NoReturn:
         raise Violation(kind, detail)
@@ -74,6 +74,7 @@ class Checkers:
 
     def promised(self, member: str, epoch: int, candidate: str) -> None:
         """An epoch is promised to one candidate only."""
+        self._refuses[member] = max(self._refuses.get(member, 0), epoch)
         if member not in self.world.faulty and self._promised.setdefault((member, epoch), candidate) != candidate:
             self.fail("PROMISED_TWICE", f"{member} promised epoch {epoch} to {candidate} and to another")
 
@@ -86,6 +87,8 @@ class Checkers:
         """An honest node acknowledges what it has, in an epoch that it may not forget."""
         if size > node.disk.synced():
             self.fail("ACKED_UNSYNCED", f"{node.name} acknowledged {size} records, {node.disk.synced()} are synced")
+        if epoch < self._refuses.get(node.name, 0):
+            self.fail("ACKED_OLDER", f"{node.name} acknowledged in epoch {epoch}, it had promised {self._refuses[node.name]}")
         if node.disk.durable.epoch != epoch:
             self.fail(
                 "ACKED_OTHER_EPOCH", f"{node.name} acknowledged in epoch {epoch}, {node.disk.durable.epoch} is stored"

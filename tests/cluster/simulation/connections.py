@@ -138,10 +138,10 @@ class Connections:
         frames = node.disk.log.read(after.index, each.until)
         for count in node.world.split(frames):
             part, frames = frames[:count], frames[count:]
-            note = b"" if frames else each.checkpoint
+            end = Head(after.index + count, part[-1][-32:]) if part else after
+            note = each.checkpoint if end.index == each.until else b""
             node.world.post(node, to, Entries(each.epoch, after, tuple(part), note, each.commit), stream)
-            if part:
-                after = Head(after.index + len(part), part[-1][-32:])
+            after = end
 
     # --- pulling ---
 

@@ -17,7 +17,7 @@ from wal.errors import CorruptRecordError
 from wal.key_history import KeyHistory
 from wal.membership import Membership
 from wal.merkle import EMPTY_ROOT, Frontier, leaf_hash
-from wal.record import AUTHORITY_KINDS, EMPTY, Head, Record, decode, encode
+from wal.record import AUTHORITY_KINDS, EMPTY, FLAG_BATCH_END, Head, Record, decode, encode
 
 
 class Trees:
@@ -105,6 +105,10 @@ class SimLog:
             decode(self.frames[index - 1], f"index {index}")
         return self.records[index - 1].link
 
+    def end_of_append(self, above: int, near: int) -> int:
+        ends = [index for index, raw in enumerate(self.frames, 1) if index > above and raw[7] & FLAG_BATCH_END]
+        return max((end for end in ends if end <= near), default=min(ends))
+
     def root_at(self, size: int) -> bytes:
         if not size:
             return EMPTY_ROOT
@@ -191,12 +195,35 @@ class SimDisk:
 
     def __init__(self, trees: Trees, image: Image, own: bytes, random: Random, volatile: bool = False) -> None:
         self.log = SimLog(trees, image, own)
-        self.durable = image.durable
+        self._durable = image.durable
+        self._head = len(image.frames)
         self.volatile = volatile
+        self.forgetful = False
+        self._known = image.durable
         self.miswritten: set[int] = set()
         """Indexes of records that were damaged while they were written."""
         self._random = random
         self._synced = len(image.frames)
+
+    @property
+    def durable(self) -> Durable:
+        """The protocol's state as a crash would leave it."""
+        return self._known if self.forgetful else self._durable
+
+    def save(self, durable: Durable) -> None:
+        """Store the protocol's state."""
+        if self.forgetful and self._random.random() < 0.5:
+            self._known = self._durable
+        self._durable = durable
+
+    def lose_records(self, image: Image) -> None:
+        """The records are those of an older image; HEAD and the protocol's state are not."""
+        self.log.restore(image)
+        self._synced = len(image.frames)
+
+    def agrees_with_head(self) -> bool:
+        """Whether the log reaches as far as HEAD says."""
+        return len(self.log.frames) >= self._head
 
     def image(self) -> Image:
         """A backup of everything as it is now."""
@@ -208,8 +235,8 @@ class SimDisk:
     def put_back(self, image: Image, durable: Durable) -> None:
         """Become what a backup was, beside ``durable``."""
         self.log.restore(image)
-        self.durable = durable
-        self._synced = len(image.frames)
+        self._durable = self._known = durable
+        self._synced = self._head = len(image.frames)
 
     def append(self, frames: Iterable[bytes], records: Iterable[Record]) -> None:
         if self.volatile:
@@ -219,11 +246,12 @@ class SimDisk:
             self.log.extend(frames, records)
         else:
             self.log.extend(frames, records)
-            self._synced = len(self.log.frames)
+            self._synced = self._head = len(self.log.frames)
 
     def cut_back(self) -> None:
         """After a cut, which is durable at once."""
         self._synced = min(self._synced, len(self.log.frames))
+        self._head = min(self._head, len(self.log.frames))
         self.miswritten = {index for index in self.miswritten if index <= len(self.log.frames)}
 
     def synced(self) -> int:
@@ -236,6 +264,7 @@ class SimDisk:
         if lost > 0:
             self.log.cut(self._synced + self._random.randrange(lost))
         self._synced = len(self.log.frames)
+        self._durable = self.durable
 
     def rot(self, index: int, bit: int) -> None:
         """Flip one bit of a stored frame."""

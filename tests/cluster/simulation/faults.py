@@ -41,6 +41,7 @@ class Faults:
             (scenario.members_rate, self._members),
             (scenario.transfer_rate, self._transfer),
             (scenario.flip_rate, self._flip),
+            (scenario.zombie_rate, self._zombie),
         ):
             if rate > 0:
                 self._again(rate, act)
@@ -155,7 +156,11 @@ class Faults:
             return
         image = world.random.choice(self._images[node.name])
         node.crash()
-        if world.scenario.silent:
+        if not world.scenario.silent and world.random.random() < 0.4:
+            # Only the records: what the node sees when it opens its log is a HEAD that says more.
+            world.damaged.add(node.name)
+            node.disk.lose_records(image)
+        elif world.scenario.silent:
             world.faulty.add(node.name)
             world.suspect = True
             world.checkers.doubt()
@@ -215,6 +220,15 @@ class Faults:
     def _back(self) -> None:
         self.world.coordinator.available = True
 
+    def _zombie(self) -> None:
+        """The leadership ends at the coordinator, and its leader believes in it for longer: no lease is exact for ever."""
+        model = self.world.coordinator
+        node = self.world.nodes.get(model.leader.member) if model.leader is not None else None
+        if model.leader is not None and node is not None and node.up:
+            self.world.say(node.name, "is a zombie")
+            node.deaf_until = self.world.now + self._while(300, 2500)
+            model.remove(model.leader.epoch)
+
     # --- operators ---
 
     def _leader(self) -> Node | None:
@@ -269,10 +283,12 @@ class Faults:
         model = world.coordinator
         model.available = True
         seen = max(node.disk.durable.epoch for node in world.nodes.values())
+        seen = max(seen, *(node.session._revision for node in world.nodes.values() if node.up))
         if model.revision <= seen:
             model.revision, model.leader = seen + 1, None
         for node in world.nodes.values():
             node.crash_after = None
+            node.deaf_until = 0
             if node.name == world.liar:
                 node.crash()
                 continue

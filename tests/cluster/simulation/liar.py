@@ -5,7 +5,7 @@ It never leads: what a leader can do wrong is found by its followers, and is pla
 
 from __future__ import annotations
 
-from cluster.messages import Ack, Entries, Hello, Message, Promised, PromiseRequest, Refused, Span, Welcome
+from cluster.messages import Ack, Align, Entries, Hello, Message, Promised, PromiseRequest, Refused, Span, Welcome
 from tests.cluster.simulation.network import Stream
 from tests.cluster.simulation.node import Node
 from wal.record import Head
@@ -33,8 +33,8 @@ class Liar(Node):
         if lie == "promises" and type(message) is PromiseRequest and random.random() < 0.8:
             self._promise(sender, message)
             return
-        if random.random() < 0.02:
-            self._intrude(sender, message)
+        if random.random() < (0.1 if lie == "leads" else 0.02):
+            self._intrude(sender)
         super().receive(sender, message, stream)
 
     def _size(self, message: Entries) -> int:
@@ -64,11 +64,13 @@ class Liar(Node):
         promise = self.auth.promise(message.epoch, candidate.key, self.name, epoch, size, root)
         self.world.post(self, sender, Promised(message.epoch, promise), None)
 
-    def _intrude(self, sender: str, message: Message) -> None:
+    def _intrude(self, sender: str) -> None:
         """Claim to lead, in an epoch that nobody granted."""
         log, epoch = self.disk.log, self.replica.epoch + self.random.randrange(3)
         hello = Hello(self.world.log_id, epoch, self.name, log.head(), log.history(), 1 << 20)
-        for claim in (hello, PromiseRequest(self.world.log_id, epoch, self.name)):
+        align = Align(epoch, Head(4, log.link_at(4)))
+        claims = [hello, align] if self.world.scenario.liar == "leads" else [hello]
+        for claim in (*claims, PromiseRequest(self.world.log_id, epoch, self.name)):
             self.world.post(self, sender, claim, None)
 
     def say(self, to: str, message: Message) -> Message | None:

@@ -76,6 +76,8 @@ class Node:
         self.crash_after: int | None = None
         """Acts until it crashes inside of a Ready; None: it does not."""
         self.paused_until = 0
+        self.deaf_until = 0
+        """Until when it hears nothing from the coordinator, not even that it leads no more."""
         self._writing = False
         self.cosigned: dict[int, dict[str, bytes]] = {}
         self.known_commit = 0
@@ -95,6 +97,9 @@ class Node:
         try:
             self.disk.log.examine()
         except LogError:
+            self.world.repair(self)
+            return
+        if not self.disk.agrees_with_head() and not self.world.scenario.headless:
             self.world.repair(self)
             return
         self.incarnation += 1
@@ -161,7 +166,9 @@ class Node:
         self.later(TICK_NS, self._tick)
         if self.busy:
             return
-        if self.session.held(self.clock()):
+        if self.deaf_until > self.world.now:
+            pass
+        elif self.session.held(self.clock()):
             self.later(self.world.latency(), self._keepalive, self.clock())
         elif self.replica.role in (Role.LEADER, Role.CANDIDATE):
             self.feed(Withdrawn())
@@ -286,6 +293,10 @@ class Node:
         """Durable first, then sent, then the coordinator."""
         if ready.committed:
             self.world.checkers.committed(self, ready.committed, self.replica.leading)
+        if self.world.scenario.hasty:
+            for each in ready.send:
+                self.connections.send(each)
+            ready = ready._replace(send=())
         outcomes = [outcome for act in ready.persist if (outcome := self._persist(act)) is not None]
         self._maybe_crash(bool(ready.persist))
         for each in ready.send:
@@ -326,7 +337,7 @@ class Node:
         if kind is Append:
             return self._append(act)
         if kind is Save:
-            self.disk.durable = act.state
+            self.disk.save(act.state)
         elif kind is CutOrphan:
             self.world.checkers.cut(self, act.after)
             self.disk.log.cut(act.after)

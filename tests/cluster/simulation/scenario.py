@@ -11,7 +11,7 @@ MS = 1_000_000
 
 PROFILES = (
     "calm", "lossy", "unordered", "partitions", "crashes", "slow-disks", "clocks", "rollback", "silent-rollback", "rot", "liar",
-    "coordinator", "members", "transfer", "everything", "failover", "failover", "sync", "flip",
+    "coordinator", "members", "transfer", "everything", "failover", "failover", "zombies", "sync", "flip",
 )  # fmt: skip
 """What a seed turns on; a profile that is named twice is drawn twice as often."""
 
@@ -41,6 +41,8 @@ class Scenario(NamedTuple):
     skew_ppm: int = 0
     wall_rate: float = 0.0
     rollback_rate: float = 0.0
+    zombie_rate: float = 0.0
+    """A leader loses its leadership and does not hear of it for a while."""
     silent: bool = False
     rot_rate: float = 0.0
     liar: str = ""
@@ -51,11 +53,18 @@ class Scenario(NamedTuple):
     append_ns: int = 45 * MS
     batch_max: int = 3
     split_chance: float = 0.3
+    segment_records: int = 4096
     spare: bool = False
     volatile: bool = False
     """Mutation: what is acknowledged is not synced."""
     unread: bool = False
     """Mutation: what is acknowledged was not read back."""
+    forgetful: bool = False
+    """Mutation: the protocol's state is not synced."""
+    hasty: bool = False
+    """Mutation: what is to be sent is sent before what is to be durable is."""
+    headless: bool = False
+    """Mutation: a log that is shorter than its HEAD says is opened all the same."""
 
 
 def draw(seed: int, nodes: int, steps: int, profile: str = "", real: bool = False) -> Scenario:
@@ -66,6 +75,7 @@ def draw(seed: int, nodes: int, steps: int, profile: str = "", real: bool = Fals
     made = Scenario(seed, nodes, steps, kind, mode, real)
     made = made._replace(
         delay_ns=random.choice(((1 * MS, 4 * MS), (1 * MS, 15 * MS), (5 * MS, 40 * MS))),
+        segment_records=4096,
         append_ns=random.choice((25 * MS, 45 * MS, 90 * MS)),
         crash_rate=0.3, inside_chance=0.5, partition_rate=0.15, drop_chance=0.002, skew_ppm=10_000,
     )  # fmt: skip
@@ -106,6 +116,8 @@ def _with_faults(made: Scenario, kind: str, random: Random) -> Scenario:
             return made._replace(transfer_rate=1.5)
         case "failover":
             return made._replace(partition_rate=0.8, crash_rate=1.2, pause_rate=0.4, inside_chance=0.7)
+        case "zombies":
+            return made._replace(zombie_rate=1.5, partition_rate=0.5)
         case "sync":
             return made._replace(mode=IN_SYNC_ALL, partition_rate=0.7, pause_rate=0.7, slow_chance=0.1)
         case _:
@@ -113,11 +125,11 @@ def _with_faults(made: Scenario, kind: str, random: Random) -> Scenario:
                 drop_chance=0.02, twice_chance=0.03, far_chance=0.03, overtake_chance=random.choice((0.0, 0.05)),
                 partition_rate=0.6, crash_rate=0.8, pause_rate=0.3, slow_chance=0.05, skew_ppm=30_000, wall_rate=0.3,
                 rollback_rate=0.2, coordinator_rate=0.3, transfer_rate=0.4, members_rate=0.7, spare=True,
-                rot_rate=0.2,
+                rot_rate=0.2, zombie_rate=0.2,
             )  # fmt: skip
 
 
-LIES = ("stores-nothing", "other-roots", "wrong-epochs", "garbage", "promises", "sizes")
+LIES = ("stores-nothing", "other-roots", "wrong-epochs", "garbage", "promises", "sizes", "leads")
 
 
 def config_of(scenario: Scenario, place: int) -> ReplicaConfig:

@@ -102,6 +102,7 @@ class World:
             disk = SimDisk(
                 self.trees, begin, signer_of(name, scenario.real_signatures).public.raw, random, scenario.volatile
             )
+            disk.forgetful = scenario.forgetful
             made = Liar if name == self.liar else Node
             self.nodes[name] = made(self, name, place, disk, random)
             self.at(random.randrange(20 * MS), self.nodes[name].start)
@@ -223,14 +224,14 @@ class World:
         return True
 
     def split(self, frames: list[bytes]) -> list[int]:
-        """How many records go into each message: whole appends."""
-        if len(frames) < 2 or self.random.random() >= self.scenario.split_chance:
-            return [len(frames)]
-        ends = [place + 1 for place, raw in enumerate(frames[:-1]) if raw[7] & FLAG_BATCH_END]
+        """How many records go into each message: whole appends, and nothing of one that is not whole."""
+        ends = [place + 1 for place, raw in enumerate(frames) if raw[7] & FLAG_BATCH_END]
         if not ends:
-            return [len(frames)]
-        first = self.random.choice(ends)
-        return [first, len(frames) - first]
+            return [] if frames else [0]
+        if len(ends) == 1 or self.random.random() >= self.scenario.split_chance:
+            return [ends[-1]]
+        first = self.random.choice(ends[:-1])
+        return [first, ends[-1] - first]
 
     def wall(self, node: Node) -> int:
         return START_NS + self.now + node.wall_ns
