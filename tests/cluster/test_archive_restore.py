@@ -61,10 +61,14 @@ from wal.blob import read_blob
 from wal.chain import verify_run
 from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.directory import create_log_directory
+from wal.epoch_start import sign_promise
 from wal.errors import CorruptFileError, ForgedSignatureError, LogExistsError, SignatureError
 from wal.inspection import verify_directory
 from wal.limits import SEGMENT_RECORDS
+from wal.lmdb_storage import LmdbStorage
+from wal.membership import Member, Membership
 from wal.note import Ed25519Signer
+from wal.opening import open_log as open_log_in
 from wal.reader import read_log_directory
 from wal.record import EMPTY
 from wal.replica_opening import open_replica_directory
@@ -212,6 +216,32 @@ def test_a_segment_may_be_sealed_late(tmp_path: Path) -> None:
     assert list((tmp_path / "restored" / "segments").glob("*.seg")) == []
     open_replica_directory(str(tmp_path / "restored"))[0].close()
     assert root_at(tmp_path / "restored", built.head.index) == built.root
+
+
+def test_members_and_epochs_lead_on_too(tmp_path: Path) -> None:
+    """A membership and an epoch's start are authority records as rotations are: the restored log knows both."""
+    make_log(tmp_path / "log", 100)
+    log = open_log(tmp_path / "log")
+    log.change_members(Membership(1, (Member("alone", SIGNER.public, "127.0.0.1:1", b"", True),)))
+    log.close()
+    replica, _ = open_replica_directory(str(tmp_path / "log"))
+    size, root = replica.head.index, replica.root()
+    promise = sign_promise(GENESIS.origin, 2, SIGNER.public, "alone", 1, size, root, SIGNER)
+    replica.begin_epoch(SIGNER, 2, "alone", [promise], ticking_clock(T0 * 2))
+    replica.close()
+    storage = LmdbStorage(str(tmp_path / "log"), writable=True)
+    log = open_log_in(storage, signer=SIGNER, clock=ticking_clock(T0 * 3), threaded=False, leading=lambda log: None)[0]
+    fill(log, SEALED + 50)
+    log.close()
+    found = push(tmp_path / "log", tmp_path / "archive")
+    assert (found.authority, found.archived_up_to) == (3, SEALED)
+    assert verify(tmp_path / "archive").findings == ()
+    restore(tmp_path / "archive", tmp_path / "restored")
+    restored, _ = open_replica_directory(str(tmp_path / "restored"))
+    keys = restored.keys()
+    assert [tenure.reason for tenure in keys] == ["genesis", "members", "epoch"]
+    assert keys.newest.epoch == restored.last_epoch == 2
+    restored.close()
 
 
 @pytest.mark.invariant("I10")
