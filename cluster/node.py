@@ -25,7 +25,8 @@ from wal.lmdb_storage import LmdbStorage
 from wal.log import Clock, Log
 from wal.membership import Member
 from wal.note import Signer
-from wal.opening import open_log
+from wal.opening import take_over
+from wal.replica_log import ReplicaLog
 from wal.replica_opening import open_replica
 
 
@@ -110,8 +111,11 @@ class ClusterNode:
         return self.driver.wait_for_leadership(timeout_s)
 
     def open_log(self, signer: Signer, clock: Clock) -> tuple[Log, Examination]:
-        """Open the log for writing, as its leader: what it commits is shipped from the first record on."""
-        return open_log(self._storage, signer=signer, clock=clock, leading=self.driver.lead)
+        """Open the log for writing, as its leader: what it commits is shipped from the first record on. Told with it is what
+        was found when the replica was opened."""
+        replica = self.driver.store.log
+        assert isinstance(replica, ReplicaLog)
+        return take_over(replica, signer=signer, clock=clock, leading=self.driver.lead), self.examination
 
     def close_log(self, log: Log | None) -> None:
         """The leadership is over, or could not be used: close the log as far as it may be written, and follow again."""

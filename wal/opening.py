@@ -20,6 +20,7 @@ from wal.errors import (
     UnknownFormatError,
 )
 from wal.examination import Examination, Probe, examine
+from wal.head import read_slots
 from wal.log import Clock, Log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.manifest import encode_manifest
@@ -28,6 +29,10 @@ from wal.record import FLAG_BATCH_END, Head, Record, decode
 from wal.recovered import Cut, encode_recovered
 from wal.recovery import Verdict
 from wal.storage import Storage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wal.replica_log import ReplicaLog
 
 
 def refuse(examination: Examination, where: str) -> LogError:
@@ -152,6 +157,32 @@ def forget_manifest(storage: Storage) -> None:
     assert raw is not None
     storage.put_file(f"evidence/manifest-{blake3(raw).hexdigest()}", raw)
     storage.put_file(MANIFEST_FILE, encode_manifest(()))
+
+
+def take_over(replica: ReplicaLog, *, signer: Signer, clock: Clock, leading: Callable[[Log], None]) -> Log:
+    """Go on writing to a log that this process has kept as a replica, over the same storage: each record was verified when it
+    was stored, or when the replica was opened, so nothing is examined again. ``leading`` as for ``open_log``.
+
+    The replica is not to be used any more. Raises what stopped it, or WrongKeyError for a key that is not in force.
+    """
+    if replica.failure is not None:
+        raise replica.failure
+    keys, storage = replica.keys(), replica.storage
+    if keys.newest.key != signer.public:
+        raise keys.wrong_key(signer.public.vkey(), storage.name)
+    slot = read_slots(storage.read_slots()).newest
+    assert slot is not None
+    last = last_record(storage)
+    assert Head(last.index, last.link) == replica.head == slot.point.head
+    log = Log(
+        storage, head=replica.head, slot=slot, time_ns=last.time_ns, signer=signer, clock=clock,
+        frontier=replica.frontier(), keys=keys,
+    )  # fmt: skip
+    leading(log)
+    cuts = _unrecorded_cuts(storage, last.index)
+    if cuts:
+        log.append_recovered(cuts)
+    return log
 
 
 def _unrecorded_cuts(storage: Storage, last: int) -> list[bytes]:
