@@ -11,7 +11,7 @@ GUARDS = (
         "cluster/transport.py",
         '    ("grpc.server_handshake_timeout_ms", CONNECT_MS_MAX),\n',
         "",
-        "tests/cluster/test_transport.py::test_a_connection_that_says_nothing_is_closed",
+        "tests/cluster/test_silent_members.py::test_a_connection_that_says_nothing_is_closed",
     ),
     Guard(
         "I11",
@@ -220,5 +220,13 @@ GUARDS = (
         "            self.broken = True\n            self._end()",
         "            self.broken = True",
         "tests/cluster/test_transport.py::test_a_question_is_asked_once_and_not_waited_for_longer",
+    ),
+    Guard(
+        "I11",
+        "no ping waits for a minute behind another",
+        "cluster/transport.py",
+        '    ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS),\n',
+        "",
+        "tests/cluster/test_silent_members.py::test_a_stream_whose_way_is_cut_ends_on_both_sides",
     ),
 )

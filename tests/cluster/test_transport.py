@@ -520,13 +520,6 @@ def test_a_stream_that_does_not_end_is_not_joined_by_another(nodes: Nodes, monke
         next(last)
 
 
-def test_a_connection_that_says_nothing_is_closed(nodes: Nodes) -> None:
-    """A handshake has its time."""
-    with socket.create_connection(("127.0.0.1", nodes.serve().port), PATIENCE_S) as connection:
-        while connection.recv(1000):
-            pass
-
-
 def test_a_server_that_comes_back_is_reached_again(nodes: Nodes) -> None:
     """By the same client, at the same port; what was open has ended on both sides."""
     server = nodes.serve()
