@@ -50,7 +50,7 @@ SERVER_OPTIONS = [
     *_COMMON,
     # Two nodes on one port would share its callers between them.
     ("grpc.so_reuseport", 0),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
     ("grpc.http2.max_ping_strikes", 4),
     ("grpc.max_concurrent_streams", 2 * CALLS_PER_PEER_MAX),
     ("grpc.server_handshake_timeout_ms", CONNECT_MS_MAX),
