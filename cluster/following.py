@@ -151,7 +151,8 @@ class Following:
                 s.refuse(sender, Reason.GAP, f"a late word: aligned at {at.index}, this log ends at {head.index}")
                 s.drop(sender)
                 return
-            if at.index < s.commit:
+            # (A disk that was put back may hold what nobody committed.)
+            if at.index < s.commit and not s.durable.restored:
                 self._diverge(sender, f"{sender} would cut at {at.index}, and {s.commit} were committed")
                 return
             s.notice("ORPHAN", f"records {at.index + 1} to {head.index} of an older epoch are archived and cut")

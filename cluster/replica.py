@@ -62,6 +62,9 @@ class Replica:
         """``durable`` is what was last saved. A log that ends in a later epoch than that says so too: it counts as seen."""
         if view.last_epoch() > durable.epoch:
             durable = durable._replace(epoch=view.last_epoch(), leader="")
+        if durable.restored:
+            # It may have promised more than its disk remembers: only whom the coordinator attests leads it.
+            durable = durable._replace(leader="")
         self._s = Standing(name, log_id, config, view, auth, durable)
         self._s.now_ns = now_ns
         self._following = Following(self._s)
