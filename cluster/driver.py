@@ -16,6 +16,7 @@ from cluster.acknowledgement import Waiters
 from cluster.coordination import Coordination
 from cluster.coordinator import Coordinator
 from cluster.errors import ClusterError, NotLeadingError
+from cluster.limits import APPEND_BYTES_MAX
 from cluster.messages import Ack, Hello, Message, Promised, PromiseRequest, Reason, Refused, Welcome
 from cluster.recent_frames import RecentFrames
 from cluster.replica import Replica
@@ -40,10 +41,11 @@ from cluster.steps import (
 from cluster.witness_policy import WitnessPolicy
 from cluster.witnessing import Witnessing
 from wal.errors import LogError
+from wal.limits import BATCH_RECORDS_MAX
 from wal.log import Log
 from wal.membership import Membership
 from wal.note import Signer
-from wal.record import KIND_MEMBERS, Head
+from wal.record import FRAME_OVERHEAD_BYTES, KIND_MEMBERS, Head
 from wal.replica_log import ReplicaLog
 from wal.writer import Receipt
 
@@ -316,6 +318,7 @@ class Driver:
         """The log is open for writing: ship what it commits, and let its receipts wait for the others."""
         with self._lock:
             self.store.attach(log)
+            log.bound_appends(APPEND_BYTES_MAX - BATCH_RECORDS_MAX * FRAME_OVERHEAD_BYTES)
             log.shipped = self.shipped
             log.acknowledge = self.acknowledge
             log.signable = lambda: self._replica.commit

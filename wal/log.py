@@ -118,6 +118,10 @@ class Log(LogReader):
         """Every key so far, from memory."""
         return self._keys
 
+    def bound_appends(self, payload_bytes: int) -> None:
+        """Refuse appends of more payload bytes from now on (BoundError): what is shipped must fit what carries it."""
+        self._writer.append_bytes_max = payload_bytes
+
     @property
     def shipped(self) -> Callable[[list[tuple[int, bytes]]], None] | None:
         """Called on the writer's thread with the frames of each group right after they are promised. It must be cheap and

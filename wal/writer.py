@@ -149,6 +149,7 @@ class GroupWriter:
         self.head = head
         self.epoch = epoch
         self.shipped: Callable[[list[tuple[int, bytes]]], None] | None = None
+        self.append_bytes_max = BATCH_RECORDS_MAX * PAYLOAD_BYTES_MAX
         """Called with the frames of each group as soon as they are promised; it must be cheap and must not raise."""
         self._storage = storage
         self._time_ns = time_ns
@@ -312,6 +313,8 @@ class GroupWriter:
             size += length
             if length > PAYLOAD_BYTES_MAX:
                 raise BoundError("record payload is too large", expected=PAYLOAD_BYTES_MAX, found=length)
+        if size > self.append_bytes_max:
+            raise BoundError("append is too large", expected=f"<= {self.append_bytes_max} bytes", found=size)
         if len(self._queue) >= QUEUE_TICKETS_MAX:
             raise BoundError(
                 "too many appends are waiting",
