@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from tests.guard import Guard
 from tests.guards_approvals import GUARDS as APPROVALS
+from tests.guards_archive import GUARDS as ARCHIVE
 from tests.guards_authority import GUARDS as AUTHORITY
 from tests.guards_claws import GUARDS as CLAWS
 from tests.guards_control import GUARDS as CONTROL
+from tests.guards_coordinators import GUARDS as COORDINATORS
 from tests.guards_forgery import GUARDS as FORGERY
 from tests.guards_home import GUARDS as HOME
 from tests.guards_hostility import GUARDS as HOSTILITY
@@ -23,10 +25,12 @@ from tests.guards_replica import GUARDS as REPLICA
 from tests.guards_secrets import GUARDS as SECRETS
 from tests.guards_start import GUARDS as START
 from tests.guards_subjects import GUARDS as SUBJECTS
+from tests.guards_wire import GUARDS as WIRE
 from tests.guards_witness import GUARDS as WITNESS
 
 GUARDS = (
     *(*LOG, *KEY_ROTATION, *REPLICA, *WITNESS),
+    *(*WIRE, *COORDINATORS, *ARCHIVE),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),
     *(*SECRETS, *SUBJECTS, *START, *HOME, *FORGERY),
