@@ -18,8 +18,11 @@ from femtoclaw.home import DIRECTORY_MODE, OTHERS_WRITE, Home, check_mode, names
 from femtoclaw.key_index import FILE_NAME as KEY_INDEX
 from wal.durable_file import sync_folder
 
-MADE = ("femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json", "distribution.pin")
-"""What ``init`` makes in a home, in any stage."""
+MADE = (
+    "femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json", "distribution.pin", "cluster",
+    "cluster.toml",
+)  # fmt: skip
+"""What ``init`` makes in a home, or ``cluster request``, in any stage."""
 
 _KEYS = (KEY_INDEX, "node.key", "node.pub", "operators")
 _OWN_RECORDS_MAX = 64

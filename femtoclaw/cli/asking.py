@@ -48,6 +48,7 @@ REFUSALS = {
     "NAME_TAKEN": "a claw of this name is part of the program",
     "PART_OF_THE_PROGRAM": "it comes with the program: disable it instead",
     "STILL_ENABLED": "disable it first",
+    "ANOTHER_MEMBER": "what was signed is about another member than the one that was named",
     "HAS_CLAWS": "claws of a publisher of this name are registered: remove them first",
     "NOT_ASKED_FOR": "the claw's manifest does not ask for this secret",
     "TOO_MANY": "there are as many as a node takes",

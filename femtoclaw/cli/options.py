@@ -162,7 +162,10 @@ _ARCHIVE: dict[str, dict[str, Any]] = {
     "target": {"type": utf8, "metavar": "TARGET", "help": "a folder, or s3://BUCKET/PREFIX (AWS_* variables apply)"},
     "--endpoint": {"type": utf8, "metavar": "URL", "help": "of an S3-compatible service (default: $AWS_ENDPOINT_URL)"},
     "--log": {"type": utf8, "metavar": "ID|ORIGIN", "help": "verify, restore: which log (default: the home's own)"},
-    "--key": {"metavar": "KEY", "help": "verify, restore: with --log ORIGIN, its first key: a file, or name+hash+base64"},
+    "--key": {
+        "metavar": "KEY",
+        "help": "verify, restore: with --log ORIGIN, its first key: a file, or name+hash+base64",
+    },
     "--to": {"metavar": "DIR", "help": "restore: the log's new directory"},
 }
 
@@ -271,6 +274,36 @@ _WITNESS: dict[str, dict[str, Any]] = {
     "--listen": {"type": utf8, "metavar": "HOST:PORT", "help": "init: where it will listen (default 127.0.0.1:8430)"},
 }
 
+_CLUSTER: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {
+        "choices": ("init", "request", "join", "accept", "promote", "leave", "transfer", "owner", "status"),
+        "help": "init; request; join REQUEST; accept INVITATION; promote, leave, transfer, owner NAME; status",
+    },
+    "target": {"type": utf8, "nargs": "?", "metavar": "NAME|FILE"},
+    "--name": {"type": utf8, "metavar": "NAME", "help": "init, request: this member's name, of a-z, 0-9 and -"},
+    "--listen": {"type": utf8, "metavar": "HOST:PORT", "help": "init, request: where it listens for the others"},
+    "--address": {
+        "type": utf8,
+        "metavar": "HOST:PORT",
+        "help": "init, request: where the others reach it (default: --listen)",
+    },
+    "--coordinator": {"choices": ("static", "etcd"), "help": "init: who says who may lead (default static)"},
+    "--etcd": {
+        "action": "append",
+        "type": utf8,
+        "metavar": "HOST:PORT",
+        "help": "init: an endpoint of etcd (repeatable)",
+    },
+    "--mode": {
+        "choices": ("local", "quorum", "in_sync_all", "witnessed"),
+        "help": "init: what an answer waits for (default quorum)",
+    },
+    "--witnesses": {"metavar": "FILE", "help": "init, accept: the witness policy of mode witnessed"},
+    "--out": {"metavar": "FILE", "help": "request, join: the new file"},
+    "--key": {"metavar": "KEY", "help": "accept: the key that must have signed it: a file, or name+hash+base64"},
+    "--epoch": {"type": int, "metavar": "N", "help": "owner: the lowest epoch, the same on every machine"},
+}
+
 COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "demo": ("the main job end to end, in a temporary home", "demo", _DEMO),
     "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
@@ -301,6 +334,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
     "archive": ("sealed history in a folder or an object store: push, verify, list, restore", "archiving", _ARCHIVE),
     "witness": ("cosign checkpoints of other nodes' logs: init, serve, add-log, key", "witnessing", _WITNESS),
+    "cluster": ("several machines, one log: init, request, join, accept, promote, status, ...", "clustering", _CLUSTER),
     "distribution": ("show, verify or accept the program's files; revoke a key", "distribution", _DISTRIBUTION),
 }
 """Name to (help, module in femtoclaw.cli, what it takes: argparse's keywords by option or positional name)."""
