@@ -19,8 +19,11 @@ LOOK_S = 0.2
 
 def serve(arguments: Arguments, output: Output) -> int:
     """Serve until SIGTERM or SIGINT, and stop in order."""
+    from cluster.transport import load_grpc
+
     home = locate(getattr(arguments, "home", None))
     require(home)
+    load_grpc()  # before anything else imports it: it is told to be quiet
     return _member(home, output) if is_member(home) else _single(home, output)
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from cluster.errors import ClusterError
 from femtoclaw.api.executor import Freshness
 from femtoclaw.api.local import LocalExecutor
 from femtoclaw.boot import Opener, Started, start, stop
@@ -55,7 +56,7 @@ class Session:
             self._gate.close()
         try:
             stop(self.started, reason)
-        except (LogError, OSError) as error:
+        except (LogError, ClusterError, OSError) as error:
             self._output.note(f"the log could not be closed in order: {error}")
 
     def fence(self, why: str) -> None:
