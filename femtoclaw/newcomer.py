@@ -31,6 +31,7 @@ from wal.durable_file import sync_folder, write_file
 from wal.errors import CorruptFileError, CorruptRecordError, SignatureError
 from wal.membership import Member
 from wal.note import PublicKey
+from wal.record import FLAG_BATCH_END, FLAGS_LOW_BYTE
 from wal.replica_log import ReplicaLog
 from wal.replica_opening import create_replica_directory, open_replica_directory
 from wal.segment import decode_segment
@@ -195,7 +196,7 @@ def take(log: ReplicaLog, peer: PeerClient, messages: Iterable[ToFollower], prog
 
 def _store(log: ReplicaLog, peer: PeerClient, message: Entries | SealedSegment) -> None:
     if isinstance(message, SealedSegment):
-        frames = list(decode_segment(message.raw, log.storage.name).frames())
+        frames = _whole_appends_behind(log, message)
     else:
         if message.prev != log.head:
             raise PeerProtocolError("records came out of order", expected=log.head.index, found=message.prev.index)
@@ -203,8 +204,14 @@ def _store(log: ReplicaLog, peer: PeerClient, message: Entries | SealedSegment) 
     run = verify_run(log.head, frames)
     _fetch_blobs(log, peer, run, [raw for _, raw in frames])
     log.append_verified(run, message.checkpoint)
-    if isinstance(message, SealedSegment):
-        log.adopt_segment(message.raw)
+
+
+def _whole_appends_behind(log: ReplicaLog, message: SealedSegment) -> list[tuple[int, bytes]]:
+    """What of a segment goes on behind this log, as far as its appends are whole: one may reach into the next segment."""
+    frames = [each for each in decode_segment(message.raw, log.storage.name).frames() if each[0] > log.head.index]
+    while frames and not frames[-1][1][FLAGS_LOW_BYTE] & FLAG_BATCH_END:
+        frames.pop()
+    return frames
 
 
 def _fetch_blobs(log: ReplicaLog, peer: PeerClient, run: VerifiedRun, frames: list[bytes]) -> None:

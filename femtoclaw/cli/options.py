@@ -149,6 +149,12 @@ _RECOVER: dict[str, dict[str, Any]] = {
         "metavar": "PATH|s3://...",
         "help": "an archive, a folder of segments, or a bundle (repeatable)",
     },
+    "--from-peer": {
+        "nargs": "?",
+        "const": "",
+        "metavar": "INVITATION",
+        "help": "a member's log, fetched anew from the others",
+    },
     "--endpoint": {"metavar": "URL", "help": "--from-archive s3://...: of an S3-compatible service"},
     "--salvage": {"action": "store_true", "help": "rebuild from whatever still verifies"},
     "--accept-gap": {"action": "store_true", "help": "accept a loss and continue in a new log"},

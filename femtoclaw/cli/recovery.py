@@ -37,6 +37,12 @@ def recover(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
     if os.path.isdir(home.path) and not arguments.dry_run:
         settle(home.log)
+    if arguments.from_peer is not None:
+        from femtoclaw.cli.peer_recovery import recover_from_peer
+
+        if arguments.from_archive or arguments.salvage or arguments.accept_gap or arguments.dry_run:
+            raise UsageError("--from-peer is a repair of its own and cannot be combined with another")
+        return recover_from_peer(home, arguments, output)
     require(home)
     acts = [bool(arguments.from_archive), arguments.salvage, arguments.accept_gap, arguments.dry_run]
     if arguments.dry_run and sum(acts) > 1:

@@ -21,11 +21,13 @@ from cluster.steps import Notice, Role
 from cluster.tls import load_identity
 from cluster.witness_policy import parse_policy
 from femtoclaw.api.executor import Freshness, NotTakenError
+from femtoclaw.cli.peer_recovery import last_invitation
 from femtoclaw.cli.render import Output
-from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator, read_settings
+from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator, read_owner, read_settings
 from femtoclaw.errors import Category, FemtoClawError, Severity
 from femtoclaw.home import Home, journal, read_bounded, resolved_configuration
 from femtoclaw.keys import load_signer
+from femtoclaw.membership import Invitation, Terms, sign_invitation
 from femtoclaw.serving.archive_thread import ArchiveThread
 from femtoclaw.serving.following import FollowingExecutor
 from femtoclaw.serving.leading import LeadingExecutor
@@ -35,6 +37,7 @@ from femtoclaw.serving.references import blobs_named
 from femtoclaw.serving.session import Session
 from femtoclaw.sources import Sources
 from wal import LogError
+from wal.durable_file import write_file
 from wal.genesis import decode_genesis
 from wal.lmdb_storage import LmdbStorage
 from wal.record import decode
@@ -65,7 +68,8 @@ class MemberNode:
         self.executor = FollowingExecutor(
             home, lambda: self.node.driver.store.log, self._leader_of, self._ask, self._serving, self._freshness
         )
-        signer = load_signer(home)
+        self._remembered = 0
+        self._signer = signer = load_signer(home)
         identity = load_identity(folder_of(home))
         effective = resolved_configuration(home, None)
         self.node = ClusterNode(
@@ -159,6 +163,7 @@ class MemberNode:
         try:
             ready()
             while not self._stopping.is_set():
+                self._remember_members()
                 leadership = self.node.wait_for_leadership(LOOK_S)
                 if leadership is not None:
                     self._lead(leadership)
@@ -166,6 +171,22 @@ class MemberNode:
             if archive is not None:
                 archive.stop()
             self.node.stop()
+
+    def _remember_members(self) -> None:
+        """Keep who the others are beside the log, signed by this node: when the log is gone, ``recover --from-peer`` asks them."""
+        store = self.node.driver.store
+        members = store.membership()
+        if members is None or members.version == self._remembered:
+            return
+        own = members.get(self._settings.name)
+        if own is not None and own.voter:
+            genesis = store.log.storage.get(1)
+            assert genesis is not None
+            log = store.log
+            terms = terms_of(self._home, self._settings)
+            invitation = Invitation(log.origin, log.log_id, genesis, terms, members, self._settings.name)
+            write_file(last_invitation(self._home), sign_invitation(invitation, self._signer))
+        self._remembered = members.version
 
     def _lead(self, leadership: Leadership) -> None:
         self._output.note(f"leading epoch {leadership.epoch} from index {leadership.begun.index} on")
@@ -215,6 +236,15 @@ class MemberNode:
             self._home, self._sources, self._output, opener=self.node.open_log,
             in_doubt=taken_over and self._settings.mode == LOCAL, serving=self._serving, freshness=self._freshness,
         )  # fmt: skip
+
+
+def terms_of(home: Home, settings: ClusterSettings) -> Terms:
+    """How this member's cluster is coordinated."""
+    owner = read_owner(home, settings)
+    return Terms(
+        settings.mode, settings.coordinator, owner.name, owner.epoch, settings.etcd, settings.etcd_prefix,
+        settings.etcd_lease_s, settings.acknowledge_s, settings.patience_ms,
+    )  # fmt: skip
 
 
 def _log_id(home: Home) -> bytes:
