@@ -1,14 +1,16 @@
 """The same refused call through every way into the program: it leaves a denial or a rejection, and nothing starts.
 
-The ways that exist: the command line, the Python API, brains (behind ``run``), operators' requests (``approve`` and the
-changes), and the commands that read a log that holds a call. There is no gRPC interface, no scheduler and no port for
-followers yet; ``test_no_other_way_in_exists`` fails when a module for one appears, and whoever adds it adds it here.
+The ways that exist: the command line, of a node at rest and of one that is being served; the API at its socket; what members ask
+of one another; the Python API; brains (behind ``run``); operators' requests (``approve`` and the changes); and the commands that
+read a log that holds a call. There is no scheduler; ``test_no_other_way_in_exists`` fails when a module for another way appears:
+whoever adds one adds it here.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +18,26 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import PeerRefusedError
+from cluster.messages import Reason
 from femtoclaw import commands, events
+from femtoclaw.api import codec, forwarding
+from femtoclaw.api.client import Client, connect
+from femtoclaw.api.executor import Freshness, NotTakenError
+from femtoclaw.api.v1 import node_pb2 as pb
 from femtoclaw.cli.options import COMMANDS as EXISTING
-from femtoclaw.errors import CommandError, ControlRefusedError, SecurityError, StateMachineError
+from femtoclaw.errors import CommandError, ControlRefusedError, SecurityError, StateMachineError, UsageError
 from femtoclaw.gate import Gate, Grant
+from femtoclaw.home import Home
 from femtoclaw.replay import replay
+from femtoclaw.serving import following
 from tests.cli.node import Node, femtoclaw
+from tests.femtoclaw.api_node import ApiNode
 from tests.femtoclaw.controlled import Controlled, settled
+from tests.femtoclaw.serving_process import serving
 from tests.femtoclaw.test_loop import SAY, Lines
 from tests.femtoclaw.test_loop import call as message
-from tests.security.entry_points import COMMANDS, ENTRY_POINTS, MARK, REFUSED, seen
+from tests.security.entry_points import COMMANDS, ENTRY_POINTS, HELD, MARK, REFUSED, seen
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTED = "ExecutionStarted"
@@ -142,6 +154,123 @@ def test_the_call_is_refused_through_the_python_api(way: Callable[[Controlled], 
     assert node.isolation.calls == []
 
 
+# --- A node that is being served
+
+SERVED_WAYS = (
+    "intent", "intent as an argument", "intent of a subject", "run", "approve another", "secret", "reading commands", "contain",
+)  # fmt: skip
+
+
+@pytest.mark.invariant("I5")
+@pytest.mark.requirement("DEPLOY-2.2")
+def test_the_call_is_refused_through_the_commands_of_a_served_node(node: Node) -> None:
+    """They go over its socket: the same denials on record, no start, no mark."""
+    with serving(node.path):
+        for name in SERVED_WAYS:
+            before = seen(node)
+            ENTRY_POINTS[name](node)
+            after = seen(node)
+            assert (after.events[STARTED], after.marks) == (0, []), name
+            assert after.refusals > before.refusals, name
+    node.call("verify")
+
+
+def grpc_intent(client: Client, node: Node) -> None:
+    assert client.intent(json.dumps(REFUSED).encode()).outcome != "success"
+
+
+def grpc_run(client: Client, node: Node) -> None:
+    script = node.path.parent / "grpc.jsonl"
+    script.write_text(f"{json.dumps(REFUSED)}\n{json.dumps(SAY)}\n")
+    client.run("go", f"script:{script}", "")
+
+
+def grpc_control(client: Client, node: Node) -> None:
+    """Nobody's approval of a held call, and an intent for the record."""
+    held = client.intent(json.dumps(HELD).encode()).execution_id
+    for operator in ("", "nobody", "root"):
+        forged = commands.Control("r", operator, "approval.grant", held, b"{}", time.time_ns(), 0, bytes(64), (), "")
+        with pytest.raises(ControlRefusedError):
+            client.control(forged)
+    client.intent(json.dumps(REFUSED).encode())
+
+
+def grpc_other_messages(client: Client, node: Node) -> None:
+    """One method's request is not another's way in."""
+    with pytest.raises(ControlRefusedError):
+        client._call("Control", pb.IntentRequest(message=json.dumps(REFUSED).encode()), pb.ControlReply, 60.0)
+    reply = client._call("Intent", pb.ControlRequest(request_id=json.dumps(REFUSED)), pb.IntentReply, 60.0)
+    assert reply.step.decision.startswith("DENIED")
+
+
+@pytest.mark.invariant("I5")
+@pytest.mark.requirement("DEPLOY-2.2")
+def test_the_call_is_refused_through_the_api(node: Node) -> None:
+    """Every method that takes something, against a real process."""
+    with serving(node.path), connect(Home(str(node.path))) as client:
+        for way in (grpc_intent, grpc_run, grpc_control, grpc_other_messages):
+            before = seen(node)
+            way(client, node)
+            after = seen(node)
+            assert (after.events[STARTED], after.marks) == (0, []), way.__name__
+            assert after.refusals > before.refusals, way.__name__
+    node.call("verify")
+
+
+def encoded(body: object) -> bytes:
+    return json.dumps(body).encode()
+
+
+@pytest.mark.invariant("I5")
+@pytest.mark.requirement("DEPLOY-2.2")
+def test_what_members_pass_on_goes_through_the_gate(tmp_path: Path) -> None:
+    """Requests from another member are judged as if they had come here, and bytes that are none are refused."""
+    node = ApiNode(tmp_path, policy=LOCKED)
+    asked = [
+        forwarding.answer(
+            node.executor, forwarding.encode_request("Intent", codec.intent_request(encoded(REFUSED), ""))
+        ),
+        forwarding.answer(node.executor, b"\xff" + encoded(REFUSED)),
+        forwarding.answer(node.executor, b""),
+    ]
+    assert forwarding.decode_answer("Intent", asked[0]).step.decision.startswith("DENIED")
+    for each in asked[1:]:
+        with pytest.raises(UsageError):
+            forwarding.decode_answer("Intent", each)
+    assert node.isolation.calls == [] and STARTED not in [
+        type(event).__name__ for each in node.recorded for event in each.events
+    ]
+
+
+@pytest.mark.invariant("I5")
+@pytest.mark.requirement("DEPLOY-2.2")
+def test_a_node_that_follows_executes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes no request of another member, and no operator's change; what it is asked it passes on, or refuses untaken. Its own
+    log gets nothing."""
+    node = ApiNode(tmp_path)
+    passed_on: list[bytes] = []
+
+    def ask(member: str, raw: bytes) -> bytes:
+        passed_on.append(raw)
+        raise PeerRefusedError("it does not lead either", Reason.NOT_LEADING)
+
+    monkeypatch.setattr(following, "PATIENCE_S", 0.0)
+    follower = following.FollowingExecutor(
+        node.home, lambda: node.log, lambda: "other", ask, lambda: {"member": "own", "leader": "other"},
+        lambda: Freshness(False, 1, node.log.size),
+    )  # fmt: skip
+    size = node.log.size
+    request = forwarding.encode_request("Intent", codec.intent_request(encoded(REFUSED), ""))
+    with pytest.raises(PeerRefusedError):
+        follower.answer("other", request)
+    with pytest.raises(NotTakenError):
+        follower.perform(node.ask("node.contain", "node", {"reason": ""}))
+    with pytest.raises(NotTakenError):
+        follower.intent(encoded(REFUSED), "")
+    assert passed_on == [request]
+    assert (node.log.size, node.isolation.calls) == (size, [])
+
+
 # --- No other way in
 
 
@@ -151,10 +280,23 @@ def test_every_command_was_looked_at() -> None:
 
 
 ABSENT = {
-    "serve", "serving", "daemon", "grpc", "grpc_server", "rpc", "rest", "http_server", "api", "scheduler", "scheduling",
-    "schedule", "cron",
-    "timer", "follower", "followers", "following", "leader", "replication", "listener", "port", "webhook", "mcp",
+    "daemon", "grpc_server", "rpc", "rest", "http_server", "scheduler", "scheduling", "schedule", "cron", "timer", "listener",
+    "webhook", "mcp",
 }  # fmt: skip
+KNOWN = {
+    "femtoclaw/api/service.py": "the API: api_intent_by_grpc and the others here, and tests/femtoclaw/test_api.py",
+    "femtoclaw/api/socket.py": "the API's socket: the same",
+    "cluster/server.py": "the members' port: test_a_node_that_follows_executes_nothing; it records nothing by itself",
+    "cluster/witness_server.py": "a witness: it has no node",
+    "cluster/transport.py": "connections of the members' port",
+    "cluster/tls.py": "their certificates",
+    "cluster/client.py": "asks other members",
+    "cluster/etcd_client.py": "asks etcd",
+    "cluster/etcd_endpoint.py": "asks etcd",
+    "femtoclaw/api/client.py": "asks a served node",
+}
+"""Modules that serve, or that import what can; and where each is looked at."""
+
 LISTENING = {
     "listen",
     "bind",
@@ -190,10 +332,11 @@ def ways_in(tree: ast.AST) -> list[str]:
 
 
 def test_no_other_way_in_exists() -> None:
-    """No module of the packages listens, serves or schedules; one that does must be among the entry points above."""
+    """No other module of the packages listens, serves or schedules; one that does must be among the entry points here."""
     sources = [path for package in ("wal", "cluster", "femtoclaw") for path in (ROOT / package).rglob("*.py")]
     assert [str(path) for path in sources if path.stem in ABSENT or path.parent.name in ABSENT] == []
-    assert {str(path): found for path in sources if (found := ways_in(ast.parse(path.read_text())))} == {}
+    found = {path.relative_to(ROOT).as_posix() for path in sources if ways_in(ast.parse(path.read_text()))}
+    assert found == set(KNOWN)
 
 
 @pytest.mark.parametrize(
