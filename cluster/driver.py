@@ -16,8 +16,21 @@ from cluster.acknowledgement import Waiters
 from cluster.coordination import Coordination
 from cluster.coordinator import Coordinator
 from cluster.errors import ClusterError, NotLeadingError
+from cluster.following import whole_appends_behind
 from cluster.limits import APPEND_BYTES_MAX
-from cluster.messages import Ack, Hello, Message, Promised, PromiseRequest, Reason, Refused, Welcome
+from cluster.messages import (
+    Ack,
+    Align,
+    Entries,
+    Hello,
+    Message,
+    Promised,
+    PromiseRequest,
+    Reason,
+    Refused,
+    SealedSegment,
+    Welcome,
+)
 from cluster.recent_frames import RecentFrames
 from cluster.replica import Replica
 from cluster.replica_store import NodeAuthentication, ReplicaStore
@@ -40,6 +53,7 @@ from cluster.steps import (
 )
 from cluster.witness_policy import WitnessPolicy
 from cluster.witnessing import Witnessing
+from wal.chain import verify_run
 from wal.errors import LogError
 from wal.limits import BATCH_RECORDS_MAX
 from wal.log import Log
@@ -50,6 +64,9 @@ from wal.replica_log import ReplicaLog
 from wal.writer import Receipt
 
 TICK_S = 0.05
+
+LONELY_TIMES = 4
+"""How many times its patience a follower hears nothing before it asks any member for what it lacks."""
 LOCAL, QUORUM, IN_SYNC_ALL, WITNESSED = MODES = ("local", "quorum", "in_sync_all", "witnessed")
 
 
@@ -73,6 +90,9 @@ class Network(Protocol):
 
     def pull(self, source: str) -> None:
         """Fetch what this member has more; it comes back as ``Received``, its end as ``Lost``."""
+
+    def catch_up(self) -> None:
+        """Fetch from any member what it has more; it comes back through ``Driver.take``."""
 
 
 class Leadership(NamedTuple):
@@ -98,6 +118,7 @@ class Driver:
         self.mode = mode
         self.recent = RecentFrames()
         self._monotonic = monotonic
+        self._patience_ns = config.patience_ns
         self.listener = listener
         self._lock = threading.RLock()
         auth = NodeAuthentication(store, signer, wall)
@@ -136,9 +157,39 @@ class Driver:
             self._network.rest()
 
     def _tick(self) -> None:
+        asked_ns = self._monotonic()
         while not self._stopping.wait(TICK_S):
             with contextlib.suppress(ClusterError, LogError):
                 self.feed(Tick())
+            # A member that was away may know none of those who lead by now, and so let none of them in: it asks whom it knows.
+            pause = LONELY_TIMES * self._patience_ns
+            if self.role is Role.FOLLOWER and min(self.silence_ns(), self._monotonic() - asked_ns) > pause:
+                asked_ns = self._monotonic()
+                if self._network is not None:
+                    self._network.catch_up()
+
+    def take(self, message: Align | Entries | SealedSegment) -> bool:
+        """Store what another member has, while this node follows nobody. False when there is somebody to follow, or when it does
+        not go on behind this log. Verified as a replica verifies: what no leader has signed is promised to nobody.
+
+        Raises LogError for records that do not verify.
+        """
+        with self._lock:
+            self._able()
+            log = self.store.log
+            if self._replica.leader or self.role is not Role.FOLLOWER or not isinstance(log, ReplicaLog):
+                return False
+            if isinstance(message, Align):
+                return message.at == log.head
+            if isinstance(message, Entries):
+                frames = [(log.head.index + number, raw) for number, raw in enumerate(message.frames, 1)]
+                if message.prev != log.head:
+                    return False
+            else:
+                frames = whole_appends_behind(log.head, message.raw)
+            log.append_verified(verify_run(log.head, frames), message.checkpoint)
+            self.store.attach(log)
+            return True
 
     # --- what is known ---
 

@@ -26,7 +26,7 @@ from wal.epoch_start import Promise
 from wal.errors import LogError
 from wal.membership import Member
 from wal.proposal import epoch_of
-from wal.record import FLAG_BATCH_END, FLAGS_LOW_BYTE
+from wal.record import FLAG_BATCH_END, FLAGS_LOW_BYTE, Head
 from wal.segment import decode_segment
 
 
@@ -184,10 +184,8 @@ class Following:
         head = self._s.view.head()
 
         def verified() -> VerifiedRun:
+            frames = whole_appends_behind(head, message.raw)
             segment = decode_segment(message.raw, sender)
-            frames = [(index, raw) for index, raw in segment.frames() if index > head.index]
-            while frames and not frames[-1][1][FLAGS_LOW_BYTE] & FLAG_BATCH_END:
-                frames.pop()
             self._sealed = message.raw, segment.first + len(segment.rows) - 1
             return verify_run(head, frames)
 
@@ -318,3 +316,12 @@ def own_promise(s: Standing, epoch: int, candidate: Member) -> Promise:
     """What this node promises, and of which log: as far as a leader has vouched for it."""
     vouched = s.vouched()
     return s.auth.promise(epoch, candidate.key, s.name, vouched.epoch, vouched.head.index, vouched.root)
+
+
+def whole_appends_behind(head: Head, raw: bytes) -> list[tuple[int, bytes]]:
+    """What of a sealed segment goes on behind ``head``, as far as its appends are whole: one may reach into the next segment.
+    Raises CorruptFileError."""
+    frames = [each for each in decode_segment(raw, "a segment on the wire").frames() if each[0] > head.index]
+    while frames and not frames[-1][1][FLAGS_LOW_BYTE] & FLAG_BATCH_END:
+        frames.pop()
+    return frames

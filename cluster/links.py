@@ -16,6 +16,7 @@ from cluster.driver import Driver
 from cluster.errors import ClusterError
 from cluster.limits import ENTRIES_BYTES_MAX, ENTRIES_RECORDS_MAX, SEGMENT_BYTES_MAX
 from cluster.messages import (
+    Align,
     Entries,
     Heartbeat,
     Message,
@@ -130,6 +131,24 @@ class Links:
                 for message in peer.pull(request):
                     self._driver.hear(member.name, message)
         self._driver.gone(member.name, Carrier.PULLING)
+
+    def catch_up(self) -> None:
+        threading.Thread(target=self._catch_up, name="catch-up", daemon=True).start()
+
+    def _catch_up(self) -> None:
+        with self._driver.locked() as replica:
+            store = self._driver.store
+            members, own = store.membership(), replica.name
+            request = PullRequest(store.log.log_id, replica.epoch, store.head(), store.history())
+        for member in members.members if members is not None else ():
+            if member.name == own:
+                continue
+            with contextlib.suppress(ClusterError, LogError), contextlib.closing(self._dial(member)) as peer:
+                for message in peer.pull(request):
+                    if not isinstance(message, Align | Entries | SealedSegment) or not self._driver.take(message):
+                        break
+                else:
+                    return
 
 
 def _same_place(member: Member, wanted: Member | None) -> bool:

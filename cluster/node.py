@@ -88,7 +88,11 @@ class ClusterNode:
         self.dial = dial
         self._links = Links(self.driver, dial)
         self._server = ReplicationServer(
-            settings.listen, identity, store.membership, Answering(self.driver, dial, references, above), listener
+            settings.listen,
+            identity,
+            lambda: store.callers(self.driver.commit),
+            Answering(self.driver, dial, references, above),
+            listener,
         )
 
     @property

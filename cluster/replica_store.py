@@ -79,6 +79,7 @@ class ReplicaStore:
         self._signer = signer
         self._clock = clock
         self._vouched: Vouched | None = None
+        self._callers: tuple[tuple[Membership, Membership], Membership] | None = None
 
     @property
     def log(self) -> ReplicaLog | Log:
@@ -129,6 +130,19 @@ class ReplicaStore:
                 newest = tenure.first, before
             before = tenure.members
         return newest
+
+    def callers(self, commit: int) -> Membership | None:
+        """Who may call this node: its members, and while their newest change is not committed those before it, too: it may be an
+        orphan that removed the one who leads by now. The same object as long as nothing changes."""
+        index, before = self.membership_before()
+        now = self.membership()
+        if now is None or before is None or index <= commit:
+            return now
+        if self._callers is None or self._callers[0] != (before, now):
+            names = {each.name for each in now.members}
+            both = (*now.members, *(each for each in before.members if each.name not in names))
+            self._callers = (before, now), now._replace(members=both)
+        return self._callers[1]
 
     def vouched(self) -> Vouched:
         log, known = self._log, self._vouched
