@@ -1,0 +1,275 @@
+"""A cluster from the command line: made, joined, taken over from a dead owner, left; and everything that is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from femtoclaw.cli.cluster_status import judge
+from tests.cli.cluster_homes import Machine, come_in, first_member, operator_key
+from tests.cli.node import SAY
+from wal.reader import read_log_directory
+
+HELLO = json.dumps(SAY)
+
+
+@pytest.fixture(scope="module")
+def leader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A cluster of one, being served and leading."""
+    machine = first_member(tmp_path_factory.mktemp("cluster")).serve()
+    try:
+        machine.until_executing()
+        yield machine
+    finally:
+        machine.kill()
+
+
+@pytest.fixture(scope="module")
+def invited(leader: Machine) -> Machine:
+    """Let in, and not come in yet."""
+    machine = Machine(leader.folder, "n7")
+    machine.call("cluster", "request", *machine.place, "--out", machine.file("request"))
+    leader.call("cluster", "join", machine.file("request"), "--out", machine.file("invitation"))
+    return machine
+
+
+def membership(machine: Machine) -> list[tuple[str, bool]]:
+    """Names and who votes, as the machine's log says."""
+    reader = read_log_directory(str(machine.home / "log"))
+    try:
+        members = reader.keys().newest.members
+        assert members is not None
+        return [(each.name, each.voter) for each in members.members]
+    finally:
+        reader.close()
+
+
+def test_requests_and_invitations_go_nowhere_else(leader: Machine) -> None:
+    """A changed request, a second one of the same name, an invitation for another home, or by another key: each is refused
+    before anything is changed. The same request again gets another invitation."""
+    newcomer, other = Machine(leader.folder, "n8"), Machine(leader.folder, "n9")
+    for machine in (newcomer, other):
+        machine.call("cluster", "request", *machine.place, "--out", machine.file("request"))
+        assert machine.refused("cluster", "request", *machine.place, "--out", machine.file("more"))[0] == 2
+        assert machine.refused("cluster", "accept", machine.file("request"))[0] == 2
+        assert machine.refused("status")[0] == 2
+    changed = newcomer.folder / "changed"
+    body: dict[str, Any] = json.loads(Path(newcomer.file("request")).read_text())
+    body["member"]["address"] = "127.0.0.1:1"
+    changed.write_text(json.dumps(body))
+    assert leader.refused("cluster", "join", str(changed), "--out", newcomer.file("x"))[0] == 2
+    before = membership(leader)
+    for wrong in (("join", newcomer.file("request")), ("join", newcomer.file("none"), "--out", newcomer.file("x"))):
+        assert leader.refused("cluster", *wrong)[0] == 2
+    assert membership(leader) == before
+
+    leader.call("cluster", "join", newcomer.file("request"), "--out", newcomer.file("invitation"))
+    again = leader.call("cluster", "join", newcomer.file("request"), "--out", newcomer.file("again"))
+    assert again.code == 0
+    twin = Machine(leader.folder, "twin")
+    twin.call("cluster", "request", "--name", "n8", "--listen", twin.address, "--out", twin.file("request"))
+    assert leader.refused("cluster", "join", twin.file("request"), "--out", twin.file("x")) == (
+        1,
+        "MembershipRefusedError",
+    )
+    assert other.refused("cluster", "accept", newcomer.file("invitation")) == (2, "ConfigurationError")
+    key = str(other.home / "keys" / "node.pub")
+    assert newcomer.refused("cluster", "accept", newcomer.file("invitation"), "--key", key) == (2, "ConfigurationError")
+    assert not (newcomer.home / "log").exists()
+    for name in ("invitation", "again"):  # a second time is a first time that found everything there
+        done = newcomer.call("cluster", "accept", newcomer.file(name)).body
+        assert done["size"] >= 30
+    assert newcomer.refused("cluster", "join", other.file("request"), "--out", other.file("x")) == (
+        4,
+        "UnavailableError",
+    )
+    assert leader.call("cluster", "leave", "n8").body["code"] == "PERMITTED"
+
+
+def test_three_machines_come_together_and_outlive_their_owner(leader: Machine, invited: Machine) -> None:
+    """The newcomer's path: two come in, are promoted, take over from an owner that is killed, and let it go. What was
+    acknowledged before is there, on both, to the last hash."""
+    second, third = (come_in(leader, name).serve() for name in ("n2", "n3"))
+    try:
+        assert membership(leader) == [("n1", True), ("n2", False), ("n3", False), ("n7", False)]
+        assert (
+            second.refused("cluster", "promote", "n2", *operator_key(leader))[0] == 4
+        )  # not here: whoever leads decides
+        for name in ("n2", "n3"):
+            leader.until(lambda name=name: leader.call("cluster", "promote", name, expect=None).code == 0)
+        for machine in (leader, second, third):
+            body = machine.until_led_by("n1")
+            assert (body["answering_voters"], body["majority"], body["this"]) == (3, 2, machine.name)
+        assert third.call("intent", HELLO).body["decision"] == "AUTHORIZED"  # goes to the leader, and comes back
+        assert leader.call("cluster", "promote", "n2", expect=None).body["error"]["type"] == "MembershipRefusedError"
+        assert leader.refused("cluster", "leave", "n1") == (1, "MembershipRefusedError")
+        assert leader.refused("cluster", "transfer", "n2") == (2, "UsageError")  # static: by the owner's file
+        leader.until_equal()
+        size = leader.status()["commit"]
+
+        leader.kill()
+        second.until(lambda: not any(row["leader"] for row in second.status()["members"]))
+        broken = second.call("cluster", "status", expect=1).body
+        assert (broken["healthy"], broken["leader"], broken["answering_voters"]) == (False, "", 2)
+        key = operator_key(leader)
+        assert second.refused("cluster", "owner", "n4", *key) == (1, "MembershipRefusedError")
+        assert second.refused("cluster", "owner", "n2", "--epoch", "1", *key) == (2, "UsageError")
+        epoch = str(second.call("cluster", "owner", "n2", *key).body["epoch"])
+        assert third.call("cluster", "owner", "n2", "--epoch", epoch, *key).body["needed"] == 2
+        for machine in (second, third):
+            assert machine.end() == 0
+            machine.serve()
+        second.until_executing()
+        assert second.until_led_by("n2")["epoch"] >= int(epoch)
+        assert third.call("intent", HELLO).body["decision"] == "AUTHORIZED"
+        assert second.call("cluster", "leave", "n1", *key).body["decision"] == "AUTHORIZED"
+        assert membership(second) == [("n2", True), ("n3", True), ("n7", False)]
+        second.until_equal()
+        for machine in (second, third):
+            assert machine.end() == 0
+        logs = [records(machine, size) for machine in (leader, second, third)]
+        assert logs[0] == logs[1] == logs[2]
+        for machine in (second, third):
+            assert machine.call("verify").body["ok"]
+    finally:
+        for machine in (second, third):
+            machine.kill()
+
+
+def records(machine: Machine, size: int) -> bytes:
+    """The link of a record: everything before it is in it."""
+    reader = read_log_directory(str(machine.home / "log"))
+    try:
+        return reader.head_at(size).link
+    finally:
+        reader.close()
+
+
+def test_a_newcomer_whom_nobody_answers_tries_again(leader: Machine, invited: Machine) -> None:
+    """Exit 4 with what each member said; the home stays as it was, and nothing of it can be served."""
+    leader.kill()
+    assert invited.refused("cluster", "accept", invited.file("invitation")) == (4, "ClusterUnavailableError")
+    assert invited.refused("serve")[0] == 2
+
+
+# --- what is refused
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Machine:
+    """A node by itself."""
+    machine = Machine(tmp_path, "n1")
+    machine.call("init")
+    return machine
+
+
+WORDS: tuple[tuple[str, ...], ...] = (
+    ("init",), ("init", "--name", "n1"), ("init", "--name", "N1", "--listen", "127.0.0.1:1"),
+    ("init", "--name", "n1", "--listen", "0.0.0.0:1"), ("init", "--name", "n1", "--listen", "host"),
+    ("init", "--name", "n1", "--listen", "host:0"), ("init", "--name", "n1", "--listen", "host:70000"),
+    ("init", "somebody", "--name", "n1", "--listen", "127.0.0.1:1"),
+    ("init", "--name", "n1", "--listen", "127.0.0.1:1", "--coordinator", "etcd"),
+    ("init", "--name", "n1", "--listen", "127.0.0.1:1", "--coordinator", "static", "--etcd", "127.0.0.1:2"),
+    ("init", "--name", "n1", "--listen", "127.0.0.1:1", "--mode", "witnessed"),
+    ("init", "--name", "n1", "--listen", "127.0.0.1:1", "--out", "x"), ("join",), ("join", "file"), ("accept",),
+    ("accept", "file"), ("promote",), ("promote", "n1", "--epoch", "3"), ("promote", "n1"), ("leave", "n1"),
+    ("transfer", "n1"), ("owner", "n1"), ("status",), ("status", "n1"), ("request", *("--name", "n1")), ("unknown",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_wrong_words_and_nodes_by_themselves_are_the_operators_mistake(words: tuple[str, ...], plain: Machine) -> None:
+    """Exit 2, and nothing is left behind."""
+    machine = plain
+    before = sorted(os.listdir(machine.home))
+    code, error = machine.refused("cluster", *words)
+    assert (code, error in ("UsageError", "ConfigurationError")) == (2, True)
+    assert sorted(os.listdir(machine.home)) == before
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A node by itself that nothing changes."""
+    machine = Machine(tmp_path_factory.mktemp("plain"), "n1")
+    machine.call("init")
+    return machine
+
+
+def test_a_cluster_is_made_once_and_an_init_that_was_cut_is_finished(single: Machine) -> None:
+    """Between the log's record of the members and the settings a crash may come: the same command puts them in place."""
+    single.call("cluster", "init", *single.place)
+    assert single.refused("cluster", "init", *single.place) == (2, "UsageError")
+    settings = single.home / "cluster.toml"
+    settings.rename(f"{settings}.next")
+    single.call("cluster", "init", *single.place, expect=0)
+    assert settings.exists()
+    assert single.refused("run", "hello")[1] == "MembersError"  # a member's log is its leader's
+    assert single.refused("cluster", "promote", "n1") == (4, "UnavailableError")
+    assert single.status()["members"][0]["why"] == "it is not being served"
+    assert single.call("cluster", "status", expect=4).body["healthy"] is False
+
+
+def test_an_init_that_the_control_policy_refuses_leaves_a_node_by_itself(single: Machine) -> None:
+    """On record as refused; the node works on."""
+    text = single.call("policy", "show", "--control").body["text"]
+    policy = single.folder / "control.cedar"
+    policy.write_text(text + '@id("alone") forbid (principal, action == Action::"member.add", resource);')
+    single.call("policy", "set", "--control", str(policy))
+    assert single.call("cluster", "init", *single.place, expect=1).body["code"] == "FORBIDDEN"
+    assert not [name for name in os.listdir(single.home) if name.startswith("cluster.toml")]
+    assert single.call("intent", HELLO).body["decision"] == "AUTHORIZED"
+
+
+# --- the verdict of status
+
+
+def rows(*told: tuple[str, bool, str, int]) -> list[dict[str, Any]]:
+    """Rows of name, voter, role (empty: silent), epoch."""
+    return [
+        {
+            "name": name,
+            "voter": voter,
+            "answers": bool(role),
+            "role": role,
+            "epoch": epoch,
+            "size": 10 * epoch,
+            "commit": 1,
+        }
+        for name, voter, role, epoch in told
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "healthy", "leads"),
+    [
+        ((("a", True, "leader", 3), ("b", True, "follower", 3), ("c", True, "", 0)), True, "a"),
+        ((("a", True, "leader", 3), ("b", True, "", 0), ("c", True, "", 0)), False, "a"),
+        ((("a", True, "leader", 3), ("b", False, "follower", 3), ("c", True, "", 0)), False, "a"),
+        ((("a", True, "leader", 2), ("b", True, "leader", 3), ("c", True, "follower", 3)), True, "b"),
+        ((("a", True, "leader", 2), ("b", True, "follower", 3), ("c", True, "follower", 3)), False, ""),
+        ((("a", True, "follower", 3), ("b", True, "candidate", 4), ("c", True, "frozen", 3)), False, ""),
+        ((("a", True, "", 0), ("b", True, "", 0), ("c", True, "", 0)), False, ""),
+    ],
+)
+def test_a_cluster_works_when_a_majority_answers_and_one_leads(
+    told: tuple[tuple[str, bool, str, int], ...], healthy: bool, leads: str
+) -> None:
+    """An old leader is none, and learners are no majority."""
+    found = rows(*told)
+
+    class Three:
+        voters = (None, None, None)
+        majority = 2
+
+    verdict = judge(found, Three())  # type: ignore[arg-type]
+    assert (verdict["healthy"], verdict["leader"]) == (healthy, leads)
+    ahead = max(
+        (row["size"] for row in found if row["role"] == "leader" and row["epoch"] == verdict["epoch"]), default=None
+    )
+    if ahead is not None:
+        assert all(row["behind"] == max(0, ahead - row["size"]) for row in found if row["answers"])
