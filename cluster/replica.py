@@ -62,6 +62,8 @@ class Replica:
         """``durable`` is what was last saved. A log that ends in a later epoch than that says so too: it counts as seen."""
         if view.last_epoch() > durable.epoch:
             durable = durable._replace(epoch=view.last_epoch(), leader="")
+        if durable.commit > view.head().index:
+            durable = durable._replace(restored=True)  # it knew more to be committed than is here
         if durable.restored:
             # It may have promised more than its disk remembers: only whom the coordinator attests leads it.
             durable = durable._replace(leader="")
