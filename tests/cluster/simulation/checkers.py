@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cluster.coordinator import decode_register
 from cluster.standing import IN_SYNC_ALL
 from tests.cluster.simulation.signatures import Signed
+from wal.epoch_start import Promise
 from wal.membership import Membership
 from wal.record import FLAG_BATCH_END, Head, Record
 
@@ -45,6 +46,8 @@ class Checkers:
         self._served: set[int] = set()
         self._signed: dict[tuple[str, str, int, int], bytes] = {}
         self._promised: dict[tuple[str, int], str] = {}
+        self._acked: dict[str, tuple[int, int]] = {}
+        """(epoch, size) that each node has signed for, as far as nobody made it cut that, and it does not say that it lost it."""
         self._refuses: dict[str, int] = {}
         """The highest epoch that each node has promised: it takes nothing of an older one, whatever happens to its disk."""
 
@@ -78,8 +81,11 @@ class Checkers:
         if member not in self.world.faulty and self._promised.setdefault((member, epoch), candidate) != candidate:
             self.fail("PROMISED_TWICE", f"{member} promised epoch {epoch} to {candidate} and to another")
 
-    def sent_promise(self, node: Node, epoch: int) -> None:
-        """What a promise says is durable before it is heard."""
+    def sent_promise(self, node: Node, epoch: int, promise: Promise) -> None:
+        """What a promise says is durable before it is heard, and tells of all that this node has signed for."""
+        if (promise.last_epoch, promise.size) < self._acked.get(node.name, (0, 0)):
+            found = (promise.last_epoch, promise.size)
+            self.fail("PROMISED_LESS", f"{node.name} promises {found}, it had acknowledged {self._acked[node.name]}")
         if node.disk.durable.epoch < epoch:
             self.fail("PROMISED_FORGETFULLY", f"{node.name} promised epoch {epoch} and may forget it")
 
@@ -87,12 +93,19 @@ class Checkers:
         """An honest node acknowledges what it has, in an epoch that it may not forget."""
         if size > node.disk.synced():
             self.fail("ACKED_UNSYNCED", f"{node.name} acknowledged {size} records, {node.disk.synced()} are synced")
+        self._acked[node.name] = max(self._acked.get(node.name, (0, 0)), (epoch, size))
         if epoch < self._refuses.get(node.name, 0):
-            self.fail("ACKED_OLDER", f"{node.name} acknowledged in epoch {epoch}, it had promised {self._refuses[node.name]}")
+            self.fail(
+                "ACKED_OLDER", f"{node.name} acknowledged in epoch {epoch}, it had promised {self._refuses[node.name]}"
+            )
         if node.disk.durable.epoch != epoch:
             self.fail(
                 "ACKED_OTHER_EPOCH", f"{node.name} acknowledged in epoch {epoch}, {node.disk.durable.epoch} is stored"
             )
+
+    def forgotten(self, name: str) -> None:
+        """The disk of this node was put back, and it says so."""
+        self._acked.pop(name, None)
 
     def began(self, node: Node, epoch: int, head: Head) -> None:
         """One leader for an epoch, in all of time; and it never goes on from a part of an append."""
@@ -106,6 +119,8 @@ class Checkers:
         if node.name in self.world.faulty:
             return
         records = node.disk.log.records
+        if self._acked.get(node.name, (0, 0))[1] > after:
+            self._acked[node.name] = (records[after - 1].epoch, after)
         if len(self.canon) > after and len(records) > after and records[after].link == self.canon[after]:
             self.fail("COMMITTED_CUT", f"{node.name} cuts at {after}, and {len(self.canon)} are committed")
         if node.known_commit > after:
@@ -124,6 +139,8 @@ class Checkers:
         if leading is None:
             self._claim_of_follower(node, size, links)
             return
+        if node.disk.log.records[size - 1].epoch != leading.epoch:
+            self.fail("COMMITTED_OLDER", f"{node.name} leads epoch {leading.epoch} and commits {size} of an older one")
         if not self._strong(node, size, links[-1]):
             if not self.world.suspect:
                 self.fail("NO_MAJORITY", f"{node.name} commits {size} of epoch {leading.epoch} without a majority")

@@ -170,6 +170,7 @@ class Faults:
             if world.random.random() < 0.3:
                 image = world.founding
             node.disk.put_back(image, image.durable._replace(restored=True))
+            world.checkers.forgotten(node.name)
         node.known_commit = 0
         world.say(node.name, f"put back to {len(image.frames)} records")
         world.restart_later(node)
@@ -198,24 +199,30 @@ class Faults:
     def _coordinator(self) -> None:
         world, random = self.world, self.world.random
         model, what = world.coordinator, random.random()
-        if what < 0.45:
+        if what < world.scenario.rewind_chance:
+            self._rewind()
+        elif what < 0.5:
             model.available = False
             world.say("coordinator", "is gone")
             world.at(self._while(100, 2000), self._back)
-        elif what < 0.8:
+        else:
             node = self._some()
             if node is not None:
                 session = node.session
                 session.fault = random.choice((Fault.UNREACHABLE, Fault.ANSWER_LOST))
                 world.say(node.name, f"coordinator: {session.fault.value}")
                 world.at(self._while(100, 1500), self._reach, session)
-        elif self._backup is None or what < 0.9:
+
+    def _rewind(self) -> None:
+        """The coordinator is restored from a backup, or has one made if there is none."""
+        world, model = self.world, self.world.coordinator
+        if self._backup is None:
             self._backup = model.backup()
-        else:
-            world.say("coordinator", "restored from its backup")
-            model.restore(self._backup)
-            world.rewound = True
-            self._backup = None
+            return
+        world.say("coordinator", "restored from its backup")
+        model.restore(self._backup)
+        world.rewound = True
+        self._backup = None
 
     def _back(self) -> None:
         self.world.coordinator.available = True

@@ -262,7 +262,7 @@ def _counts_unsent(old: Any) -> Any:
 
 MUTATIONS = (
     Mutation(
-        "epoch-check", "a follower refuses older epochs", ("zombies",), (Patch(Following, "_refusal_of", _never_stale),),
+        "epoch-check", "a follower refuses older epochs", ("zombies",), (Patch(Following, "_refusal_of", _never_stale),), {"zombie_rate": 3.0, "partition_rate": 1.2},
     ),
     Mutation(
         "epoch-by-promise", "a promise ends every older epoch", ("failover", "partitions"),
@@ -270,11 +270,11 @@ MUTATIONS = (
     ),
     Mutation(
         "one-candidate", "an epoch is promised once", ("coordinator",), (Patch(Following, "_refusal_of", _for_anyone),),
-        {"coordinator_rate": 4.0},
+        {"coordinator_rate": 5.0, "rewind_chance": 0.5},
     ),
     Mutation("durable-epoch", "the epoch survives a crash", ("crashes", "failover"), (), {"forgetful": True}),
     Mutation("promise-durable-first", "a promise is durable before it is sent", ("crashes", "failover"), (), {"hasty": True}),
-    Mutation("head", "a log that is shorter than HEAD says is not taken for whole", ("rollback",), (), {"headless": True}),
+    Mutation("head", "a log that is shorter than HEAD says is not taken for whole", ("rollback",), (), {"headless": True, "rollback_rate": 2.0, "partition_rate": 1.0}),
     Mutation("sync-before-ack", "what is acknowledged is synced", ("crashes", "failover"), (), {"volatile": True}),
     Mutation("read-back", "what is signed for was read back", ("rot",), (), {"unread": True}),
     Mutation(
@@ -295,7 +295,7 @@ MUTATIONS = (
     ),
     Mutation(
         "own-epoch-commit", "only a record of the leader's epoch commits what is before it", ("failover", "partitions"),
-        (Patch(Leading, "__init__", _any_epoch),),
+        (Patch(Leading, "__init__", _any_epoch),), {"segment_records": 8, "batch_max": 6, "delay_ns": (5_000_000, 40_000_000)},
     ),
     Mutation(
         "in-sync-shrink", "a member leaves the in-sync set when that is published", ("sync",),
@@ -310,7 +310,8 @@ MUTATIONS = (
         (Patch(Following, "_refusal_of", _without(Reason.NOT_ATTESTED)),), {"liar": "leads"},
     ),
     Mutation(
-        "cut-floor", "what is known to be committed is not cut", ("silent-rollback",), (Patch(Following, "align", _no_floor),),
+        "cut-floor", "what is known to be committed is not cut", ("liar",), (Patch(Following, "align", _no_floor),),
+        {"liar": "stores-nothing", "partition_rate": 1.0, "crash_rate": 1.0},
     ),
     Mutation(
         "cut-by-leader-only", "nobody cuts for the log that it adopts", ("liar",), (Patch(Following, "align", _adopts_by_cutting),),
@@ -322,7 +323,7 @@ MUTATIONS = (
     ),
     Mutation(
         "restored-is-learner", "a disk that was put back does not vote", ("rollback",),
-        (Patch(Standing, "may_vote", _restored_votes),),
+        (Patch(Standing, "may_vote", _restored_votes),), {"rollback_rate": 2.0, "partition_rate": 1.0},
     ),
 )  # fmt: skip
 BY_NAME = {each.name: each for each in MUTATIONS}

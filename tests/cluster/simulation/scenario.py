@@ -48,6 +48,8 @@ class Scenario(NamedTuple):
     liar: str = ""
     flip_rate: float = 0.0
     coordinator_rate: float = 0.0
+    rewind_chance: float = 0.1
+    """Of what happens to the coordinator: that it is restored from a backup."""
     members_rate: float = 0.0
     transfer_rate: float = 0.0
     append_ns: int = 45 * MS
@@ -75,7 +77,7 @@ def draw(seed: int, nodes: int, steps: int, profile: str = "", real: bool = Fals
     made = Scenario(seed, nodes, steps, kind, mode, real)
     made = made._replace(
         delay_ns=random.choice(((1 * MS, 4 * MS), (1 * MS, 15 * MS), (5 * MS, 40 * MS))),
-        segment_records=4096,
+        segment_records=random.choice((8, 4096)),
         append_ns=random.choice((25 * MS, 45 * MS, 90 * MS)),
         crash_rate=0.3, inside_chance=0.5, partition_rate=0.15, drop_chance=0.002, skew_ppm=10_000,
     )  # fmt: skip

@@ -261,7 +261,7 @@ class World:
         elif node.name not in self.faulty:
             if kind is Promised:
                 self.checkers.promised(node.name, message.epoch, to)
-                self.checkers.sent_promise(node, message.epoch)
+                self.checkers.sent_promise(node, message.epoch, message.promise)
             elif kind is Ack and message.cosignature:
                 self.checkers.acked(node, message.epoch, message.size)
         self.network.post(node.name, to, message, stream)
@@ -306,6 +306,7 @@ class World:
         if good < len(self.founding.records):
             image, good = self.founding, len(self.founding.records)
         self.damaged.add(node.name)
+        self.checkers.forgotten(node.name)
         node.disk.put_back(image, node.disk.durable._replace(restored=True))
         node.disk.log.cut(good)
         node.disk.cut_back()
