@@ -38,9 +38,15 @@ class Fed(Protocol):
 
 
 class Coordination:
-    """Campaigns, publishes and resigns as the core asks; withdraws the leadership when the lease may be over."""
+    """Campaigns, publishes and resigns as the core asks.
 
-    def __init__(self, coordinator: Coordinator, driver: Fed) -> None:
+    Where receipts wait for a majority, a lease that may be over is no reason to step down: without the coordinator no other epoch
+    begins, and with one a majority refuses this one. Where they do not (mode ``local``), it is the only fence there is.
+    """
+
+    def __init__(self, coordinator: Coordinator, driver: Fed, *, lease_fences: bool) -> None:
+        """``lease_fences``: withdraw the leadership as soon as the lease may be over."""
+        self._lease_fences = lease_fences
         self._coordinator = coordinator
         self._driver = driver
         self._wanted = threading.Condition()
@@ -106,10 +112,14 @@ class Coordination:
                 with contextlib.suppress(ClusterError):
                     self._coordinator.resign()
             if self._driver.role in (Role.LEADER, Role.CANDIDATE):
-                if not self._coordinator.held():
+                if self._lease_fences and not self._coordinator.held():
                     self._tell(Withdrawn())
                 elif publish is not None:
                     self._publish_now(publish)
+            elif self._coordinator.held():
+                # Granted, and of no use here: somebody else must be able to have it.
+                with contextlib.suppress(ClusterError):
+                    self._coordinator.resign()
             elif campaign:
                 self._campaign_now()
 

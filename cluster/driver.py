@@ -124,7 +124,7 @@ class Driver:
         auth = NodeAuthentication(store, signer, wall)
         self._replica = Replica(name, store.log.log_id, config, store, auth, store.durable(), monotonic())
         self._network: Network | None = None
-        self._coordination = Coordination(coordinator, self)
+        self._coordination = Coordination(coordinator, self, lease_fences=mode == LOCAL)
         self._waiters = Waiters(acknowledge_s)
         self._leadership: Leadership | None = None
         self._policy = policy
