@@ -4,6 +4,7 @@
 import base64
 import binascii
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from wal.errors import SignatureError
@@ -32,8 +33,10 @@ class VerifiedCheckpoint(NamedTuple):
     signers: tuple[PublicKey, ...]
 
 
+@lru_cache(maxsize=8)
 def parse_checkpoint(text: str) -> Checkpoint:
     """Read a checkpoint's text, strictly canonical. Raises SignatureError."""
+    # Remembered: whoever opens a note reads its size to choose the key, and then, behind the signature, the same text again.
     lines = text.split("\n")
     if len(lines) < 4 or lines[-1] or any(not line for line in lines[:-1]):
         raise SignatureError("not a checkpoint", expected="origin, size, root lines", found=text[:80])
@@ -50,9 +53,10 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 def sign_checkpoint(checkpoint: Checkpoint, signers: Sequence[Signer]) -> bytes:
     """The signed note of a checkpoint. Raises SignatureError for one that ``parse_checkpoint`` would not read back."""
-    if parse_checkpoint(checkpoint.text()) != checkpoint:
+    text = checkpoint.text()
+    if parse_checkpoint(text) != checkpoint:
         raise SignatureError("not a canonical checkpoint", found=checkpoint.size)
-    return sign_note(checkpoint.text(), signers)
+    return sign_note(text, signers)
 
 
 def open_checkpoint(raw: bytes, known: Sequence[PublicKey], origin: str) -> VerifiedCheckpoint:

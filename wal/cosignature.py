@@ -10,6 +10,7 @@ that know nothing of cosignatures such a line is one of an unknown key.
 import base64
 import binascii
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from wal.errors import SignatureError
@@ -80,6 +81,7 @@ def cosigner_key(name: str, raw: bytes) -> CosignerKey:
     return CosignerKey(name, key_id(name, _TYPE, raw), raw)
 
 
+@lru_cache(maxsize=64)
 def cosigner_of(public: PublicKey) -> CosignerKey:
     """The same name and key, as a cosigner's."""
     return cosigner_key(public.name, public.raw)
@@ -121,9 +123,14 @@ def _verified(text: str, signature: bytes, key: CosignerKey) -> Cosignature:
     time_s = int.from_bytes(stamped[:_TIME_BYTES], "big")
     if len(stamped) != _TIME_BYTES + SIGNATURE_BYTES or not 1 <= time_s <= TIME_MAX_S:
         raise SignatureError("malformed cosignature of a known key", expected=key.vkey(), found=f"{len(stamped)} bytes")
-    key_for_message = public_key(key.name, key.raw)
-    verify_signature(cosigned_message(text, time_s), stamped[_TIME_BYTES:], key_for_message)
+    verify_signature(cosigned_message(text, time_s), stamped[_TIME_BYTES:], _signing(key))
     return Cosignature(key, time_s)
+
+
+@lru_cache(maxsize=64)
+def _signing(key: CosignerKey) -> PublicKey:
+    """The key as one that signs notes."""
+    return public_key(key.name, key.raw)
 
 
 def verify_cosignatures(text: str, lines: Iterable[str], known: Sequence[CosignerKey]) -> tuple[Cosignature, ...]:

@@ -72,7 +72,7 @@ def public_key(name: str, raw: bytes) -> PublicKey:
 
 def valid_name(name: str) -> bool:
     """Whether a key may have this name: printable, without blanks and plus."""
-    return bool(name) and "+" not in name and not any(c.isspace() for c in name) and name.isprintable()
+    return bool(name) and "+" not in name and " " not in name and name.isprintable()  # every other blank is unprintable
 
 
 def key_id(name: str, algorithm: bytes, raw: bytes) -> bytes:
@@ -150,7 +150,9 @@ def signature_line(name: str, signature: bytes) -> str:
 
 
 def _check_text(text: str) -> None:
-    if not text.endswith("\n") or any(ord(char) < 0x20 and char != "\n" for char in text):
+    # Control characters are unprintable; what else is, is looked at one by one.
+    plain = text.replace("\n", "").isprintable()
+    if not text.endswith("\n") or (not plain and any(ord(char) < 0x20 and char != "\n" for char in text)):
         raise SignatureError("note text must end in a newline and hold no control characters")
 
 
