@@ -14,6 +14,7 @@ from typing import Any
 from femtoclaw import commands, events
 from femtoclaw.api.at_work import AbandonedBrain, CurrentVault, Listeners, Traffic
 from femtoclaw.api.executor import Freshness, NotTakenError, StateAt, never
+from femtoclaw.api.own_files import require_secret, staged_for
 from femtoclaw.api.reading import state_hash_at
 from femtoclaw.authority import Recorded
 from femtoclaw.boot import Started
@@ -114,15 +115,24 @@ class LocalExecutor:
     def _change(self, command: commands.Control, compared_size: int) -> Recorded:
         if command.action == "claw.enable":
             self._verify_module(command.resource)
-        refuse_at_work(command, self._started.authority.state.node, self._started.home.modules)
-        if not compared_size:
-            recorded = self._started.authority.perform(self._received(command))
-        else:
-            with self._traffic.exclusive():
-                self._refuse_decided_since(compared_size)
-                recorded = self._started.authority.perform(self._received(command))
-        self._follow(command, recorded)
+        started = self._started
+        refuse_at_work(command, started.authority.state.node, started.home.modules)
+        if command.action == "secret.set":
+            require_secret(started.home, started.signer, command)
+        with staged_for(started.home, self._settings(), command) as put_in_place:
+            recorded = self._perform(command, compared_size)
+            if is_permitted(recorded):
+                put_in_place()
+                self._follow(command)
         return recorded
+
+    def _perform(self, command: commands.Control, compared_size: int) -> Recorded:
+        authority = self._started.authority
+        if not compared_size:
+            return authority.perform(self._received(command))
+        with self._traffic.exclusive():
+            self._refuse_decided_since(compared_size)
+            return authority.perform(self._received(command))
 
     def _verify_module(self, name: str) -> None:
         """Raises ModuleRejectedError, with the refusal recorded, when an installed module's files are not what was registered."""
@@ -150,11 +160,8 @@ class LocalExecutor:
                     expected=f"none after {compared_size}", remedy="run it again: it compares again",
                 )  # fmt: skip
 
-    def _follow(self, command: commands.Control, recorded: Recorded) -> None:
+    def _follow(self, command: commands.Control) -> None:
         """What a start would do after this change."""
-        decided = next(event for event in recorded.events if isinstance(event, events.ControlDecided))
-        if decided.decision != "AUTHORIZED":
-            return
         started = self._started
         if command.action.startswith("secret."):
             with self._reading_secrets:
@@ -175,6 +182,12 @@ class LocalExecutor:
     def _settings(self) -> dict[str, Any]:
         content = self._started.authority.state.node.configuration.content
         return resolve(json.loads(content), "the recorded configuration", None)
+
+
+def is_permitted(recorded: Recorded) -> bool:
+    """Whether the gate permitted an operator's request."""
+    decided = next(event for event in recorded.events if isinstance(event, events.ControlDecided))
+    return decided.decision == "AUTHORIZED"
 
 
 def refuse_at_work(command: commands.Control, node: Node, modules: str) -> None:

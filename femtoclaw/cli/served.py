@@ -8,7 +8,6 @@ One command at a time does so (a lock on the home's folder), and only where the 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from femtoclaw import commands
 from femtoclaw.api.client import Client, connect
 from femtoclaw.api.limits import FOLLOW_SECONDS
 from femtoclaw.api.local import STOP_FIRST
+from femtoclaw.api.own_files import alone
 from femtoclaw.authority import Recorded
 from femtoclaw.config import resolve
 from femtoclaw.engines import EngineCache
@@ -35,7 +35,6 @@ from femtoclaw.subject_keys import StoredKeys
 from wal import Record
 from wal.reader import read_log_directory
 
-LOCK_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
 
@@ -202,28 +201,7 @@ def open_served(home: Home, listener: Listener | None, *, files: bool) -> Iterat
                     expected="the leader's machine", found=f"the leader is {serving['leader'] or 'not known'}",
                     remedy="run it there",
                 )  # fmt: skip
-            stack.enter_context(_alone(home))
+            stack.enter_context(alone(home))
         started = ServedStarted(home, client)
         recorded = json.loads(started.authority.state.node.configuration.content)
         yield ServedNode(started, client, resolve(recorded, "the recorded configuration", None), listener)
-
-
-@contextlib.contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """No other command stages files in this home. Raises UnavailableError when one does for longer than ``LOCK_SECONDS``."""
-    until = time.monotonic() + LOCK_SECONDS
-    fd = os.open(home.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UnavailableError(
-                        "another command is changing this node", where=home.path, remedy="wait until it has ended"
-                    ) from None
-                time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(fd)

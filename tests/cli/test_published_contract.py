@@ -1,0 +1,113 @@
+"""A program of somebody else's, with the published contract and nothing of ours: it works with a running node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.node import SAY, Node, call
+from tests.femtoclaw.serving_process import serving
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROGRAM = '''
+import hashlib, json, sys, time, uuid
+import grpc
+from nacl.signing import SigningKey
+import node_pb2 as api
+
+home = sys.argv[1]
+channel = grpc.insecure_channel(f"unix:{home}/serve.sock")
+
+
+def method(name, reply, stream=False):
+    make = channel.unary_stream if stream else channel.unary_unary
+    return make(f"/femtoclaw.v1.Node/{name}", lambda message: message.SerializeToString(), reply.FromString)
+
+
+def log():
+    return list(method("Log", api.LogReply, stream=True)(api.LogRequest(), timeout=60))
+
+
+def intent(tool, **args):
+    body = json.dumps({"tool_call": {"tool": tool, "args": args}}).encode()
+    return method("Intent", api.IntentReply)(api.IntentRequest(message=body), timeout=60).step
+
+
+def framed(raw):
+    return len(raw).to_bytes(4, "big") + raw
+
+
+def control(action, resource, content):
+    """An operator's request, signed as docs/operators.md says."""
+    key = json.loads(open(sys.argv[2]).read())
+    node = json.loads(method("Status", api.StatusReply)(api.StatusRequest(), timeout=60).json)["runtime_id"]
+    request, now = uuid.uuid4().hex, time.time_ns()
+    texts = [node.encode(), request.encode(), key["name"].encode(), action.encode(), resource.encode(), content]
+    statement = b"femtoclaw statement v1\\x00" + now.to_bytes(8, "big") + b"".join(map(framed, texts))
+    signature = SigningKey(bytes.fromhex(key["box"])).sign(statement).signature
+    return method("Control", api.ControlReply)(api.ControlRequest(
+        request_id=request, operator=key["name"], action=action, resource=resource, content=content, at_ns=now,
+        signature=signature), timeout=60)
+
+
+before = intent("fs.list", path=".")
+newest = [json.loads(each.json) for each in log() if each.type == "ConfigurationAdopted"][-1]
+configuration = json.loads(newest["content"])
+configuration["capabilities"].setdefault("fs.list", {"settings": {}})["enabled"] = True
+canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+enabled = control("claw.enable", "fs.list", canonical)
+after = intent("fs.list", path=".")
+engine = [json.loads(each.json) for each in log() if each.type == "PolicyAdopted"][-1]["engine"]
+content = {"text": open(sys.argv[3]).read(), "engine": engine, "report": "0" * 64, "flips": []}
+policy = control("policy.set", "node", json.dumps(content).encode())
+denied = intent("fs.list", path=".")
+rows = log()
+assert [each.index for each in rows] == list(range(1, len(rows) + 1)) and all(len(each.link) == 32 for each in rows)
+state = method("State", api.StateReply)(api.StateRequest(), timeout=60)
+assert not [name for name in sys.modules if name.split(".")[0] in ("femtoclaw", "wal", "cluster")]
+print(json.dumps({
+    "before": before.code, "after": after.decision, "denied": denied.decision, "size": len(rows), "state": state.state_hash,
+    "changes": [[event.type for event in reply.events] for reply in (enabled, policy)],
+    "types": [each.type for each in rows],
+}))
+'''  # fmt: skip
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A folder with the code that any protobuf compiler makes of the published file, and the program."""
+    protoc = pytest.importorskip("grpc_tools.protoc")
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    arguments = ["protoc", f"--proto_path={ROOT / 'proto/femtoclaw/v1'}", f"--python_out={folder}", "node.proto"]
+    assert protoc.main(arguments) == 0
+    (folder / "program.py").write_text(PROGRAM)
+    return folder
+
+
+def test_another_program_works_with_the_published_contract(node: Node, foreign: Path, tmp_path: Path) -> None:
+    """It has a message gated, turns on a claw and sets a policy with an operator's key, and reads the audit log; what it changed
+    is in the home's files too, so the node starts again."""
+    node.call("claw", "disable", "fs.list")
+    tight = tmp_path / "tight.cedar"
+    tight.write_text('@id("read") permit (principal, action == Action::"fs.read", resource);')
+    key = next((node.path / "keys" / "operators").glob("*.key"))
+    with serving(node.path):
+        done = subprocess.run(
+            [sys.executable, "-P", str(foreign / "program.py"), str(node.path), str(key), str(tight)],
+            capture_output=True, text=True, check=False, cwd=foreign, env={"PYTHONPATH": str(foreign), "PATH": "/usr/bin:/bin"},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["before"], told["after"], told["denied"]) == ("DISABLED", "AUTHORIZED", "DENIED_POLICY_VIOLATION")
+    assert told["changes"][0] == ["ControlRequested", "ControlDecided", "ConfigurationAdopted", "ClawEnabled"]
+    rows = node.call("log", "--limit", "0").objects
+    assert told["types"] == [row["type"] for row in rows][: told["size"]]
+    assert node.call("verify").body["ok"]
+    node.intent(SAY)
+    node.intent(call("fs.list", path="."), expect=1)
+    assert not list(node.path.glob("*.next"))
