@@ -214,7 +214,9 @@ class Leading:
         if self._members is None:
             return
         size = self._stored_by(self._members)
-        if self._members_before is not None and s.commit < self._members_index:
+        # What is registered is committed, and the candidate has compared it: a leader that has just started may know by that
+        # alone that a change of the members is long since over.
+        if self._members_before is not None and max(s.commit, self.register.size) < self._members_index:
             size = min(size, self._stored_by(self._members_before))
         if s.config.mode == IN_SYNC_ALL:
             if len(self.in_sync) < min(s.config.in_sync_min, len(self._members.voters)):
