@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,23 +55,24 @@ def control(action, resource, content):
         signature=signature), timeout=60)
 
 
-before = intent("fs.list", path=".")
+before = intent("text.checksum", text="x")
 newest = [json.loads(each.json) for each in log() if each.type == "ConfigurationAdopted"][-1]
 configuration = json.loads(newest["content"])
-configuration["capabilities"].setdefault("fs.list", {"settings": {}})["enabled"] = True
+configuration["capabilities"]["text.checksum"] = {"settings": {}, "enabled": True}
 canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-enabled = control("claw.enable", "fs.list", canonical)
-after = intent("fs.list", path=".")
+enabled = control("claw.enable", "text.checksum", canonical)
+denied = intent("text.checksum", text="x")
 engine = [json.loads(each.json) for each in log() if each.type == "PolicyAdopted"][-1]["engine"]
 content = {"text": open(sys.argv[3]).read(), "engine": engine, "report": "0" * 64, "flips": []}
 policy = control("policy.set", "node", json.dumps(content).encode())
-denied = intent("fs.list", path=".")
+after = intent("text.checksum", text="x")
 rows = log()
 assert [each.index for each in rows] == list(range(1, len(rows) + 1)) and all(len(each.link) == 32 for each in rows)
 state = method("State", api.StateReply)(api.StateRequest(), timeout=60)
 assert not [name for name in sys.modules if name.split(".")[0] in ("femtoclaw", "wal", "cluster")]
 print(json.dumps({
-    "before": before.code, "after": after.decision, "denied": denied.decision, "size": len(rows), "state": state.state_hash,
+    "before": before.code, "after": [after.decision, after.outcome],
+    "denied": denied.decision, "size": len(rows), "state": state.state_hash,
     "changes": [[event.type for event in reply.events] for reply in (enabled, policy)],
     "types": [each.type for each in rows],
 }))
@@ -89,25 +91,34 @@ def foreign(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.requirement("SUITE-3.5")
 def test_another_program_works_with_the_published_contract(node: Node, foreign: Path, tmp_path: Path) -> None:
-    """It has a message gated, turns on a claw and sets a policy with an operator's key, and reads the audit log; what it changed
-    is in the home's files too, so the node starts again."""
-    node.call("claw", "disable", "fs.list")
-    tight = tmp_path / "tight.cedar"
-    tight.write_text('@id("read") permit (principal, action == Action::"fs.read", resource);')
+    """A module of its own is packed and installed by the published commands. With an operator's key it enables that claw and sets a
+    policy for it, has a call of it gated and run, and exports the audit log; what it changed is in the home's files too, so the
+    node starts again."""
+    module, publisher = tmp_path / "module", str(tmp_path / "publisher.key")
+    module.mkdir()
+    shutil.copy(ROOT / "docs" / "examples" / "modules" / "python" / "checksum.py", module)
+    public = node.call("operator", "keygen", "acme", "--out", publisher).body["public_key"]
+    node.call("claw", "pack", str(module), "--key", publisher, "--entry", "python:checksum.py:checksum")
+    node.call("publisher", "trust", "acme", "--public-key", public)
+    node.call("claw", "install", str(module))
+    text = tmp_path / "checksum.cedar"
+    text.write_text('@id("sums") permit (principal, action == Action::"text.checksum", resource);')
     key = next((node.path / "keys" / "operators").glob("*.key"))
     with serving(node.path):
         done = subprocess.run(
-            [sys.executable, "-P", str(foreign / "program.py"), str(node.path), str(key), str(tight)],
+            [sys.executable, "-P", str(foreign / "program.py"), str(node.path), str(key), str(text)],
             capture_output=True, text=True, check=False, cwd=foreign, env={"PYTHONPATH": str(foreign), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert (told["before"], told["after"], told["denied"]) == ("DISABLED", "AUTHORIZED", "DENIED_POLICY_VIOLATION")
+    assert (told["before"], told["denied"]) == ("DISABLED", "DENIED_POLICY_VIOLATION")
+    assert told["after"] == ["AUTHORIZED", "success"]
     assert told["changes"][0] == ["ControlRequested", "ControlDecided", "ConfigurationAdopted", "ClawEnabled"]
     rows = node.call("log", "--limit", "0").objects
     assert told["types"] == [row["type"] for row in rows][: told["size"]]
     assert node.call("verify").body["ok"]
     node.intent(SAY)
-    node.intent(call("fs.list", path="."), expect=1)
+    node.intent(call("text.checksum", text="x"))
     assert not list(node.path.glob("*.next"))
