@@ -13,7 +13,7 @@ from typing import Any
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
-from femtoclaw.errors import ConfigurationError, FemtoClawError
+from femtoclaw.errors import ConfigurationError, FemtoClawError, UsageError
 
 POLICY = """\
 @id("read-workspace")
@@ -86,6 +86,12 @@ def _call(tool: str, **args: object) -> dict[str, Any]:
 
 def demo(arguments: Arguments, output: Output) -> int:
     """Run the whole story; 0 when every step showed what it claims."""
+    if arguments.cluster:
+        from femtoclaw.cli.cluster_demo import cluster_demo
+
+        return cluster_demo(arguments, output)
+    if arguments.static:
+        raise UsageError("one node has no coordinator", where="--static", expected="--cluster --static")
     begun = time.monotonic()
     if arguments.keep is not None:
         if os.path.lexists(arguments.keep):

@@ -38,7 +38,11 @@ SHARED: dict[str, dict[str, Any]] = {
 }
 """Options of every command, also allowed before it; the result only has the ones that were given."""
 
-_DEMO: dict[str, dict[str, Any]] = {"--keep": {"metavar": "DIR", "help": "use this new directory and keep it"}}
+_DEMO: dict[str, dict[str, Any]] = {
+    "--keep": {"metavar": "DIR", "help": "use this new directory and keep it"},
+    "--cluster": {"action": "store_true", "help": "three machines instead, of which the leader is killed; needs etcd"},
+    "--static": {"action": "store_true", "help": "--cluster: without etcd; an operator names the next leader"},
+}
 
 _INIT: dict[str, dict[str, Any]] = {
     "--enable": {"action": "append", "metavar": "CLAW", "help": "enable a claw (repeatable)"},
