@@ -26,6 +26,9 @@ from wal.reader import LogReader
 PATIENCE_S = 30.0
 """How long a request waits for somebody who leads."""
 
+OPENING_S = 15.0
+"""How long an operator's request waits on a member that leads and does not execute yet, or hands over."""
+
 PAUSE_S = 0.1
 
 Answer = TypeVar("Answer")
@@ -154,12 +157,16 @@ class FollowingExecutor:
         return self._only_here().perform(command)
 
     def _only_here(self) -> Executor:
+        """This node's executor. A member that has just been let in to lead opens its log first: that is waited for."""
+        until = time.monotonic() + OPENING_S
         with self._changed:
-            if self._local is None or self._held:
-                raise NotTakenError(
-                    "this member does not lead", where="the served node", expected="the leader",
-                    found=self._leader() or "nobody leads", remedy="run it on the leader's machine",
-                )  # fmt: skip
+            while self._local is None or self._held:
+                if self._leader() != self._serving()["member"] or time.monotonic() >= until:
+                    raise NotTakenError(
+                        "this member does not lead", where="the served node", expected="the leader",
+                        found=self._leader() or "nobody leads", remedy="run it on the leader's machine",
+                    )  # fmt: skip
+                self._changed.wait(PAUSE_S)
             return self._local
 
     def status(self) -> dict[str, Any]:
