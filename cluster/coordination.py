@@ -9,6 +9,7 @@ from typing import Protocol
 
 from cluster.coordinator import Coordinator
 from cluster.errors import ClusterError, CoordinatorUnavailableError, EpochRegressionError, NotLeadingError
+from cluster.leadership_watch import LeadershipWatch
 from cluster.messages import Message
 from cluster.steps import Granted, Input, Notice, Publish, Published, Ready, Registered, Role, Withdrawn
 from wal.errors import LogError
@@ -28,6 +29,9 @@ class Fed(Protocol):
 
     @property
     def role(self) -> Role: ...
+
+    @property
+    def heard_ns(self) -> int: ...
 
     @property
     def listener(self) -> Callable[[Notice], None]: ...
@@ -54,10 +58,14 @@ class Coordination:
         self._publish: Publish | None = None
         self._complaint = ""
         self._compared = False
+        self._heard_ns = 0
+        """When the leader had last been heard that was campaigned against."""
+        self._watch = LeadershipWatch(coordinator, self._waits, self._ended)
         self._thread = threading.Thread(target=self._run, name="cluster-coordinator", daemon=True)
 
     def start(self) -> None:
         """Begin."""
+        self._watch.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -65,11 +73,13 @@ class Coordination:
         with self._wanted:
             self._over = True
             self._wanted.notify()
+        self._watch.stop()
         if self._thread.is_alive():
             self._thread.join()
         with contextlib.suppress(ClusterError):
             self._coordinator.resign()
         self._coordinator.close()
+        self._watch.join()
 
     def want(self, ready: Ready) -> None:
         """Do what this step asks for, soon."""
@@ -134,7 +144,19 @@ class Coordination:
         else:
             self._tell(Published(register))
 
+    def _waits(self) -> bool:
+        """Whether no leader was heard since this node asked for the leadership."""
+        return self._driver.heard_ns == self._heard_ns
+
+    def _ended(self) -> None:
+        """Somebody's leadership has ended that this node had asked for: ask again. Otherwise the next try would come with the
+        next patience, and one that is handed over would go to whoever asks first."""
+        with self._wanted:
+            self._campaign = True
+            self._wanted.notify()
+
     def _campaign_now(self) -> None:
+        self._heard_ns = self._driver.heard_ns
         try:
             epoch = self._coordinator.campaign(self._driver.name, above=self._driver.epoch)
             register = self._coordinator.register() if epoch is not None else None
@@ -144,7 +166,10 @@ class Coordination:
                 self._coordinator.resign()
             return
         if epoch is not None:
+            self._watch.rest()
             self._tell(Granted(epoch, register))
+        else:
+            self._watch.begin()
 
     def _complain(self, error: ClusterError) -> None:
         """Tell why the coordinator is of no use, once for each reason in a row; a regression stops the node."""

@@ -229,6 +229,11 @@ class Driver:
         with self._lock:
             yield self._replica
 
+    @property
+    def heard_ns(self) -> int:
+        """When the leader was last heard, on the monotonic clock; later than now while others go first."""
+        return self._replica.heard_ns
+
     def silence_ns(self) -> int:
         """How long ago the leader was heard; 0 on the leader."""
         return max(0, self._monotonic() - self._replica.heard_ns) if self.role is not Role.LEADER else 0
