@@ -369,13 +369,14 @@ def _wait_for_leader(home: Home, name: str) -> str:
     """Who leads as soon as that is ``name``, or when the time is over."""
     from femtoclaw.api.client import connect
 
-    until, leader = time.monotonic() + HANDED_OVER_S, ""
+    until = time.monotonic() + HANDED_OVER_S
     with connect(home) as client:
-        while time.monotonic() < until:
-            leader = str(client.status()["serving"]["leader"])
-            if leader == name:
-                break
+        serving = client.status()["serving"]
+        before = serving["member"]
+        # Also over when somebody else has it: another member may have been quicker.
+        while (leader := str(serving["leader"])) in ("", before) and leader != name and time.monotonic() < until:
             time.sleep(_POLL_S)
+            serving = client.status()["serving"]
     return leader
 
 
