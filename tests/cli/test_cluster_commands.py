@@ -214,6 +214,29 @@ def test_a_cluster_is_made_once_and_an_init_that_was_cut_is_finished(single: Mac
     assert single.call("cluster", "status", expect=4).body["healthy"] is False
 
 
+def test_an_owner_is_named_by_who_may_hand_the_leadership_over(single: Machine) -> None:
+    """Not by whom the control policy forbids it, though nobody may be there to record it; what was done is in the journal."""
+    single.call("cluster", "init", *single.place)
+    epoch = single.call("cluster", "owner", "n1").body["epoch"]
+    assert epoch >= 2
+    assert single.refused("cluster", "owner", "n1", "--epoch", str(epoch)) == (2, "UsageError")
+    assert '"cluster_owner"' in (single.home / "boot.journal").read_text()
+    stranger = single.file("key")
+    single.call("operator", "keygen", "stranger", "--out", stranger)
+    assert single.refused("cluster", "owner", "n1", "--operator-key", stranger) == (1, "ControlRefusedError")
+
+    other = Machine(single.folder, "n2")
+    other.call("init")
+    text = other.call("policy", "show", "--control").body["text"]
+    policy = single.folder / "control.cedar"
+    policy.write_text(text + '@id("never") forbid (principal, action == Action::"leadership.transfer", resource);')
+    other.call("policy", "set", "--control", str(policy))
+    other.call("cluster", "init", *other.place)
+    before = sorted(os.listdir(other.home / "cluster"))
+    assert other.refused("cluster", "owner", "n2") == (1, "ControlRefusedError")
+    assert sorted(os.listdir(other.home / "cluster")) == before
+
+
 def test_an_init_that_the_control_policy_refuses_leaves_a_node_by_itself(single: Machine) -> None:
     """On record as refused; the node works on."""
     text = single.call("policy", "show", "--control").body["text"]
