@@ -115,7 +115,8 @@ class Service:
         message = codec.parse(pb.RunRequest, raw)
         codec.read_run(message)
         gone = threading.Event()
-        context.add_callback(gone.set)
+        if not context.add_callback(gone.set):
+            gone.set()
         replies: queue.Queue[Any] = queue.Queue()
 
         def listen(recorded: Recorded) -> None:

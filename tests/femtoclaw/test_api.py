@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from cluster.errors import ClusterError, NotLeadingError, OutcomeUnknownError, PeerRefusedError, PeerUnavailableError
 from cluster.messages import Reason
 from femtoclaw import commands, config, events
-from femtoclaw.api import codec, forwarding, limits
+from femtoclaw.api import codec, forwarding, limits, own_files
 from femtoclaw.api.at_work import Traffic
 from femtoclaw.api.executor import NotTakenError
 from femtoclaw.api.failures import FAMILIES, error_of, failure_of
@@ -28,9 +28,18 @@ from femtoclaw.api.service import FAILURE_KEY, SERVICE, Service
 from femtoclaw.api.v1 import node_pb2 as pb
 from femtoclaw.cli.render import error_text
 from femtoclaw.control_policy import ACTIONS
-from femtoclaw.errors import ControlRefusedError, FemtoClawError, UnavailableError, UsageError
+from femtoclaw.errors import (
+    ConfigurationError,
+    ControlRefusedError,
+    FemtoClawError,
+    SecurityError,
+    UnavailableError,
+    UsageError,
+)
+from femtoclaw.key_file import KeySigner
 from femtoclaw.policy import engine_version
 from femtoclaw.runtime import StepResult
+from femtoclaw.secret_store import SecretStore
 from femtoclaw.state import state_hash
 from tests.femtoclaw.api_node import ApiNode
 from tests.femtoclaw.controlled import ADA, SECOND, verdict
@@ -203,6 +212,46 @@ def test_a_policy_is_not_changed_over_calls_that_nobody_compared(node: ApiNode) 
         assert node.state.node.policy.text != text
         client.control(node.ask("policy.set", "node", content), compared_size=node.log.size)
     assert node.state.node.policy.text == text
+
+
+def test_a_secret_is_recorded_only_where_its_value_is(node: ApiNode) -> None:
+    """A mark of which the store knows nothing would leave a secret that nobody can use."""
+    with node.served() as client:
+        with pytest.raises(ConfigurationError, match="no value"):
+            client.control(node.ask("secret.set", "token", {"mark": "0" * 64}))
+        assert "token" not in node.state.node.secrets
+        mark = SecretStore(node.home, KeySigner("node", bytes(32))).stage("token", "swordfish-123456", 1)
+        with pytest.raises(SecurityError):
+            client.control(node.ask("secret.set", "token", {"mark": "0" * 64}))
+        client.control(node.ask("secret.set", "token", {"mark": mark}))
+        struck = client.intent(json.dumps(message("fs.read", path="swordfish-123456")).encode())
+    assert node.state.node.secrets["token"].mark == mark and struck.decision == "REJECTED"
+
+
+def test_a_policy_that_a_program_sets_is_in_the_homes_file(node: ApiNode) -> None:
+    """Permitted: in place. Refused: nothing is left, whoever refused it. Staged by whoever asks: left to them."""
+    text = '@id("none") forbid (principal, action, resource);'
+    content = {"text": text, "engine": engine_version(), "report": "0" * 64, "flips": []}
+    file = Path(node.home.path, "policy.cedar")
+    with node.served() as client:
+        with pytest.raises(ControlRefusedError):
+            client.control(node.ask("policy.set", "node", content, signer=ADA))
+        client.control(node.ask("policy.set", "elsewhere", content))
+        assert not file.exists() and not Path(f"{file}.next").exists()
+        Path(f"{file}.next").write_text("theirs")
+        client.control(node.ask("policy.set", "node", content))
+        assert not file.exists() and Path(f"{file}.next").read_text() == "theirs"
+        Path(f"{file}.next").unlink()
+        client.control(node.ask("policy.set", "node", content | {"text": text + "\n"}))
+    assert file.read_text() == text + "\n"
+
+
+def test_one_at_a_time_stages_files(node: ApiNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_files, "LOCK_SECONDS", 0.1)
+    with own_files.alone(node.home), pytest.raises(NotTakenError), own_files.alone(node.home):
+        pass
+    with own_files.alone(node.home):
+        pass
 
 
 # --- what is asked without a change
