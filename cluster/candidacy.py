@@ -27,7 +27,7 @@ class Candidacy:
         self._promises: dict[str, Promise] = {}
         self._excluded: set[str] = set()
         self._began_ns = self._asked_ns = standing.now_ns
-        self._pulled_ns = 0
+        self._pulled_ns = self._failed_ns = 0
         own = standing.member(standing.name)
         assert own is not None
         standing.save(standing.durable._replace(epoch=epoch, leader=standing.name))
@@ -107,6 +107,7 @@ class Candidacy:
         if self.adopting:
             self._s.notice("PROMISE_NOT_SHOWN", f"{self.adopting} promised more than it could show")
             self._excluded.add(self.adopting)
+            self._failed_ns = self._s.now_ns
             self.adopting = ""
             self.go_on()
 
@@ -117,6 +118,8 @@ class Candidacy:
             return False
         if self.adopting and s.now_ns - self._pulled_ns > s.config.contact_ns:
             self.pull_failed()
+        if self._excluded and not self.adopting and s.now_ns - self._failed_ns > s.config.patience_ns:
+            return False  # no majority without whom it could not adopt: that one may lead itself, and cut then
         if s.now_ns - self._asked_ns >= s.config.heartbeat_ns:
             self._asked_ns = s.now_ns
             self._ask()
