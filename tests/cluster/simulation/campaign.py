@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 from cluster import leading
-from tests.cluster.simulation.mutations import BY_NAME, Mutation
+from tests.cluster.simulation.mutations import BY_NAME
 from tests.cluster.simulation.scenario import draw
 from tests.cluster.simulation.signatures import cheap_signatures
 from tests.cluster.simulation.world import Outcome, World
@@ -33,6 +33,8 @@ class Job(NamedTuple):
     profile: str = ""
     mutation: str = ""
     real: bool = False
+    guarded: bool = False
+    """With ``mutation``: its scenario, but the guard is on."""
 
     @property
     def size(self) -> int:
@@ -61,7 +63,8 @@ class Result(NamedTuple):
     notices: dict[str, int]
 
     def __str__(self) -> str:
-        return f"seed {self.job.seed}, {self.job.size} nodes: {self.kind}: {self.detail} (step {self.steps})\n  repeat: {self.job.command()}"
+        what = f"seed {self.job.seed}, {self.job.size} nodes: {self.kind}: {self.detail} (step {self.steps})"
+        return f"{what}\n  repeat: {self.job.command()}"
 
 
 def run_seed(job: Job, say: Callable[[str], None] | None = None) -> Result:
@@ -69,16 +72,16 @@ def run_seed(job: Job, say: Callable[[str], None] | None = None) -> Result:
     mutation = BY_NAME[job.mutation] if job.mutation else None
     scenario = draw(job.seed, job.size, job.steps, job.profile, job.real)
     if mutation is not None:
-        scenario = mutation.scenario(scenario)
-    with cheap_signatures(job.real), small_segments(scenario.segment_records):
-        with mutation.applied() if mutation is not None else Mutation.none():
-            world = World(scenario, say=say)
-            try:
-                outcome = world.run()
-            except Exception as error:
-                if mutation is None and os.environ.get("FEMTOCLAW_SIM_RAISE"):
-                    raise
-                return _result(job, Outcome(world, None), "RAISED", f"{type(error).__name__}: {error}")
+        scenario = mutation.scenario(scenario, off=not job.guarded)
+    guards = mutation.applied() if mutation is not None and not job.guarded else nullcontext()
+    with cheap_signatures(job.real), small_segments(scenario.segment_records), guards:
+        world = World(scenario, say=say)
+        try:
+            outcome = world.run()
+        except Exception as error:
+            if say is not None:
+                say(traceback.format_exc())
+            return _result(job, Outcome(world, None), "RAISED", f"{type(error).__name__}: {error}")
     found = outcome.violation
     return _result(job, outcome, found.kind if found else "", found.detail if found else "")
 

@@ -143,15 +143,6 @@ class SimLog:
                 return index, self.authority[place - 1][1].newest.members
         return 0, None
 
-    def end_of_append(self, above: int, near: int) -> int:
-        for index in range(near, above, -1):
-            if self.records[index - 1].flags & FLAG_BATCH_END:
-                return index
-        index = max(above, near) + 1
-        while not self.records[index - 1].flags & FLAG_BATCH_END:
-            index += 1
-        return index
-
     # --- the rest of the disk ---
 
     def keys(self) -> KeyHistory:

@@ -7,7 +7,7 @@ or disk. ``profiles`` are the kinds of faults under which its absence must show.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import wal.epoch_start
@@ -16,7 +16,7 @@ from cluster.following import Following
 from cluster.leading import Leading
 from cluster.messages import Reason
 from cluster.standing import Standing
-from tests.cluster.simulation.scenario import Scenario
+from tests.cluster.simulation.scenario import MS, Scenario
 
 
 class Patch(NamedTuple):
@@ -28,17 +28,22 @@ class Patch(NamedTuple):
 
 
 class Mutation(NamedTuple):
-    """One guard off. ``change`` is what the scenario needs for it."""
+    """One guard off: by a patch of the core, or by a ``switch`` of the simulated driver. ``change`` is what else the scenario
+    needs for it to be missed."""
 
     name: str
     what: str
     profiles: tuple[str, ...]
     patches: tuple[Patch, ...] = ()
-    change: dict[str, Any] = {}  # noqa: RUF012  # never changed
+    change: tuple[tuple[str, Any], ...] = ()
+    switch: str = ""
 
-    def scenario(self, drawn: Scenario) -> Scenario:
-        """What was drawn, as this mutation wants it."""
-        return drawn._replace(**self.change)
+    def scenario(self, drawn: Scenario, off: bool = True) -> Scenario:
+        """What was drawn, as this mutation wants it; with ``off`` False the guard stays on."""
+        wanted = dict(self.change)
+        if self.switch:
+            wanted[self.switch] = off
+        return drawn._replace(**wanted)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -54,11 +59,6 @@ class Mutation(NamedTuple):
                     delattr(patch.owner, patch.name)
                 else:
                     setattr(patch.owner, patch.name, old)
-
-    @staticmethod
-    def none() -> Any:
-        """Every guard on."""
-        return nullcontext()
 
 
 # --- what the patches put in the place of a guard ---
@@ -260,70 +260,54 @@ def _counts_unsent(old: Any) -> Any:
     return ack
 
 
+def _core(
+    name: str, what: str, profiles: tuple[str, ...], owner: Any, attribute: str, made: Any, **change: Any
+) -> Mutation:
+    return Mutation(name, what, profiles, (Patch(owner, attribute, made),), tuple(change.items()))
+
+
+def _driver(name: str, what: str, profiles: tuple[str, ...], switch: str, **change: Any) -> Mutation:
+    return Mutation(name, what, profiles, (), tuple(change.items()), switch)
+
+
+_FAILING = ("failover", "partitions")
+_CRASHING = ("crashes", "failover")
+_DELAYS = (5 * MS, 40 * MS)
+_BEST = (Patch(candidacy, "max", _first_of), Patch(wal.epoch_start, "_verify_promises", _nothing))
+
 MUTATIONS = (
-    Mutation(
-        "epoch-check", "a follower refuses older epochs", ("zombies",), (Patch(Following, "_refusal_of", _never_stale),), {"zombie_rate": 3.0, "partition_rate": 1.2},
-    ),
-    Mutation(
-        "epoch-by-promise", "a promise ends every older epoch", ("failover", "partitions"),
-        (Patch(Following, "promise", _forgetful_promise),),
-    ),
-    Mutation(
-        "one-candidate", "an epoch is promised once", ("coordinator",), (Patch(Following, "_refusal_of", _for_anyone),),
-        {"coordinator_rate": 5.0, "rewind_chance": 0.5},
-    ),
-    Mutation("durable-epoch", "the epoch survives a crash", ("crashes", "failover"), (), {"forgetful": True}),
-    Mutation("promise-durable-first", "a promise is durable before it is sent", ("crashes", "failover"), (), {"hasty": True}),
-    Mutation("head", "a log that is shorter than HEAD says is not taken for whole", ("rollback",), (), {"headless": True, "rollback_rate": 2.0, "partition_rate": 1.0}),
-    Mutation("sync-before-ack", "what is acknowledged is synced", ("crashes", "failover"), (), {"volatile": True}),
-    Mutation("read-back", "what is signed for was read back", ("rot",), (), {"unread": True}),
-    Mutation(
-        "verify-before-sign", "the root that is signed is that of the records", ("flip",),
-        (Patch(Following, "stored", _signs_anything),),
-    ),
-    Mutation(
-        "verify-acknowledgement", "an acknowledgement counts by its signature", ("liar",), (Patch(Leading, "ack", _believes),),
-        {"liar": "other-roots"},
-    ),
-    Mutation(
-        "sent-before-acknowledged", "nobody acknowledges what was not sent", ("liar",), (Patch(Leading, "ack", _counts_unsent),),
-        {"liar": "garbage"},
-    ),
-    Mutation(
-        "election-head-rule", "the best log of a majority leads", ("failover", "partitions"),
-        (Patch(candidacy, "max", _first_of), Patch(wal.epoch_start, "_verify_promises", _nothing)),
-    ),
-    Mutation(
-        "own-epoch-commit", "only a record of the leader's epoch commits what is before it", ("failover", "partitions"),
-        (Patch(Leading, "__init__", _any_epoch),), {"segment_records": 8, "batch_max": 6, "delay_ns": (5_000_000, 40_000_000)},
-    ),
-    Mutation(
-        "in-sync-shrink", "a member leaves the in-sync set when that is published", ("sync",),
-        (Patch(Leading, "_keep_register", _unordered_shrink),),
-    ),
-    Mutation(
-        "in-sync-growth", "a member counts from before it is published", ("sync",),
-        (Patch(Leading, "_keep_register", _unordered_growth),),
-    ),
-    Mutation(
-        "attestation", "only whom the coordinator attests leads", ("liar",),
-        (Patch(Following, "_refusal_of", _without(Reason.NOT_ATTESTED)),), {"liar": "leads"},
-    ),
-    Mutation(
-        "cut-floor", "what is known to be committed is not cut", ("liar",), (Patch(Following, "align", _no_floor),),
-        {"liar": "stores-nothing", "partition_rate": 1.0, "crash_rate": 1.0},
-    ),
-    Mutation(
-        "cut-by-leader-only", "nobody cuts for the log that it adopts", ("liar",), (Patch(Following, "align", _adopts_by_cutting),),
-        {"liar": "promises"},
-    ),
-    Mutation(
-        "late-alignment", "an alignment that comes late changes nothing", ("unordered", "lossy"),
-        (Patch(Following, "align", _late_words),),
-    ),
-    Mutation(
-        "restored-is-learner", "a disk that was put back does not vote", ("rollback",),
-        (Patch(Standing, "may_vote", _restored_votes),), {"rollback_rate": 2.0, "partition_rate": 1.0},
-    ),
+    _core("epoch-check", "a follower refuses older epochs", ("zombies",), Following, "_refusal_of", _never_stale,
+          zombie_rate=3.0, partition_rate=1.2),
+    _core("epoch-by-promise", "a promise ends every older epoch", _FAILING, Following, "promise", _forgetful_promise),
+    _core("one-candidate", "an epoch is promised once", ("coordinator",), Following, "_refusal_of", _for_anyone,
+          coordinator_rate=5.0, rewind_chance=0.5),
+    _driver("durable-epoch", "the epoch survives a crash", _CRASHING, "forgetful"),
+    _driver("promise-durable-first", "a promise is durable before it is sent", _CRASHING, "hasty"),
+    _driver("head", "a log that is shorter than HEAD says is not taken for whole", ("rollback",), "headless",
+            rollback_rate=2.0, partition_rate=1.0),
+    _driver("sync-before-ack", "what is acknowledged is synced", _CRASHING, "volatile"),
+    _driver("read-back", "what is signed for was read back", ("rot",), "unread"),
+    _core("verify-before-sign", "the root that is signed is that of the records", ("flip",), Following, "stored", _signs_anything),
+    _core("verify-acknowledgement", "an acknowledgement counts by its signature", ("liar",), Leading, "ack", _believes,
+          liar="other-roots"),
+    _core("sent-before-acknowledged", "nobody acknowledges what was not sent", ("liar",), Leading, "ack", _counts_unsent,
+          liar="garbage"),
+    Mutation("election-head-rule", "the best log of a majority leads", _FAILING, _BEST),
+    _core("own-epoch-commit", "only a record of the leader's epoch commits what is before it", _FAILING, Leading, "__init__",
+          _any_epoch, segment_records=8, batch_max=6, delay_ns=_DELAYS),
+    _core("in-sync-shrink", "a member leaves the in-sync set when that is published", ("sync",), Leading, "_keep_register",
+          _unordered_shrink),
+    _core("in-sync-growth", "a member counts from before it is published", ("sync",), Leading, "_keep_register",
+          _unordered_growth),
+    _core("attestation", "only whom the coordinator attests leads", ("liar",), Following, "_refusal_of",
+          _without(Reason.NOT_ATTESTED), liar="leads"),
+    _core("cut-floor", "what is known to be committed is not cut", ("liar",), Following, "align", _no_floor,
+          liar="stores-nothing", partition_rate=2.0, zombie_rate=2.0, crash_rate=0.05),
+    _core("cut-by-leader-only", "nobody cuts for the log that it adopts", ("liar",), Following, "align", _adopts_by_cutting,
+          liar="promises"),
+    _core("late-alignment", "an alignment that comes late changes nothing", ("unordered", "lossy"), Following, "align",
+          _late_words),
+    _core("restored-is-learner", "a disk that was put back does not vote", ("rollback",), Standing, "may_vote",
+          _restored_votes, rollback_rate=2.0, partition_rate=1.0),
 )  # fmt: skip
 BY_NAME = {each.name: each for each in MUTATIONS}

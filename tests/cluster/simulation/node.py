@@ -81,7 +81,7 @@ class Node:
         self._writing = False
         self.cosigned: dict[int, dict[str, bytes]] = {}
         self.known_commit = 0
-        """The highest size that this node has called committed, in all its lives (the checkers' memory, not the node's)."""
+        """The highest size that this node has called committed in this life, or knows from its disk (as the checkers see it)."""
         signer = signer_of(name, world.scenario.real_signatures)
         made = NoteAuthentication if world.scenario.real_signatures else HashedAuthentication
         self.auth = made(name, signer, disk.log.keys, lambda signed: world.checkers.signed(self, signed))
@@ -104,6 +104,7 @@ class Node:
             return
         self.incarnation += 1
         self.up = True
+        self.known_commit = self.disk.durable.commit if not self.disk.durable.restored else 0
         self.paused_until = 0
         self._writing = False
         self.queue: deque[Input] = deque()

@@ -11,7 +11,7 @@ MS = 1_000_000
 
 PROFILES = (
     "calm", "lossy", "unordered", "partitions", "crashes", "slow-disks", "clocks", "rollback", "silent-rollback", "rot", "liar",
-    "coordinator", "members", "transfer", "everything", "failover", "failover", "zombies", "sync", "flip",
+    "coordinator", "members", "transfer", "everything", "failover", "failover", "zombies", "liar", "sync", "flip",
 )  # fmt: skip
 """What a seed turns on; a profile that is named twice is drawn twice as often."""
 

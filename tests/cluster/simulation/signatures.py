@@ -120,7 +120,11 @@ class HashedAuthentication(Observed):
     """Statements as few bytes under a keyed hash: for the many seeds."""
 
     def propose(self, epoch: int, size: int, root: bytes) -> bytes:
-        return hashed_note(self.key, epoch, size, self._told(epoch, size, root))
+        return self.note(epoch, size, self._told(epoch, size, root))
+
+    def note(self, epoch: int, size: int, root: bytes) -> bytes:
+        """What ``propose`` gives, told to nobody."""
+        return hashed_note(self.key, epoch, size, root)
 
     def open_checkpoint(self, note: bytes) -> Checkpoint:
         body, raw, mac = note[:48], note[48:80], note[80:]
@@ -153,7 +157,11 @@ class NoteAuthentication(Observed):
     """Statements as they stand in real notes and cosignature lines: for the few seeds with real signatures."""
 
     def propose(self, epoch: int, size: int, root: bytes) -> bytes:
-        return sign_checkpoint(proposal(ORIGIN, epoch, size, self._told(epoch, size, root)), [self.signer])
+        return self.note(epoch, size, self._told(epoch, size, root))
+
+    def note(self, epoch: int, size: int, root: bytes) -> bytes:
+        """What ``propose`` gives, told to nobody."""
+        return sign_checkpoint(proposal(ORIGIN, epoch, size, root), [self.signer])
 
     def open_checkpoint(self, note: bytes) -> Checkpoint:
         return self.keys().open_checkpoint(note, ORIGIN).checkpoint

@@ -20,7 +20,7 @@ from tests.cluster.simulation.liar import Liar
 from tests.cluster.simulation.network import Network, Stream
 from tests.cluster.simulation.node import Node
 from tests.cluster.simulation.scenario import LEASE_NS, MS, Scenario
-from tests.cluster.simulation.signatures import hashed_note, signer_of
+from tests.cluster.simulation.signatures import signer_of
 from wal.record import FLAG_BATCH_END
 
 SECOND = 1_000_000_000
@@ -194,10 +194,7 @@ class World:
         root = node.disk.log.root_at(size)
         key = (epoch, size, root)
         if key not in self._notes:
-            if self.scenario.real_signatures:
-                self._notes[key] = node.auth.propose(epoch, size, root)
-            else:
-                self._notes[key] = hashed_note(node.auth.key, epoch, size, root)
+            self._notes[key] = node.auth.note(epoch, size, root)
         return self._notes[key]
 
     # --- chance ---
