@@ -54,6 +54,7 @@ class FollowingExecutor:
         self._held = False
         self._working = 0
         self._transfer = ""
+        self._ended = False
 
     # --- changing parts ---
 
@@ -79,6 +80,12 @@ class FollowingExecutor:
             self._held = False
             self._changed.notify_all()
 
+    def end(self) -> None:
+        """The node is stopping: what waits for somebody who leads was not taken."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
     def want_transfer(self, target: str) -> None:
         """An operator wants another member to lead."""
         with self._changed:
@@ -97,7 +104,7 @@ class FollowingExecutor:
     def _here(self, until_s: float) -> Iterator[Executor | None]:
         """The executor of this node, counted as working; None when this node does not execute."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._held, max(0.0, until_s - time.monotonic()))
+            self._changed.wait_for(lambda: not self._held or self._ended, max(0.0, until_s - time.monotonic()))
             local = None if self._held else self._local
             self._working += local is not None
         try:
@@ -120,7 +127,7 @@ class FollowingExecutor:
                     return there(leader)
             except NotTakenError:
                 pass
-            if time.monotonic() >= until:
+            if self._ended or time.monotonic() >= until:
                 raise NotTakenError(
                     "no member leads", where="the cluster", expected="a leader", found=self._leader() or "none",
                     remedy="see `femtoclaw cluster status`; run it again when somebody leads",

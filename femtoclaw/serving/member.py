@@ -168,6 +168,7 @@ class MemberNode:
                 if leadership is not None:
                     self._lead(leadership)
         finally:
+            self.executor.end()
             if archive is not None:
                 archive.stop()
             self.node.stop()
