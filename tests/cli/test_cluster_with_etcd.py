@@ -1,4 +1,4 @@
-"""A cluster whose coordinator is etcd, from the command line: the leadership handed over, a leader that dies, etcd that is gone."""
+"""A cluster on etcd, from the command line: the leadership handed over, a leader that dies, etcd that is gone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HELLO = json.dumps(SAY)
 
 
 def test_the_leadership_is_handed_over_and_taken_over(tmp_path: Path) -> None:
-    """By an order, and by itself when the leader is killed; without etcd nobody may lead, and status says why."""
+    """By an order, and by itself when the leader is killed. Without etcd a leader goes on, and no other follows it."""
     etcd = EtcdCluster(tmp_path / "etcd")
     first = first_member(tmp_path, "--etcd", *etcd.endpoints)
     settings = first.home / "cluster.toml"
@@ -30,7 +30,14 @@ def test_the_leadership_is_handed_over_and_taken_over(tmp_path: Path) -> None:
         assert first.refused("cluster", "transfer", "n4") == (1, "MembershipRefusedError")
         assert first.refused("cluster", "owner", "n2") == (2, "UsageError")
 
-        assert first.call("cluster", "transfer", "n2").body["decision"] == "AUTHORIZED"
+        giver = first
+        for _ in range(5):
+            if giver.call("cluster", "transfer", "n2", *key, expect=None).code == 0:
+                break
+            # Another voter may be quicker: then it is asked to hand over.
+            first.until(lambda: first.status()["healthy"])
+            giver = next(each for each in machines if each.name == first.status()["leader"])
+            giver.until_executing()
         second.until_executing()
         epoch = third.until_led_by("n2")["epoch"]
         assert first.call("intent", HELLO).body["decision"] == "AUTHORIZED"
@@ -45,9 +52,12 @@ def test_the_leadership_is_handed_over_and_taken_over(tmp_path: Path) -> None:
         assert heir.call("cluster", "leave", "n2", *key).body["decision"] == "AUTHORIZED"
 
         etcd.end()
-        third.until(lambda: not third.status()["healthy"])
-        broken = third.status()["coordinator"]
-        assert (broken["kind"], broken["answers"]) == ("etcd", False)
+        body = first.status()
+        assert (body["coordinator"]["kind"], body["coordinator"]["answers"]) == ("etcd", False)
+        assert first.call("intent", HELLO).body["decision"] == "AUTHORIZED"  # a majority follows: that is enough
+        heir.kill()
+        last = next(each for each in (first, third) if each is not heir)
+        last.until(lambda: not last.status()["healthy"])
     finally:
         for machine in machines:
             machine.kill()
