@@ -25,7 +25,7 @@ from wal.blob import blob_file, read_blob
 from wal.bundle import Bundle
 from wal.errors import CorruptFileError
 from wal.inspection import verify_directory
-from wal.key_history import KeyHistory, Tenure, authority_before
+from wal.key_history import EPOCH, KeyHistory, Tenure, authority_before
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey
 from wal.record import AUTHORITY_KINDS, FLAG_BATCH_END, KIND_GENESIS, KIND_RECOVERED
@@ -178,7 +178,7 @@ def verify_home(home: Home, *, deep: bool = False, key: PublicKey | None = None,
             findings += check_anchor(anchor, keys, reader.origin, raw["size"], reader.tree().root)
         return _report(
             raw["size"], raw["root"], [f._asdict() for f in findings], replayed, key=reader.key.vkey(),
-            skipped=raw["skipped"],
+            skipped=raw["skipped"], **_epochs(keys),
         )  # fmt: skip
     finally:
         reader.close()
@@ -252,7 +252,7 @@ def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> 
             checked.size, checked.root.hex(), [f._asdict() for f in findings], replayed, key=key.vkey(),
             origin=checked.genesis.origin if checked.genesis is not None else None,
             trusted_from=checked.trusted.first if checked.trusted is not None else None,
-            ended=_ended(checked.ended),
+            ended=_ended(checked.ended), **_epochs(checked.keys),
         )  # fmt: skip
     finally:
         bundle.close()
@@ -261,6 +261,19 @@ def verify_bundle(path: str, key: PublicKey, *, anchor: bytes | None = None) -> 
 def _ended(tenure: Tenure | None) -> dict[str, Any] | None:
     """The tenure that ended the auditor's key, for the report."""
     return {"first": tenure.first, "key": tenure.key.vkey(), "reason": tenure.reason} if tenure is not None else None
+
+
+def _epochs(keys: KeyHistory) -> dict[str, Any]:
+    """Of a log with members: who led from which record on, each by a verified record with a majority's promises."""
+    if not keys or keys.newest.members is None:
+        return {}
+    begun = [
+        (each, each.members.by_key(each.key)) for each in keys if each.reason == EPOCH and each.members is not None
+    ]
+    return {"epochs": [
+        {"epoch": each.epoch, "first": each.first, "leader": leader.name if leader is not None else ""}
+        for each, leader in begun
+    ]}  # fmt: skip
 
 
 def _root(records: Iterable[Record], size: int) -> bytes:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 INTEGRITY = 3
 NEWER = 2
+EPOCHS_SHOWN = 5
 NEWER_REMEDY = "a newer program wrote this: judge it with the version that wrote it, or upgrade this one"
 BUNDLE_REMEDY = "this bundle proves nothing: ask for it again, and for the key by another way; keep both as evidence"
 
@@ -60,6 +61,7 @@ def verify(arguments: Arguments, output: Output) -> int:
     output.fields([(name, report[name]) for name in ("size", "root", "state_hash", "decisions") if report[name]])
     _tell_sealed(report["sealed"], output)
     _tell_ended(report.get("ended"), output)
+    _tell_epochs(report.get("epochs", []), output)
     for finding in report["findings"][:50]:
         output.line(f"  {finding['code']}  {finding['where']}", "red")
         output.line(f"    expected  {printable(finding['expected'])}")
@@ -105,6 +107,14 @@ def _tell_ended(ended: dict[str, Any] | None, output: Output) -> None:
             "it was given up as compromised: whoever stole it could have signed another end. Get the newer key, or a "
             "checkpoint, by another way"
         )
+
+
+def _tell_epochs(epochs: list[dict[str, Any]], output: Output) -> None:
+    """Who led the log, and from where on; of many, the newest."""
+    if epochs:
+        told = [f"{each['epoch']} from record {each['first']} ({each['leader']})" for each in epochs[-EPOCHS_SHOWN:]]
+        left_out = f"{len(epochs) - len(told)} earlier ones, " if len(epochs) > len(told) else ""
+        output.fields([("epochs", left_out + ", ".join(told))])
 
 
 def _tell_sealed(sealed: dict[str, int], output: Output) -> None:
