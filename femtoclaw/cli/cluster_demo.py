@@ -42,6 +42,8 @@ class Demo:
         self.answers: list[Answer] = []
         self.old = self.leader
         self.sleeping = ""
+        self.epoch = 0
+        self._began_s = time.monotonic()
 
     @property
     def others(self) -> list[Machine]:
@@ -50,13 +52,14 @@ class Demo:
 
     def step(self, title: str) -> None:
         """Begin a step of the story."""
+        self._began_s = time.monotonic()
         self.output.line()
         self.output.line(f"{len(self.steps) + 1}. {title}", "bold")
         self.steps.append({"title": title})
 
     def proved(self, text: str, **facts: Any) -> None:
         """What this step has shown."""
-        self.steps[-1] |= {"proved": text} | facts
+        self.steps[-1] |= {"proved": text, "seconds": round(time.monotonic() - self._began_s, 2)} | facts
         self.output.line(f"  proved: {text}", "green")
 
     def by(self, machine: Machine) -> tuple[str, ...]:
@@ -147,8 +150,8 @@ def _story(demo: Demo) -> None:
     nothing_lost(demo)
     come_back(demo)
     verify(demo)
-    bundle(demo)
     _stop(demo)
+    bundle(demo)
 
 
 def _come_together(demo: Demo) -> None:
@@ -225,15 +228,15 @@ def _transfer(demo: Demo) -> None:
         raise FemtoClawError("a client noticed the transfer", expected="no error", found=failed)
     demo.proved(
         f"{target.name} leads after {seconds} s; all {len(answers)} requests that were made meanwhile were answered, none "
-        "with an error", seconds=seconds, answered=len(answers),
+        "with an error", transfer_s=seconds, answered=len(answers),
     )  # fmt: skip
 
 
 def _stop(demo: Demo) -> None:
-    demo.step("Stop everything in order")
-    codes = {}
-    for machine in (*demo.others, demo.leader):  # its followers first: nobody takes over what is being stopped
-        codes[machine.name] = machine.end()
+    demo.step("Stop everything in order: the leader while the others still store what it records last")
+    codes = {demo.leader.name: demo.leader.end()}
+    with ThreadPoolExecutor() as pool:
+        codes |= zip((each.name for each in demo.others), pool.map(Machine.end, demo.others), strict=True)
     if set(codes.values()) != {0}:
         raise FemtoClawError("a node did not stop in order", expected="exit 0", found=codes)
     demo.proved("each `serve` ended with exit code 0")

@@ -18,7 +18,7 @@ def nothing_lost(demo: Demo) -> None:
     demo.step(f"Nothing acknowledged is lost: compare what clients were told with the log of {demo.leader.name}")
     count = check_recorded(demo.leader, demo.machines, demo.answers)
     shown = demo.leader.call("show", demo.sleeping)
-    if shown.get("outcome") != "OUTCOME_UNKNOWN":
+    if shown["execution"]["code"] != "OUTCOME_UNKNOWN":
         raise FemtoClawError(
             "the execution that was cut off is told as another", expected="OUTCOME_UNKNOWN", found=shown
         )
@@ -54,4 +54,11 @@ def bundle(demo: Demo) -> None:
     target = os.path.join(demo.folder, "evidence.bundle")
     made = demo.leader.call("export", "--bundle", target)
     checked = demo.leader.call("verify", "--bundle", target, "--key", demo.machines[0].inside("keys/node.pub"))
-    demo.proved(str(made) + str(checked))
+    epochs = [(each["leader"], each["epoch"]) for each in checked["epochs"]]
+    if made["not_covered"] or checked["size"] != made["size"] or epochs[-1] != (demo.leader.name, demo.epoch):
+        raise FemtoClawError("the bundle tells less than the log", expected=made, found=checked)
+    told = ", ".join(f"{name} (epoch {epoch})" for name, epoch in epochs)
+    demo.proved(
+        f"all {checked['size']} records; who led, each by a record with the signed promises of a majority: {told}",
+        size=checked["size"], root=checked["root"], epochs=checked["epochs"],
+    )  # fmt: skip

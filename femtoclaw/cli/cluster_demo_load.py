@@ -36,13 +36,22 @@ class Answer(NamedTuple):
         return self.code == 0
 
 
+def entry(name: str) -> str:
+    """The message that asks for this file."""
+    return json.dumps({"tool_call": {"tool": "fs.write", "args": {"path": name, "content": name, "mode": "create"}}})
+
+
 def write_entry(machine: Machine, name: str, show: bool = False) -> Answer:
     """One request: write this file. Every end of it is an answer; a wrong one is seen by ``check_answers``."""
-    call = {"tool_call": {"tool": "fs.write", "args": {"path": name, "content": f"{name}\n", "mode": "create"}}}
     began = time.monotonic()
-    code, lines = machine.run("intent", json.dumps(call), show=show)
+    code, lines = machine.run("intent", entry(name), show=show)
     body = lines[-1]
     return Answer(machine.name, name, began, time.monotonic(), code, str(body.get("execution_id", "")), body)
+
+
+def left_on(machines: list[Machine], name: str) -> list[str]:
+    """On which of these machines the file is."""
+    return [each.name for each in machines if os.path.exists(each.inside(f"workspace/{name}"))]
 
 
 class Load:

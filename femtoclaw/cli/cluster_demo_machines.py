@@ -131,6 +131,13 @@ class Machine:
         lines = done.stdout.splitlines()
         return done.returncode, [json.loads(line) for line in lines] or [{"stderr": done.stderr[-800:]}]
 
+    def prepare(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start one command that waits for its standard input: what starting takes is over when it gets it."""
+        return subprocess.Popen(
+            command("--home", self.home, "--json", *words), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, env=environment(), cwd=self.folder, start_new_session=True,
+        )  # fmt: skip
+
     def call(self, *words: str, expect: int = 0, show: bool = True) -> dict[str, Any]:
         """Run one real command; its last line of JSON. Raises FemtoClawError for another exit code than expected."""
         code, body = self.run(*words, show=show)
