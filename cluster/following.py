@@ -237,7 +237,11 @@ class Following:
             s.refuse(self.source, Reason.BAD_RECORDS, f"the checkpoint does not verify: {error}")
             s.drop(self.source)
             return
-        if checkpoint.size != stored.head.index or checkpoint.root != stored.root:
+        if checkpoint.size != stored.head.index:
+            self._aligned = False
+            s.refuse(self.source, Reason.GAP, f"a checkpoint of {checkpoint.size} records, this log ends at {stored.head.index}")
+            return
+        if checkpoint.root != stored.root:
             # The leader signed one history and sent another: both go into the evidence.
             self._diverge(
                 self.source, f"{self.source} signed another root than that of the records that it sent, at {checkpoint.size}",
