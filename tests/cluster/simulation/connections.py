@@ -135,6 +135,10 @@ class Connections:
     def _give(self, stream: Stream, to: str, each: SendRange) -> None:
         """Records as one or more messages, of which the last has the note."""
         node, after = self._node, each.after
+        sealed = node.world.sealed(node, after.index + 1, each.until)
+        if sealed:
+            node.world.post(node, to, SealedSegment(each.epoch, sealed, each.checkpoint, each.commit), stream)
+            return
         frames = node.disk.log.frames[
             after.index : each.until
         ]  # unverified, as in production: whoever gets them verifies

@@ -20,8 +20,10 @@ from tests.cluster.simulation.liar import Liar
 from tests.cluster.simulation.network import Network, Stream
 from tests.cluster.simulation.node import Node
 from tests.cluster.simulation.scenario import LEASE_NS, MS, Scenario
-from tests.cluster.simulation.signatures import signer_of
-from wal.record import FLAG_BATCH_END
+from tests.cluster.simulation.signatures import ORIGIN, signer_of
+from wal.chain import VerifiedRun
+from wal.record import FLAG_BATCH_END, Head
+from wal.segment import encode_segment
 
 SECOND = 1_000_000_000
 HEALING_NS = 20 * SECOND
@@ -229,6 +231,17 @@ class World:
             return [ends[-1]]
         first = self.random.choice(ends[:-1])
         return [first, ends[-1] - first]
+
+    def sealed(self, node: Node, first: int, last: int) -> bytes:
+        """The file of the sealed segment that these records are most of, as a leader may send it in their place; or nothing."""
+        size, log = self.scenario.segment_records, node.disk.log
+        start = (first - 1) // size * size
+        whole = last <= start + size <= node.replica.commit
+        if not whole or 2 * (last - first + 1) <= size or log.rotten or self.random.random() < 0.3:
+            return b""
+        records = tuple(log.records[start : start + size])
+        before = Head(start, records[0].prev)
+        return encode_segment(ORIGIN, VerifiedRun(before, records), None)[1]
 
     def wall(self, node: Node) -> int:
         return START_NS + self.now + node.wall_ns
