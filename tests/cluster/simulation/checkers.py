@@ -14,7 +14,7 @@ from cluster.standing import IN_SYNC_ALL
 from tests.cluster.simulation.signatures import Signed
 from wal.epoch_start import Promise
 from wal.membership import Membership
-from wal.record import FLAG_BATCH_END, Head, Record
+from wal.record import FLAG_BATCH_END, Head
 
 if TYPE_CHECKING:
     from cluster.leading import Leading
@@ -55,9 +55,6 @@ class Checkers:
         raise Violation(kind, detail)
 
     # --- what nodes do ---
-
-    def stored(self, node: Node, records: list[Record] | tuple[Record, ...]) -> None:
-        """A node has put records on its disk."""
 
     def signed(self, node: Node, signed: Signed) -> None:
         """No honest node puts its name to two roots of one size in one epoch, or to a root that its disk has not."""

@@ -85,7 +85,7 @@ class Faults:
             world.network.block(*link)
         world.say(",".join(sorted(group)), f"cut off, {len(links)} links")
         cut = random.random()
-        sessions = [world.nodes[name].session for name in sorted(group) if world.nodes[name].up]
+        sessions = [world.nodes[name].leadership.session for name in sorted(group) if world.nodes[name].up]
         for session in sessions if cut < 0.4 else []:
             session.fault = Fault.UNREACHABLE if cut < 0.3 else Fault.ANSWER_LOST
         random.shuffle(links)
@@ -208,7 +208,7 @@ class Faults:
         else:
             node = self._some()
             if node is not None:
-                session = node.session
+                session = node.leadership.session
                 session.fault = random.choice((Fault.UNREACHABLE, Fault.ANSWER_LOST))
                 world.say(node.name, f"coordinator: {session.fault.value}")
                 world.at(self._while(100, 1500), self._reach, session)
@@ -290,7 +290,7 @@ class Faults:
         model = world.coordinator
         model.available = True
         seen = max(node.disk.durable.epoch for node in world.nodes.values())
-        seen = max(seen, *(node.session._revision for node in world.nodes.values() if node.up))
+        seen = max(seen, *(node.leadership.session._revision for node in world.nodes.values() if node.up))
         if model.revision <= seen:
             model.revision, model.leader = seen + 1, None
         for node in world.nodes.values():
@@ -300,9 +300,9 @@ class Faults:
                 node.crash()
                 continue
             if node.up:
-                node.session.fault = Fault.NONE
+                node.leadership.session.fault = Fault.NONE
                 node.resume()
-                if node.disk.log.rotten or node.session._regressed:
+                if node.disk.log.rotten or node.leadership.session._regressed:
                     node.crash()
             if not node.up:
                 world.at(1, node.start)

@@ -11,38 +11,26 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from cluster.coordinator_model import ModelSession
-from cluster.errors import CoordinatorUnavailableError, EpochRegressionError
 from cluster.messages import Ack, Hello, Message, PromiseRequest, PullRequest, Reason, Refused
-from cluster.replica import Replica
 from cluster.steps import (
-    Append,
-    Began,
-    BeginEpoch,
-    CutOrphan,
-    Granted,
     Input,
-    Persist,
-    Published,
     Ready,
     Received,
-    Registered,
     Role,
-    Save,
     Send,
     Shipped,
-    Stored,
     Tick,
     Withdrawn,
 )
 from tests.cluster.simulation.connections import Connections
 from tests.cluster.simulation.disk import SimDisk
+from tests.cluster.simulation.leadership import Leadership
 from tests.cluster.simulation.network import Stream
 from tests.cluster.simulation.scenario import MS, TICK_NS, config_of
-from tests.cluster.simulation.signatures import ORIGIN, HashedAuthentication, NoteAuthentication, signer_of
-from wal.epoch_start import sign_epoch_start
+from tests.cluster.simulation.signatures import HashedAuthentication, NoteAuthentication, signer_of
+from tests.cluster.simulation.storing import Storing
 from wal.errors import LogError
-from wal.record import FLAG_BATCH_END, KIND_EPOCH, KIND_EVENT, KIND_MEMBERS, Head, Record, encode
+from wal.record import KIND_EVENT, KIND_MEMBERS, Head
 
 if TYPE_CHECKING:
     from tests.cluster.simulation.world import World
@@ -67,6 +55,7 @@ class Node:
         self.world = world
         self.name = name
         self.disk = disk
+        self.storing = Storing(self, disk)
         self.random = random
         self.config = config_of(world.scenario, place)
         self.ppm = random.randrange(-world.scenario.skew_ppm, world.scenario.skew_ppm + 1)
@@ -113,14 +102,13 @@ class Node:
         self._leads = False
         self._closed_until = 0
         self.cosigned = {}
-        self._campaigning = False
         self._offset = self.random.randrange(10_000_000_000)
-        self.session = ModelSession(self.world.coordinator)
+        self.leadership = Leadership(self, self.world.coordinator)
         self.replica = self.world.core(
             self.name, self.world.log_id, self.config, self.disk.log, self.auth, self.disk.durable, self.clock()
         )
         self.later(self.random.randrange(TICK_NS), self._tick)
-        self.later(self.world.latency(), self._compare)
+        self.later(self.world.latency(), self.leadership.compare)
 
     def crash(self) -> None:
         """The process is gone, and with it all that was not durable."""
@@ -169,8 +157,8 @@ class Node:
             return
         if self.deaf_until > self.world.now:
             pass
-        elif self.session.held(self.clock()):
-            self.later(self.world.latency(), self._keepalive, self.clock())
+        elif self.leadership.held():
+            self.later(self.world.latency(), self.leadership.keepalive, self.clock())
         elif self.replica.role in (Role.LEADER, Role.CANDIDATE):
             self.feed(Withdrawn())
         if not self._ticking:
@@ -178,24 +166,6 @@ class Node:
             self.feed(Tick())
         if self.up:
             self.connections.tend()
-
-    def _compare(self) -> None:
-        """Ask the register once what this node is said to have."""
-        try:
-            register = self.session.register(self.clock())
-        except CoordinatorUnavailableError:
-            self.later(100 * MS, self._compare)
-        except EpochRegressionError:
-            pass
-        else:
-            if register is not None:
-                self.feed(Registered(register))
-
-    def _keepalive(self, sent_ns: int) -> None:
-        try:
-            self.session.keepalive(sent_ns)
-        except (CoordinatorUnavailableError, EpochRegressionError):
-            pass
 
     def say(self, to: str, message: Message) -> Message | None:
         """What is said in place of ``message``: an honest node says it."""
@@ -208,10 +178,7 @@ class Node:
         attested = False
         kind = type(message)
         if kind is Hello or kind is PromiseRequest:
-            try:
-                attested = self.session.leader(self.clock()) == (sender, message.epoch)
-            except (CoordinatorUnavailableError, EpochRegressionError):
-                pass
+            attested = self.leadership.attests(sender, message.epoch)
         elif kind is PullRequest:
             try:
                 self.connections.answer_pull(sender, message, stream)
@@ -298,7 +265,11 @@ class Node:
             for each in ready.send:
                 self.connections.send(each)
             ready = ready._replace(send=())
-        outcomes = [outcome for act in ready.persist if (outcome := self._persist(act)) is not None]
+        outcomes: list[Input] = []
+        for act in ready.persist:
+            self._maybe_crash(True)
+            outcome = self.storing.act(act)
+            outcomes += [outcome] if outcome is not None else []
         self._maybe_crash(bool(ready.persist))
         for each in ready.send:
             self.connections.send(each)
@@ -310,12 +281,12 @@ class Node:
         if ready.pull is not None:
             self.connections.pull(ready.pull.source)
         if ready.publish is not None:
-            self._publish(ready.publish.register, self.replica.epoch)
+            self.leadership.publish(ready.publish.register, self.replica.epoch)
         if ready.resign:
-            self._resign()
-        if ready.campaign and not self._campaigning and self.name != self.world.liar:
-            self._campaigning = True
-            self.later(self.world.latency(), self._ask_leadership, self.clock())
+            self.leadership.resign()
+        if ready.campaign and not self.leadership.campaigning and self.name != self.world.liar:
+            self.leadership.campaigning = True
+            self.later(self.world.latency(), self.leadership.campaign, self.clock())
         self._turn()
         self.queue.extendleft(reversed(outcomes))
 
@@ -332,78 +303,6 @@ class Node:
             if self.crash_after < 0:
                 raise CrashedInside
 
-    def _persist(self, act: Persist) -> Input | None:
-        self._maybe_crash(True)
-        kind = type(act)
-        if kind is Append:
-            return self._append(act)
-        if kind is Save:
-            self.disk.save(act.state)
-        elif kind is CutOrphan:
-            self.world.checkers.cut(self, act.after)
-            self.disk.log.cut(act.after)
-            self.disk.cut_back()
-        elif kind is BeginEpoch:
-            return self._begin(act)
-        return None
-
-    def _append(self, act: Append) -> Stored:
-        log, trees, scenario = self.disk.log, self.world.trees, self.world.scenario
-        records = act.run.records
-        if not records:
-            self._keep_note(act.checkpoint)
-            return Stored(log.head(), log.root_at(log.head().index))
-        self.disk.append([trees.frame(record) for record in records], records)
-        self.world.checkers.stored(self, records)
-        if self.world.misdirected(self):
-            self.disk.rot(records[-1].index, self.random.randrange(1 << 16))
-            self.disk.miswritten.add(records[-1].index)
-        if not scenario.unread:
-            log.read(records[0].index - 1, records[-1].index)
-        if act.checkpoint:
-            self._keep_note(act.checkpoint)
-        head = log.head()
-        return Stored(head, log.root_at(head.index))
-
-    def _keep_note(self, note: bytes) -> None:
-        """Store a leader's note of the head; what it is worth is looked at as the real store does when it is asked."""
-        log = self.disk.log
-        head = log.head()
-        try:
-            found = self.auth.open_checkpoint(note)
-        except LogError:
-            return
-        if (found.size, found.root) == (head.index, log.root_at(head.index)):
-            log.vouch(note)
-
-    def _write(self, epoch: int, kind: int, payloads: list[bytes]) -> tuple[list[bytes], Head]:
-        """Append as the log's writer on the leader does: one atomic group, vouched for by its own key."""
-        disk = self.disk
-        log = disk.log
-        last = log.records[-1]
-        time_ns = max(last.time_ns, self.world.wall(self))
-        frames, records = [], []
-        index, prev = last.index, last.link
-        for place, payload in enumerate(payloads):
-            flags = FLAG_BATCH_END if place == len(payloads) - 1 else 0
-            raw, link = encode(index + 1, epoch, time_ns, kind, payload, prev, flags)
-            self.world.trees.frames[link] = raw
-            frames.append(raw)
-            records.append(Record(index + 1, epoch, time_ns, kind, payload, prev, link, flags))
-            index, prev = index + 1, link
-        disk.append(frames, records)
-        self.world.checkers.stored(self, records)
-        return frames, Head(index, prev)
-
-    def _begin(self, act: BeginEpoch) -> Began:
-        log = self.disk.log
-        payload = sign_epoch_start(
-            ORIGIN, log.head(), log.keys().rotated, act.epoch, self.name, act.promises, self.auth.signer
-        )
-        _, head = self._write(act.epoch, KIND_EPOCH, [payload])
-        self.world.checkers.began(self, act.epoch, head)
-        return Began(head)
-
     # --- clients ---
 
     @property
@@ -419,7 +318,7 @@ class Node:
         leading = self.replica.leading
         if leading is None or self.disk.log.last_epoch() != leading.epoch:
             return None
-        frames, head = self._write(leading.epoch, kind, payloads)
+        frames, head = self.storing.write(leading.epoch, kind, payloads)
         self.pending.append(Pending(head.index, head.link, leading.epoch))
         self.feed(Shipped(tuple(frames), head))
         return head
@@ -436,49 +335,3 @@ class Node:
             each = self.pending.popleft()
             if each.epoch == leading.epoch:
                 self.world.checkers.acknowledged(self, each.index, each.link)
-
-    # --- coordinator ---
-
-    def _ask_leadership(self, sent_ns: int) -> None:
-        epoch, register = None, None
-        try:
-            epoch = self.session.campaign(self.name, sent_ns, self.replica.epoch)
-            if epoch is not None:
-                register = self.session.register(self.clock())
-        except CoordinatorUnavailableError:
-            epoch = None
-        except EpochRegressionError:
-            self.world.say(self.name, "the coordinator has gone back")
-        self.later(self.world.latency(), self._answered, epoch, register)
-
-    def _answered(self, epoch: int | None, register: object) -> None:
-        self._campaigning = False
-        if epoch is not None:
-            self.feed(Granted(epoch, register))  # type: ignore[arg-type]
-
-    def _publish(self, register: object, epoch: int) -> None:
-        self.later(self.world.latency(), self._swap, register, epoch)
-
-    def _swap(self, register: object, epoch: int) -> None:
-        try:
-            done = self.session.publish(epoch, register, self.clock())  # type: ignore[arg-type]
-        except CoordinatorUnavailableError:
-            self.later(self.world.latency(), self._published, Published(None, known=False), epoch)
-            return
-        except EpochRegressionError:
-            done = None
-        self.later(self.world.latency(), self._published, Published(done), epoch)
-
-    def _published(self, published: Published, epoch: int) -> None:
-        leading = self.replica.leading
-        if leading is not None and leading.epoch == epoch:
-            self.feed(published)
-
-    def _resign(self) -> None:
-        try:
-            self.session.resign(self.clock())
-        except (CoordinatorUnavailableError, EpochRegressionError):
-            pass
-
-
-Core = Callable[..., Replica]
