@@ -43,7 +43,7 @@ def framed(raw):
 
 
 def control(action, resource, content):
-    """An operator's request, signed as docs/operators.md says."""
+    """An operator's request, signed as docs/api.md says."""
     key = json.loads(open(sys.argv[2]).read())
     node = json.loads(method("Status", api.StatusReply)(api.StatusRequest(), timeout=60).json)["runtime_id"]
     request, now = uuid.uuid4().hex, time.time_ns()
