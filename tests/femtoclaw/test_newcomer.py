@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,8 @@ from femtoclaw.event_codec import encode
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.membership import Invitation, Terms, open_join_request
-from femtoclaw.newcomer import NOBODY, _check_admitted, check_invited, prepare, take
+from femtoclaw.newcomer import NOBODY, _check_admitted, check_invited, check_places, prepare, take
+from femtoclaw.state import Configuration, Node, Policy
 from tests.wal.sample_cluster import SIGNERS, log_of_three, member
 from tests.wal.sample_log import SIGNER
 from wal.blob import blob_file, blob_name
@@ -235,3 +237,31 @@ def test_an_invitation_is_for_one_home(home: tuple[Home, bytes], tmp_path: Path)
     for wrong in ({"name": "n3"}, {"key": SIGNERS["d"].public}, {"certificate": other}):
         with pytest.raises(ConfigurationError, match="another node"):
             check_invited(place, invitation(**wrong), "n2")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "/etc/shells",
+        "keys/node.key",
+        "../elsewhere.cedar",
+        "cluster/owner",
+        "femtoclaw.toml",
+        "log/x.cedar",
+        "link.cedar/x",
+    ],
+)
+def test_a_log_does_not_decide_over_other_files(home: tuple[Home, bytes], tmp_path: Path, file: str) -> None:
+    """Where the recorded policy would be written outside of the home, or over something of it that is no policy: refused.
+    A file that an operator has put there himself is taken."""
+    place, _ = home
+    content = json.dumps({"policy": {"file": file}}).encode()
+    node = Node(configuration=Configuration(1, "", content), policy=Policy(1, "", "permit", ""))
+    with pytest.raises(SecurityError):
+        check_places(place, node)
+    mine = tmp_path / "mine.cedar"
+    mine.write_text("permit")
+    there = json.dumps({"policy": {"file": str(mine)}}).encode()
+    check_places(place, node._replace(configuration=Configuration(1, "", there)))
+    own = json.dumps({"policy": {"file": "policy.cedar"}}).encode()
+    check_places(place, node._replace(configuration=Configuration(1, "", own)))
