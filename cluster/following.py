@@ -262,11 +262,30 @@ class Following:
         if s.durable.restored and size >= max(message.commit, self._reach):
             s.notice("RESTORED_CAUGHT_UP", f"everything up to {size} is here again")
             s.save(s.durable._replace(restored=False))
-        if message.checkpoint and s.now_ns - self._kept_ns >= s.config.keep_ns:
-            self._kept_ns = s.now_ns
-            s.act(KeepCheckpoint(message.checkpoint))
-            s.save(s.durable)
+        if message.checkpoint and s.now_ns - self._kept_ns >= s.config.keep_ns and not self._keep(sender, message):
+            return
         s.send(sender, Ack(s.durable.epoch, size, b""))
+
+    def _keep(self, sender: str, message: Heartbeat) -> bool:
+        """Keep the leader's newest checkpoint once all of it is here. False when it is not of this log, or not signed."""
+        s = self._s
+        try:
+            checkpoint = s.auth.open_checkpoint(message.checkpoint)
+        except LogError as error:
+            self._aligned = False
+            s.refuse(sender, Reason.BAD_RECORDS, f"the checkpoint does not verify: {error}")
+            s.drop(sender)
+            return False
+        if checkpoint.size > s.view.head().index:
+            return True
+        if s.view.root_at(checkpoint.size) != checkpoint.root:
+            why = f"{sender} signed another root than that of the records here, at {checkpoint.size}"
+            self._diverge(sender, why, message.checkpoint)
+            return False
+        self._kept_ns = s.now_ns
+        s.act(KeepCheckpoint(message.checkpoint))
+        s.save(s.durable)
+        return True
 
     def transfer(self, sender: str, message: TransferNow) -> None:
         """The leader has given up for this node."""
