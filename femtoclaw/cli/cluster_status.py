@@ -26,7 +26,7 @@ ASK_S = 2.0
 def status(home: Home, arguments: Arguments, output: Output) -> int:
     """0 when a majority of the voters answers and one of them leads, 4 when nobody answers, else 1."""
     from cluster.tls import load_identity
-    from femtoclaw.cli.clustering import read_members, refuse_single
+    from femtoclaw.cli.member_words import read_members, refuse_single
     from femtoclaw.cluster_home import folder_of, read_settings
 
     require(home)

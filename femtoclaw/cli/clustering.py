@@ -10,16 +10,23 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from femtoclaw.cli.member_words import (
+    FILE_BYTES_MAX,
+    member_settings,
+    named_member,
+    new_file,
+    read_members,
+    require_served,
+)
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, program
-from femtoclaw.errors import ConfigurationError, UnavailableError, UsageError
+from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, locate, read_bounded, require
 
 if TYPE_CHECKING:
     from femtoclaw.cluster_home import ClusterSettings
-    from wal.membership import Member, Membership
+    from wal.membership import Member
 
-FILE_BYTES_MAX = 256 * 1024
 HANDED_OVER_S = 40.0
 """How long a transfer is waited for: executions in flight may take half of it to end."""
 
@@ -40,11 +47,11 @@ _OPTIONS = ("name", "listen", "address", "coordinator", "etcd", "mode", "witness
 
 def cluster(arguments: Arguments, output: Output) -> int:
     """One of the commands below, by its word."""
-    from femtoclaw.cli import cluster_status, newcoming
+    from femtoclaw.cli import cluster_owner, cluster_status, newcoming
 
     acts = {
         "init": _init, "request": newcoming.request, "join": _join, "accept": newcoming.accept, "promote": _promote,
-        "leave": _leave, "transfer": _transfer, "owner": _owner, "status": cluster_status.status,
+        "leave": _leave, "transfer": _transfer, "owner": cluster_owner.owner, "status": cluster_status.status,
     }  # fmt: skip
     _check_words(arguments)
     return acts[arguments.what](locate(getattr(arguments, "home", None)), arguments, output)
@@ -62,28 +69,6 @@ def _check_words(arguments: Arguments) -> None:
             raise UsageError(
                 f"--{name} is not for this", where=where, expected=", ".join(sorted(options)) or "no such option"
             )
-
-
-def member_settings(arguments: Arguments, **more: Any) -> tuple[ClusterSettings, str]:
-    """A member's settings and the address at which others reach it, from ``--name``, ``--listen`` and ``--address``.
-
-    Raises UsageError, ConfigurationError."""
-    from femtoclaw.cluster_home import check_settings
-
-    where = f"cluster {arguments.what}"
-    if arguments.name is None or arguments.listen is None:
-        raise UsageError(
-            "a member has a name and listens somewhere", where=where, expected="--name NAME --listen HOST:PORT"
-        )
-    settings = check_settings({"name": arguments.name, "listen": arguments.listen, **more}, where)
-    address = arguments.address or settings.listen
-    host, _, port = address.rpartition(":")
-    if host in ("0.0.0.0", "[::]", "*") or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(
-            "others cannot reach this member there", where=where, expected="--address HOST:PORT that they can connect to",
-            found=address,
-        )  # fmt: skip
-    return settings, address
 
 
 # --- the first member ------------------------------------------------------------------------------------------------
@@ -191,7 +176,7 @@ def _join(home: Home, arguments: Arguments, output: Output) -> int:
     from femtoclaw.membership import ADD, entry_of, membership_after, open_join_request
 
     require(home)
-    _require_member(home)
+    require_served(home)
     out = new_file(arguments, "join")
     member = open_join_request(read_bounded(arguments.target, FILE_BYTES_MAX), arguments.target)
     _show(member, output)
@@ -226,17 +211,6 @@ def _show(member: Member, output: Output) -> None:
     output.fields([("address", member.address), ("key", member.key.vkey()), ("certificate", f"sha256 {digest}")])
 
 
-def new_file(arguments: Arguments, act: str) -> str:
-    """The file of ``--out``, which is not there yet. Raises UsageError."""
-    if not arguments.out:
-        raise UsageError("where should it be written?", where=f"cluster {act}", expected="--out FILE")
-    if os.path.lexists(arguments.out):
-        raise UsageError(
-            "there is a file already", where=arguments.out, expected="a new file", remedy="choose another name"
-        )
-    return str(arguments.out)
-
-
 def _write_invitation(home: Home, member: Member, out: str) -> None:
     from femtoclaw.cluster_home import read_owner, read_settings
     from femtoclaw.keys import load_signer
@@ -252,56 +226,6 @@ def _write_invitation(home: Home, member: Member, out: str) -> None:
     )  # fmt: skip
     invitation = Invitation(log.origin, log.log_id, log.genesis, terms, members, member.name)
     write_file(os.path.abspath(out), sign_invitation(invitation, load_signer(home)))
-
-
-class RecordedLog:
-    """What a log says of itself: origin, id, the frame of its first record, the newest epoch."""
-
-    def __init__(self, origin: str, log_id: bytes, genesis: bytes, epoch: int) -> None:
-        self.origin = origin
-        self.log_id = log_id
-        self.genesis = genesis
-        self.epoch = epoch
-
-
-def read_members(home: Home) -> tuple[Membership, RecordedLog]:
-    """The newest membership in the home's log, and what the log says of itself. Raises ConfigurationError without members."""
-    from wal.reader import read_log_directory
-
-    reader = read_log_directory(home.log)
-    try:
-        newest, genesis = reader.keys().newest, reader.storage.get(1)
-        if newest.members is None or genesis is None:
-            raise ConfigurationError(
-                "this log has no members", where=home.log, expected="a node of a cluster", found="a node by itself",
-                remedy="make it one: `femtoclaw cluster init`",
-            )  # fmt: skip
-        return newest.members, RecordedLog(reader.origin, reader.log_id, genesis, newest.epoch)
-    finally:
-        reader.close()
-
-
-def refuse_single(home: Home) -> None:
-    """Raise ConfigurationError for a node by itself."""
-    from femtoclaw.cluster_home import is_member
-
-    if not is_member(home):
-        raise ConfigurationError(
-            "this node takes part in no cluster", where=home.path, expected="a member",
-            remedy="make it the first one: `femtoclaw cluster init`",
-        )  # fmt: skip
-
-
-def _require_member(home: Home) -> None:
-    """Raise ConfigurationError for a node by itself, UnavailableError for a member that nobody serves."""
-    from femtoclaw.api.socket import is_served
-
-    refuse_single(home)
-    if not is_served(home):
-        raise UnavailableError(
-            "this member is not at work", where=home.path, expected="the member that leads, being served",
-            remedy="start it with `femtoclaw serve`, or run this on the leader's machine",
-        )  # fmt: skip
 
 
 # --- changes of members ----------------------------------------------------------------------------------------------
@@ -325,21 +249,11 @@ def _change(home: Home, arguments: Arguments, output: Output, action: str) -> in
     from femtoclaw.membership import entry_of, membership_after
 
     require(home)
-    _require_member(home)
+    require_served(home)
     members, _ = read_members(home)
-    member = _named(members, arguments.target)
+    member = named_member(members, arguments.target)
     membership_after(members, action, member)
     return change(arguments, output, action, member.name, lambda node: entry_of(member))
-
-
-def _named(members: Membership, name: str) -> Member:
-    from femtoclaw.membership import MembershipRefusedError
-
-    member = members.get(name)
-    if member is None:
-        names = ", ".join(each.name for each in members.members)
-        raise MembershipRefusedError("UNKNOWN", "there is no member of this name", where=name[:80], expected=names)
-    return member
 
 
 def _transfer(home: Home, arguments: Arguments, output: Output) -> int:
@@ -348,7 +262,7 @@ def _transfer(home: Home, arguments: Arguments, output: Output) -> int:
 
     name = arguments.target
     require(home)
-    _require_member(home)
+    require_served(home)
     if read_settings(home).coordinator == STATIC:
         raise UsageError(
             "under a static coordinator only the owner leads", where="cluster transfer", expected="etcd as the coordinator",
@@ -378,78 +292,3 @@ def _wait_for_leader(home: Home, name: str) -> str:
             time.sleep(_POLL_S)
             serving = client.status()["serving"]
     return leader
-
-
-# --- without a leader ------------------------------------------------------------------------------------------------
-
-
-def _owner(home: Home, arguments: Arguments, output: Output) -> int:
-    """Name who may lead from now on, on this machine: 0 done. Raises ControlRefusedError for whom the control policy does not
-    let hand the leadership over."""
-    from femtoclaw.api.socket import is_served
-    from femtoclaw.cluster_home import STATIC, Owner, read_settings, write_owner
-    from femtoclaw.home import journal
-    from femtoclaw.sources import live
-
-    require(home)
-    refuse_single(home)
-    settings = read_settings(home)
-    if settings.coordinator != STATIC:
-        raise UsageError(
-            "etcd says who leads in this cluster", where="cluster owner", expected="a static coordinator",
-            remedy="hand the leadership over with `femtoclaw cluster transfer NAME`; without a leader, repair etcd",
-        )  # fmt: skip
-    members, log = read_members(home)
-    member = _named(members, arguments.target)
-    if not member.voter:
-        raise UsageError(
-            "only a voter can lead", where=member.name, expected=", ".join(each.name for each in members.voters)
-        )
-    operator = _entitled(home, arguments, member.name)
-    lowest = _lowest_epoch(home, settings, log)
-    epoch = arguments.epoch if arguments.epoch is not None else lowest
-    if not lowest <= epoch < 1 << 62:
-        raise UsageError("this epoch has been already", where="--epoch", expected=f">= {lowest}", found=epoch)
-    write_owner(home, Owner(member.name, epoch))
-    journal(home, live().wall_ns(), "cluster_owner", owner=member.name, epoch=epoch, operator=operator)
-    output.data({"owner": member.name, "epoch": epoch, "needed": members.majority, "voters": len(members.voters)})
-    output.line(f"on this machine {member.name} may lead from now on, in epoch {epoch} or later", "green")
-    output.note(f"it leads when {members.majority} of {len(members.voters)} voters let it: on each, run "
-                f"`femtoclaw cluster owner {member.name} --epoch {epoch}`")  # fmt: skip
-    if is_served(home):
-        output.note("the node at work here reads this when it starts: stop `femtoclaw serve`, and start it again")
-    return 0
-
-
-def _entitled(home: Home, arguments: Arguments, resource: str) -> str:
-    """The operator who asks: known to the log, with their key, permitted by the control policy that is recorded here. There may be
-    nobody to record it, so it is checked here and written into the boot journal."""
-    from femtoclaw.cli.recorded_state import recorded_state
-    from femtoclaw.control import operator_signer
-    from femtoclaw.control_policy import load_control
-    from femtoclaw.errors import ControlRefusedError
-
-    node = recorded_state(home).node
-    signer = operator_signer(home, node, getattr(arguments, "as", None), arguments.operator_key)
-    name = signer.public.name
-    known = node.operators.get(name)
-    if known is None or not known.active or known.public_key != signer.public.vkey():
-        raise ControlRefusedError(
-            "no operator of this node has this key", where=name, expected="an operator who is not revoked"
-        )
-    if not load_control(node.control.text).evaluate(name, known, "leadership.transfer", resource).allowed:
-        raise ControlRefusedError(
-            "no control policy permits it for your roles", where=name, expected="a role that may leadership.transfer",
-            found=", ".join(known.roles),
-        )  # fmt: skip
-    return name
-
-
-def _lowest_epoch(home: Home, settings: ClusterSettings, log: RecordedLog) -> int:
-    """One more than every epoch that this node has seen."""
-    from cluster.replica_store import STATE_FILE, decode_durable
-    from femtoclaw.cluster_home import read_owner
-    from wal.durable_file import read_file
-
-    durable = decode_durable(read_file(os.path.join(home.log, STATE_FILE)), home.log)
-    return max(durable.epoch, log.epoch, read_owner(home, settings).epoch) + 1

@@ -13,7 +13,7 @@ from femtoclaw.home import Home, read_bounded
 
 def request(home: Home, arguments: Arguments, output: Output) -> int:
     """Make a home without a log in a new or empty directory, and its signed request to be let in."""
-    from femtoclaw.cli.clustering import member_settings, new_file
+    from femtoclaw.cli.member_words import member_settings, new_file
     from femtoclaw.newcomer import NOBODY, prepare
     from wal.durable_file import write_file
 
@@ -34,8 +34,8 @@ def request(home: Home, arguments: Arguments, output: Output) -> int:
 
 def accept(home: Home, arguments: Arguments, output: Output) -> int:
     """Fetch the whole log from the members, verified record by record, and make the home ready to be served."""
-    from femtoclaw.cli.clustering import FILE_BYTES_MAX
     from femtoclaw.cli.evidence import trusted_key
+    from femtoclaw.cli.member_words import FILE_BYTES_MAX
     from femtoclaw.cluster_home import is_member, read_settings
     from femtoclaw.membership import open_invitation
     from femtoclaw.newcomer import check_invited, come_in
