@@ -8,8 +8,9 @@ from wal.chain import follow
 from wal.errors import CorruptFileError, CorruptRecordError, LogMissingError, RangeError
 from wal.genesis import Genesis, decode_genesis
 from wal.head import read_slots
+from wal.limits import BATCH_RECORDS_MAX
 from wal.note import PublicKey
-from wal.record import EMPTY, FLAG_BATCH_END, Head, Record, decode
+from wal.record import EMPTY, FLAG_BATCH_END, FLAGS_LOW_BYTE, Head, Record, decode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,13 +118,17 @@ class LogReader:
 
         Raises RangeError (``above`` is the end of the log) or CorruptRecordError.
         """
-        for index in range(near, above, -1):
-            if self.read(index).flags & FLAG_BATCH_END:
-                return index
-        index = max(above, near) + 1
-        while not self.read(index).flags & FLAG_BATCH_END:
-            index += 1
-        return index
+        # Few first, as most appends are short; read in one go, as each single one would split a whole entry again.
+        for count in (32, BATCH_RECORDS_MAX):
+            ends = [at for at, raw in self.storage.scan(max(above, near - count) + 1, near + 1) if _ends_append(raw)]
+            if ends:
+                return self.read(ends[-1]).index
+        behind = max(above, near) + 1
+        self.read(behind)
+        for at, raw in self.storage.scan(behind, behind + BATCH_RECORDS_MAX):
+            if _ends_append(raw):
+                return self.read(at).index
+        raise CorruptRecordError("an append has no end", where=f"index {behind}", expected="its last record")
 
     def manifest(self) -> Manifest:
         """The sealed segments. Raises CorruptFileError."""
@@ -181,3 +186,8 @@ def read_log_directory(path: str) -> LogReader:
     except BaseException:
         storage.close()
         raise
+
+
+def _ends_append(raw: bytes) -> bool:
+    """What a frame says of itself, unverified."""
+    return len(raw) > FLAGS_LOW_BYTE and bool(raw[FLAGS_LOW_BYTE] & FLAG_BATCH_END)
