@@ -182,7 +182,8 @@ def obey(kind: type, arguments: tuple[Any, ...], orders: Connection) -> None:
         try:
             orders.send(getattr(worker, name)(*given))
         except Exception as error:
-            orders.send(RuntimeError(f"{type(error).__name__}: {error}"))
+            told = worker.notices() if isinstance(worker, Working) else ""
+            orders.send(RuntimeError(f"{type(error).__name__}: {error}; {told}"))
 
 
 class Process:
