@@ -216,6 +216,12 @@ class MemberNode:
 
     def _serve(self, session: Session, leadership: Leadership) -> None:
         while not self._stopping.is_set() and not leadership.over.wait(LOOK_S):
+            useless, others = _useless(session), self._others()
+            if useless and others:
+                self._output.note(f"this node leads and cannot: {useless}; another member may")
+                self.executor.hold(DRAIN_S)
+                any(self.node.driver.transfer(each) for each in others)
+                return
             try:
                 self._record_notices(session)
                 target = self.executor.transfer_wanted()
@@ -226,6 +232,11 @@ class MemberNode:
                     self.executor.transfer_done()
             except (FemtoClawError, LogError, ClusterError) as error:
                 self._output.note(f"something could not be recorded: {error}")
+
+    def _others(self) -> list[str]:
+        """The voters but this node."""
+        members = self.node.driver.store.membership()
+        return [each.name for each in members.voters if each.name != self._settings.name] if members is not None else []
 
     def _open(self, leadership: Leadership) -> Session:
         """Everything that a start verifies, with the files as the log says that they are."""
@@ -246,6 +257,14 @@ def terms_of(home: Home, settings: ClusterSettings) -> Terms:
         settings.mode, settings.coordinator, owner.name, owner.epoch, settings.etcd, settings.etcd_prefix,
         settings.etcd_lease_s, settings.acknowledge_s, settings.patience_ms,
     )  # fmt: skip
+
+
+def _useless(session: Session) -> str:
+    """Why nothing more can be executed in this session, which would only keep others from leading; empty while it can."""
+    log, refusal = session.started.log, session.started.authority.refusal
+    if refusal is not None or log.failure is not None:
+        return refusal or str(log.failure)
+    return "" if log.storage.room() > 0 else "there is no room for new work"
 
 
 def _log_id(home: Home) -> bytes:
