@@ -76,6 +76,8 @@ class Forwarder(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="network", daemon=True)
         self.pids: dict[str, int] = {}
+        self.hosts: dict[str, str] = {}
+        """Members that have an address of their own."""
         self._cut: set[tuple[str, str]] = set()
         self._listeners: dict[socket.socket, tuple[str, tuple[str, int]]] = {}
         self._flows: list[_Flow] = []
@@ -112,7 +114,8 @@ class Forwarder(threading.Thread):
         for listener, (name, to) in self._listeners.items():
             with contextlib.suppress(BlockingIOError):
                 inbound, _ = listener.accept()
-                source = self._who(inbound.getpeername()[1])
+                host, port = inbound.getpeername()
+                source = self.hosts.get(host) or self._who(port)
                 outbound = socket.socket()
                 outbound.setblocking(True)
                 outbound.settimeout(1)
@@ -251,6 +254,7 @@ class Namespaces:
         _ip("-n", space, "addr", "add", f"{self._net}.{host}/24", "dev", inner)
         _ip("-n", space, "link", "set", inner, "up")
         _ip("-n", space, "link", "set", "lo", "up")
+        self._forwarder.hosts[f"{self._net}.{host}"] = name
         listens = f"{self._net}.{host}:7000"
         return listens, listens
 
@@ -265,12 +269,16 @@ class Namespaces:
         return f"{self._net}.1:{self._forwarder.listen(service, (host, int(port)), f'{self._net}.1')}"
 
     def cut(self, source: str, to: str) -> None:
-        """By a route into nowhere at who sends. Services are on the bridge; only members can be cut from each other."""
+        """Between members by a route into nowhere at who sends."""
+        if source not in self._hosts or to not in self._hosts:
+            return self._forwarder.cut(source, to)
         host = self._hosts[to]
         _ip("-n", self._space(source), "route", "add", "blackhole", f"{self._net}.{host}/32")
         self._cuts.append((source, host))
+        return None
 
     def heal(self) -> None:
+        self._forwarder.heal()
         for source, host in self._cuts:
             _ip("-n", self._space(source), "route", "del", "blackhole", f"{self._net}.{host}/32")
         self._cuts = []
@@ -278,7 +286,7 @@ class Namespaces:
     def close(self) -> None:
         self._forwarder.close()
         for name in self._hosts:
-            _ip("netns", "del", self._space(name))
+            _ip("netns", "del", self._space(name))  # its end of the pair goes with it
         _ip("link", "del", self._bridge)
 
 
@@ -303,6 +311,12 @@ def namespaces_work() -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return True
+
+
+def make_network() -> Network:
+    """Namespaces where they can be made, unless FEMTOCLAW_CLUSTER_NETWORK=loopback says otherwise; else forwarders."""
+    wanted = os.environ.get("FEMTOCLAW_CLUSTER_NETWORK", "")
+    return Namespaces() if wanted != "loopback" and namespaces_work() else Loopback()
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 30.0, told: Callable[[], object] = str) -> float:

@@ -60,6 +60,10 @@ class MemberProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        return self._process.poll() if self._process is not None else None
+
+    @property
     def told(self) -> Path:
         """What the process has said on standard error, of all its lives."""
         return self.node.path.parent / f"{self.name}.stderr"
