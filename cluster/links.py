@@ -27,6 +27,7 @@ from cluster.messages import (
     SealedSegment,
     ToFollower,
     ToSource,
+    TransferNow,
 )
 from cluster.replica_store import ReplicaStore
 from cluster.steps import Carrier, Connected, SendRange
@@ -39,6 +40,9 @@ PAUSE_S_MIN, PAUSE_S_MAX = 0.05, 1.0
 
 PROMISE_S = 1.5
 """How long a voter's answer is waited for."""
+
+FINISH_S = 2.0
+"""How long the last word to a follower may take to leave."""
 
 QUEUE_MAX = 4096
 """Messages waiting for one follower; heartbeats beyond a tenth of it are left out."""
@@ -92,7 +96,7 @@ class Links:
         with self._lock:
             gone, self._links = list(self._links.values()), {}
         for link in gone:
-            link.close()
+            link.finish()
 
     def send(self, to: str, message: Message | SendRange) -> None:
         link = self._links.get(to)
@@ -184,6 +188,14 @@ class FollowerLink:
         """End the stream of now."""
         self._queue.put(None)
 
+    def finish(self) -> None:
+        """End for good, when the word that somebody else is to lead has left; nothing else is sent any more."""
+        self._over.set()
+        self._queue.put(None)
+        late = threading.Timer(FINISH_S, self.close)
+        late.daemon = True
+        late.start()
+
     def close(self) -> None:
         """End for good, without waiting."""
         self._over.set()
@@ -217,8 +229,10 @@ class FollowerLink:
     def _outbound(self, waiting: queue.SimpleQueue[Message | SendRange | None]) -> Iterator[ToFollower]:
         while True:
             each = waiting.get()
-            if each is None or self._over.is_set():
+            if each is None:
                 return
+            if self._over.is_set() and not isinstance(each, TransferNow):
+                continue
             if isinstance(each, SendRange):
                 yield from entries_of(self._driver.store, self._driver.recent.run, each)
             else:
