@@ -33,4 +33,5 @@ CORPUS = (
     Find(Job(572, 5, 500), "what was sent up to a segment's border ended inside of an append, and never arrived"),
     Find(Job(82, 5, 500, "rollback"), "a node whose records were put back led with fewer than it knew to be committed"),
     Find(Job(289, 3, 500, "rollback"), "a node whose disk was put back froze at what an honest leader had it cut"),
+    Find(Job(183, 3, 500), "a segment that came twice convicted an honest leader"),
 )
