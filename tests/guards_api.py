@@ -153,4 +153,12 @@ GUARDS = (
         "        return True\n    return True\n",
         API + "::test_one_at_a_time_stages_files",
     ),
+    Guard(
+        "I5",
+        "who serves a node verifies a module before it is enabled",
+        "femtoclaw/api/local.py",
+        'if command.action == "claw.enable":',
+        "if False:",
+        PUBLISHED + "::test_a_module_whose_files_were_changed_is_not_enabled_by_a_node_at_work",
+    ),
 )

@@ -91,11 +91,8 @@ def foreign(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.requirement("SUITE-3.5")
-def test_another_program_works_with_the_published_contract(node: Node, foreign: Path, tmp_path: Path) -> None:
-    """A module of its own is packed and installed by the published commands. With an operator's key it enables that claw and sets a
-    policy for it, has a call of it gated and run, and exports the audit log; what it changed is in the home's files too, so the
-    node starts again."""
+def install(node: Node, tmp_path: Path) -> None:
+    """A module of somebody else's, packed, and installed by the commands that everybody has."""
     module, publisher = tmp_path / "module", str(tmp_path / "publisher.key")
     module.mkdir()
     shutil.copy(ROOT / "docs" / "examples" / "modules" / "python" / "checksum.py", module)
@@ -103,6 +100,14 @@ def test_another_program_works_with_the_published_contract(node: Node, foreign: 
     node.call("claw", "pack", str(module), "--key", publisher, "--entry", "python:checksum.py:checksum")
     node.call("publisher", "trust", "acme", "--public-key", public)
     node.call("claw", "install", str(module))
+
+
+@pytest.mark.requirement("SUITE-3.5")
+def test_another_program_works_with_the_published_contract(node: Node, foreign: Path, tmp_path: Path) -> None:
+    """A module of its own is packed and installed by the published commands. With an operator's key it enables that claw and sets a
+    policy for it, has a call of it gated and run, and exports the audit log; what it changed is in the home's files too, so the
+    node starts again."""
+    install(node, tmp_path)
     text = tmp_path / "checksum.cedar"
     text.write_text('@id("sums") permit (principal, action == Action::"text.checksum", resource);')
     key = next((node.path / "keys" / "operators").glob("*.key"))
@@ -122,3 +127,19 @@ def test_another_program_works_with_the_published_contract(node: Node, foreign: 
     node.intent(SAY)
     node.intent(call("text.checksum", text="x"))
     assert not list(node.path.glob("*.next"))
+
+
+@pytest.mark.invariant("I5")
+def test_a_module_whose_files_were_changed_is_not_enabled_by_a_node_at_work(node: Node, tmp_path: Path) -> None:
+    """The serving process looks itself, and the refusal is on record; with the files put back it is enabled."""
+    install(node, tmp_path)
+    (code,) = (node.path / "modules").rglob("checksum.py")
+    before = code.read_bytes()
+    with serving(node.path):
+        code.chmod(0o600)
+        code.write_bytes(before + b"\n")
+        error = node.call("claw", "enable", "text.checksum", expect=3).body["error"]
+        assert error["type"] == "ModuleRejectedError"
+        assert node.call("log", "--kind", "ModuleRejected").body["code"] == "HASH_MISMATCH"
+        code.write_bytes(before)
+        node.call("claw", "enable", "text.checksum")

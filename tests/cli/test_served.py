@@ -304,6 +304,11 @@ def test_the_socket_is_its_owners_alone(served: Node) -> None:
         finally:
             os._exit(outcome)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.chown(served.path / "serve.sock", 65534, 65534)
+    try:
+        assert served.intent(SAY, expect=3).body["error"]["type"] == "SecurityError"  # nobody is told what to do by it
+    finally:
+        os.chown(served.path / "serve.sock", 0, 0)
 
 
 def test_a_socket_that_a_kill_left_behind_is_no_server(node: Node) -> None:
