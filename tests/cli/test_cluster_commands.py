@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from femtoclaw.cli.cluster_status import judge
-from tests.cli.cluster_homes import Machine, come_in, first_member, operator_key
+from tests.cli.cluster_homes import Machine, come_in, operator_key
 from tests.cli.node import SAY
 from wal.reader import read_log_directory
 
@@ -20,13 +20,24 @@ HELLO = json.dumps(SAY)
 
 @pytest.fixture(scope="module")
 def leader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A cluster of one, being served and leading."""
-    machine = first_member(tmp_path_factory.mktemp("cluster")).serve()
+    """A cluster of one, being served and leading; its policy is in a file outside of its home."""
+    machine = Machine(tmp_path_factory.mktemp("cluster"), "n1")
+    machine.call("init")
+    policy = shared_policy(machine)
+    policy.write_bytes((machine.home / "policy.cedar").read_bytes())
+    machine.call("config", "set", f'policy.file="{policy}"')
+    machine.call("cluster", "init", *machine.place)
     try:
+        machine.serve()
         machine.until_executing()
         yield machine
     finally:
         machine.kill()
+
+
+def shared_policy(machine: Machine) -> Path:
+    """Where that policy is."""
+    return machine.folder / "shared.cedar"
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +92,12 @@ def test_requests_and_invitations_go_nowhere_else(leader: Machine) -> None:
     key = str(other.home / "keys" / "node.pub")
     assert newcomer.refused("cluster", "accept", newcomer.file("invitation"), "--key", key) == (2, "ConfigurationError")
     assert not (newcomer.home / "log").exists()
+    policy = shared_policy(leader)
+    text = policy.read_bytes()
+    policy.write_bytes(b"mine")  # a file of this machine, over which a log does not decide
+    assert newcomer.refused("cluster", "accept", newcomer.file("invitation")) == (3, "SecurityError")
+    assert policy.read_bytes() == b"mine"
+    policy.write_bytes(text)
     for name in ("invitation", "again"):  # a second time is a first time that found everything there
         done = newcomer.call("cluster", "accept", newcomer.file(name)).body
         assert done["size"] >= 30
