@@ -61,9 +61,13 @@ from wal.membership import Membership
 from wal.note import Signer
 from wal.record import FRAME_OVERHEAD_BYTES, KIND_MEMBERS, Head
 from wal.replica_log import ReplicaLog
+from wal.segment import decode_segment
 from wal.writer import Receipt
 
 TICK_S = 0.05
+
+CHECKED_RECORDS = 8192
+"""Records that a leader reads again when a follower says that they do not verify."""
 
 LONELY_TIMES = 4
 """How many times its patience a follower hears nothing before it asks any member for what it lacks."""
@@ -186,7 +190,7 @@ class Driver:
                 if message.prev != log.head:
                     return False
             else:
-                frames = whole_appends_behind(log.head, message.raw)
+                frames = whole_appends_behind(log.head, decode_segment(message.raw, "a segment on the wire"))
             log.append_verified(verify_run(log.head, frames), message.checkpoint)
             self.store.attach(log)
             return True
@@ -262,10 +266,22 @@ class Driver:
             durable, epoch = self._replica.durable, message.epoch
             if epoch > durable.epoch or (epoch == durable.epoch and not durable.leader):
                 attested = self._coordination.attests(sender, epoch)  # asked outside of the lock: it may take its time
+        if isinstance(message, Refused) and message.reason is Reason.BAD_RECORDS and self.role is Role.LEADER:
+            # Is it this disk that rots? Then whoever is sent from it refuses for ever, and another one has to lead.
+            threading.Thread(target=self._check_own, args=(message.size,), name="cluster-check", daemon=True).start()
         try:
             return self.feed(Received(sender, message, attested))
         except NotLeadingError as error:
             return [Refused(self._replica.epoch, Reason.BUSY, error.what, 0)]
+
+    def _check_own(self, size: int) -> None:
+        """Verify the own records behind ``size``; rot below what was promised stops the node, which recovers before it serves."""
+        store = self.store
+        try:
+            head = store.log.head_at(min(size, store.head().index))
+            verify_run(head, store.frames(head.index + 1, min(store.head().index, head.index + CHECKED_RECORDS) + 1))
+        except LogError as error:
+            self.fail(error)
 
     def _able(self) -> None:
         if self._failure is not None:
