@@ -107,6 +107,8 @@ class Answering(ReadAnswers):
 
     def _blobs_of(self, peer: str, message: ToFollower) -> Refused | None:
         """Fetch what the message's records name and is not here. A refusal when that cannot be had."""
+        if self._references is no_references:
+            return None
         if isinstance(message, Entries):
             frames: Sequence[bytes] = message.frames
         elif isinstance(message, SealedSegment):

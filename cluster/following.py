@@ -27,7 +27,7 @@ from wal.errors import LogError
 from wal.membership import Member
 from wal.proposal import epoch_of
 from wal.record import FLAG_BATCH_END, FLAGS_LOW_BYTE, Head
-from wal.segment import decode_segment
+from wal.segment import Segment, decode_segment
 
 
 class Following:
@@ -184,10 +184,9 @@ class Following:
         head = self._s.view.head()
 
         def verified() -> VerifiedRun:
-            frames = whole_appends_behind(head, message.raw)
             segment = decode_segment(message.raw, sender)
             self._sealed = message.raw, segment.first + len(segment.rows) - 1
-            return verify_run(head, frames)
+            return verify_run(head, whole_appends_behind(head, segment))
 
         self._append(sender, message, verified)
 
@@ -307,7 +306,8 @@ class Following:
         s = self._s
         refusal = self._refusal_of(sender, message, attested)
         candidate = s.member(sender)
-        if refusal is None and (not s.may_vote() or candidate is None):
+        # Whether it is a voter is for the candidate's log to say: that it has become one may not have come here yet.
+        if refusal is None and (s.durable.restored or candidate is None):
             refusal = Reason.NOT_A_VOTER, "this node's promise does not count"
         elif refusal is None and message.epoch <= s.view.last_epoch():
             refusal = Reason.STALE_EPOCH, f"epoch {message.epoch} has begun"
@@ -341,10 +341,9 @@ def own_promise(s: Standing, epoch: int, candidate: Member) -> Promise:
     return s.auth.promise(epoch, candidate.key, s.name, vouched.epoch, vouched.head.index, vouched.root)
 
 
-def whole_appends_behind(head: Head, raw: bytes) -> list[tuple[int, bytes]]:
-    """What of a sealed segment goes on behind ``head``, as far as its appends are whole: one may reach into the next segment.
-    Raises CorruptFileError."""
-    frames = [each for each in decode_segment(raw, "a segment on the wire").frames() if each[0] > head.index]
+def whole_appends_behind(head: Head, segment: Segment) -> list[tuple[int, bytes]]:
+    """What of a sealed segment goes on behind ``head``, as far as its appends are whole: one may reach into the next segment."""
+    frames = [each for each in segment.frames() if each[0] > head.index]
     while frames and not frames[-1][1][FLAGS_LOW_BYTE] & FLAG_BATCH_END:
         frames.pop()
     return frames

@@ -41,7 +41,7 @@ from wal.note import PublicKey, Signer, sign_note, text_of, verify_signature
 from wal.proposal import proposal
 from wal.record import Head
 from wal.replica_log import ReplicaLog
-from wal.segment import Seal, decode_segment
+from wal.segment import Seal, first_of
 
 STATE_FILE = "cluster/state"
 _FORMAT = 1
@@ -239,7 +239,7 @@ class ReplicaStore:
     def _adopt(self, log: ReplicaLog, raw: bytes) -> None:
         """Keep a sealed segment that continues the list here; records that came one by one have none before they are
         sealed by whoever leads next."""
-        if decode_segment(raw, "a sealed segment").first == log.manifest().head.index + 1:
+        if first_of(raw) == log.manifest().head.index + 1:
             log.adopt_segment(raw)
 
     def _cut(self, log: ReplicaLog, after: int) -> None:

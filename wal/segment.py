@@ -143,6 +143,11 @@ def decode_segment(raw: bytes, where: str) -> Segment:
     return Segment(first, prev, rows, raw[rows_end:end], digest, raw[end + 32 :])
 
 
+def first_of(raw: bytes) -> int:
+    """Index of the first record of a segment file, unverified; 0 for what is none."""
+    return int(_HEADER.unpack_from(raw)[1]) if len(raw) >= _HEADER.size and raw[:8] == MAGIC else 0
+
+
 def open_seal(segment: Segment, known: list[PublicKey], where: str) -> Seal:
     """Verify the seal's signature and that it speaks of this very segment.
 
