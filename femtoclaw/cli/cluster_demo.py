@@ -27,6 +27,8 @@ permit (principal, action == Action::"fs.write", resource) when { context.path l
 permit (principal, action == Action::"shell", resource) when { context.binary == "/bin/sleep" };
 """
 
+INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Demo:
     """The machines, who leads, and what was told so far. The parts of the story are functions of it."""
@@ -92,9 +94,11 @@ class Demo:
             self.output.line(f"     {row['name']}  {told}")
 
     def end(self) -> None:
-        """End every process that is left."""
+        """End every process that is left; nobody interrupts that."""
+        for number in INTERRUPTING:
+            signal.signal(number, signal.SIG_IGN)
         for machine in self.machines:
-            machine.end(signal.SIGKILL)
+            machine.abandon()
         if self.etcd is not None:
             self.etcd.end()
 
@@ -133,7 +137,7 @@ def _ending_in_order() -> Iterator[None]:
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    before = [(number, signal.signal(number, interrupt)) for number in INTERRUPTING]
     try:
         yield
     finally:

@@ -133,7 +133,7 @@ def _name_another_owner(demo: Demo, survivors: list[Machine], load: Load) -> lis
         return not any(row["leader"] for row in heir.run("cluster", "status", show=False)[1][-1]["members"])
 
     until(silent, "nobody leads")
-    heir.call("cluster", "status", expect=1)
+    demo.tell_members(heir.call("cluster", "status", expect=1))
     epoch = str(heir.call("cluster", "owner", heir.name, *demo.by(heir))["epoch"])
     for each in (survivors[1], demo.old):
         each.call("cluster", "owner", heir.name, "--epoch", epoch, *demo.by(each))

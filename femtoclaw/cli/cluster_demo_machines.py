@@ -104,6 +104,7 @@ class Machine:
         self.address = f"127.0.0.1:{free_port()}"
         self._output = output
         self._served: Background | None = None
+        self._clients: set[subprocess.Popen[bytes]] = set()
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -124,19 +125,23 @@ class Machine:
             short = (word.replace(self.folder + "/", "") for word in words)
             told = " ".join(word if len(word) <= 60 else word[:57] + "..." for word in short)
             self._output.line(f"  {self.name} $ femtoclaw {printable(told, 150)}", "dim")
-        done = subprocess.run(
-            command("--home", self.home, "--json", *words), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            check=False, timeout=COMMAND_S, env=environment(), cwd=self.folder, start_new_session=True,
-        )  # fmt: skip
-        lines = done.stdout.splitlines()
-        return done.returncode, [json.loads(line) for line in lines] or [{"stderr": done.stderr[-800:]}]
+        client = self.prepare(*words, stdin=subprocess.DEVNULL)
+        try:
+            out, told = client.communicate(timeout=COMMAND_S)
+        finally:
+            self._clients.discard(client)
+            client.kill()
+        lines = out.decode().splitlines()
+        return client.returncode, [json.loads(line) for line in lines] or [{"stderr": told.decode()[-800:]}]
 
-    def prepare(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start one command that waits for its standard input: what starting takes is over when it gets it."""
-        return subprocess.Popen(
-            command("--home", self.home, "--json", *words), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env=environment(), cwd=self.folder, start_new_session=True,
+    def prepare(self, *words: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+        """Start one command. One that waits for its standard input has its start behind it when it gets it."""
+        client = subprocess.Popen(
+            command("--home", self.home, "--json", *words), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment(), cwd=self.folder, start_new_session=True,
         )  # fmt: skip
+        self._clients.add(client)
+        return client
 
     def call(self, *words: str, expect: int = 0, show: bool = True) -> dict[str, Any]:
         """Run one real command; its last line of JSON. Raises FemtoClawError for another exit code than expected."""
@@ -178,6 +183,13 @@ class Machine:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End ``serve``, if it was started; its exit code, 0 when it was not."""
         return self._served.end(number) if self._served is not None else 0
+
+    def abandon(self) -> None:
+        """End everything of this machine at once."""
+        for client in list(self._clients):
+            client.kill()
+            client.wait()
+        self.end(signal.SIGKILL)
 
     # --- what its log says, read beside whoever serves it ---
 
@@ -261,12 +273,17 @@ def find_etcd() -> str:
 
 def command(*words: str) -> list[str]:
     """The command line of one femtoclaw process, in the way in which this one was started."""
-    if sys.flags.isolated and sys.flags.no_site:
+    if launched():
         from femtoclaw.launcher.start import stub
 
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         return [sys.executable, "-I", "-S", "-c", stub("start", "main", root), *words]
     return [sys.executable, "-P", "-m", "femtoclaw", *words]
+
+
+def launched() -> bool:
+    """Whether the launcher has started this process: nothing else does so in this way."""
+    return bool(sys.flags.isolated and sys.flags.no_site)
 
 
 def environment() -> dict[str, str]:
