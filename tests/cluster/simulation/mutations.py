@@ -228,6 +228,14 @@ def _restored_votes(old: Any) -> Any:
     return may_vote
 
 
+def _restored_promises(old: Any) -> Any:
+    def promise(self: Following, sender: str, message: Any, attested: bool) -> Any:
+        self._s.durable = self._s.durable._replace(restored=False)
+        return old(self, sender, message, attested)
+
+    return promise
+
+
 def _nothing(_: Any) -> Any:
     return lambda *given: None
 
@@ -273,6 +281,7 @@ def _driver(name: str, what: str, profiles: tuple[str, ...], switch: str, **chan
 _FAILING = ("failover", "partitions")
 _CRASHING = ("crashes", "failover")
 _DELAYS = (5 * MS, 40 * MS)
+_VOTES = (Patch(Standing, "may_vote", _restored_votes), Patch(Following, "promise", _restored_promises))
 _BEST = (Patch(candidacy, "max", _first_of), Patch(wal.epoch_start, "_verify_promises", _nothing))
 
 MUTATIONS = (
@@ -307,7 +316,7 @@ MUTATIONS = (
           liar="promises"),
     _core("late-alignment", "an alignment that comes late changes nothing", ("unordered", "lossy"), Following, "align",
           _late_words),
-    _core("restored-is-learner", "a disk that was put back does not vote", ("rollback",), Standing, "may_vote",
-          _restored_votes, rollback_rate=2.0, partition_rate=1.0),
+    Mutation("restored-is-learner", "a disk that was put back does not vote", ("rollback",), _VOTES,
+             (("rollback_rate", 2.0), ("partition_rate", 1.0))),
 )  # fmt: skip
 BY_NAME = {each.name: each for each in MUTATIONS}
