@@ -27,6 +27,7 @@ from cluster.standing import common_end
 from cluster.steps import Carrier, SendRange
 from wal.blob import blob_file, blob_name
 from wal.errors import LogError
+from wal.limits import SEGMENT_RECORDS
 from wal.record import Head
 from wal.segment import decode_segment
 
@@ -90,11 +91,24 @@ class Answering(ReadAnswers):
                 raise PeerRefusedError("no epoch in common", Reason.OTHER_LOG, where=peer)
             link = store.link_at(at)
         yield Align(request.epoch, Head(at, link))
-        wanted = SendRange(peer, Head(at, link), vouched.head.index, request.epoch, vouched.note, commit)
-        if at == vouched.head.index:
-            yield Entries(request.epoch, Head(at, link), (), vouched.note, commit)
-        else:
-            yield from entries_of(store, lambda first, stop: None, wanted)
+        after = Head(at, link)
+        if after.index == vouched.head.index:
+            yield Entries(request.epoch, after, (), vouched.note, commit)
+        while after.index < vouched.head.index:
+            until, end = self._range_behind(after.index, vouched.head)
+            note = vouched.note if until == vouched.head.index else b""
+            yield from entries_of(
+                store, lambda first, stop: None, SendRange(peer, after, until, request.epoch, note, commit)
+            )
+            after = end
+
+    def _range_behind(self, index: int, head: Head) -> tuple[int, Head]:
+        """The next range of a pull: to the end of an append near a segment's, so that no more than a segment is in memory."""
+        store, border = self._driver.store, (index // SEGMENT_RECORDS + 1) * SEGMENT_RECORDS
+        until = head.index
+        if border < until:
+            until = min(until, store.end_of_append(index, border))
+        return until, head if until == head.index else Head(until, store.link_at(until))
 
     def ask(self, peer: str, body: bytes) -> bytes:
         """A question of the layer above."""

@@ -17,6 +17,9 @@ from wal.record import KIND_MEMBERS, Head
 IN_FLIGHT_MAX = 2
 """Messages with records that one follower may have to answer at once."""
 
+NEAR_SEGMENTS = 2
+"""How far behind the head a follower's signature is asked for, in segments."""
+
 
 class Progress:
     """How far one follower is: what was sent, what it has signed for, when it was last heard."""
@@ -91,8 +94,10 @@ class Leading:
     def _send_up_to(self, name: str, progress: Progress, until: int) -> None:
         assert progress.sent is not None
         end = Head(until, self.head.link if until == self.head.index else self._s.view.link_at(until))
-        # Below its own epoch its key is not in force: there a follower stores, and signs nothing yet.
-        note = self._note(end) if until >= self.first else b""
+        # Below its own epoch its key is not in force: there a follower stores, and signs nothing yet; nor far behind, where
+        # a root costs as much as the records and what is signed for next counts for all of them.
+        near = self.head.index - until <= NEAR_SEGMENTS * SEGMENT_RECORDS
+        note = self._note(end) if near and until >= self.first else b""
         self._s.send_range(SendRange(name, progress.sent, until, self.epoch, note, self._s.commit))
         progress.sent = end
         progress.unanswered.append(until)

@@ -6,7 +6,6 @@ verified record by record from the first one on, whoever sent it.
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -24,13 +23,11 @@ from femtoclaw.keys import load_public_key, write_index
 from femtoclaw.membership import Invitation, sign_join_request
 from femtoclaw.passphrase import chosen_passphrase
 from femtoclaw.place import unfinished
-from femtoclaw.restore import load_state
 from femtoclaw.serving.recorded_files import follow_record
 from femtoclaw.serving.references import blobs_named
-from femtoclaw.state import Node
 from wal.blob import blob_file, blob_name
 from wal.chain import VerifiedRun, verify_run
-from wal.durable_file import read_file, sync_folder, write_file
+from wal.durable_file import sync_folder, write_file
 from wal.errors import CorruptFileError, CorruptRecordError, SignatureError
 from wal.membership import Member
 from wal.note import PublicKey
@@ -129,7 +126,6 @@ def come_in(
             )  # fmt: skip
         fetch(log, newcomer, invitation, progress)
         _check_admitted(log, newcomer.entry, issuer)
-        check_places(home, load_state(log).node)
         written = follow_record(home, log)
         _make_workspace(home)
         size = log.head.index
@@ -247,23 +243,6 @@ def _check_admitted(log: ReplicaLog, entry: Member, issuer: PublicKey) -> None:
             "the invitation is not from a member of this log", where=log.storage.name, expected="a member's key",
             found=issuer.vkey(), remedy="keep the invitation as evidence, and find out where it came from",
         )  # fmt: skip
-
-
-def check_places(home: Home, node: Node) -> None:
-    """That the recorded policy may be written where the recorded configuration says: whoever made the log has not to decide over
-    other files of this machine. A file elsewhere must hold that policy already.
-
-    Raises SecurityError.
-    """
-    path = home.inside(json.loads(node.configuration.content)["policy"]["file"])
-    inside = os.path.dirname(os.path.realpath(path)) == os.path.realpath(home.path) and path.endswith(".cedar")
-    if inside or (os.path.isfile(path) and read_file(path) == node.policy.text.encode()):
-        return
-    raise SecurityError(
-        "the log's configuration has its policy in a file that is not this home's to write", where=path,
-        expected="a file of the home itself whose name ends in .cedar, or one that holds the recorded policy already",
-        remedy="if you trust the cluster, put its policy there yourself (`femtoclaw policy show` at a member); then run it again",
-    )  # fmt: skip
 
 
 def _make_workspace(home: Home) -> None:

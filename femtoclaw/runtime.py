@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from cluster.errors import ClusterError
 from femtoclaw import brains, commands, events
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.authorization import HELD
@@ -223,7 +224,7 @@ class Runtime:
             record_outcome(self._authority, manifest, outcome)
             told = self._vault.redact_outcome(outcome)
             return self._perform(self._outcome_command(started.execution_id, told, goes_on, execution.subject))
-        except (LogError, UnavailableError) as error:
+        except (LogError, ClusterError, UnavailableError) as error:
             raise ResultLostError(
                 "the claw was reached, but what it did could not be recorded", where=f"execution {started.execution_id}",
                 found=error,

@@ -7,6 +7,7 @@ test there. ``docs/testing.md`` shows the same list, as ``python -m tests.guards
 from __future__ import annotations
 
 from tests.guard import Guard
+from tests.guards_api import GUARDS as API
 from tests.guards_approvals import GUARDS as APPROVALS
 from tests.guards_archive import GUARDS as ARCHIVE
 from tests.guards_authority import GUARDS as AUTHORITY
@@ -19,6 +20,7 @@ from tests.guards_hostility import GUARDS as HOSTILITY
 from tests.guards_isolation import GUARDS as ISOLATION
 from tests.guards_key_rotation import GUARDS as KEY_ROTATION
 from tests.guards_log import GUARDS as LOG
+from tests.guards_membership import GUARDS as MEMBERSHIP
 from tests.guards_modules import GUARDS as MODULES
 from tests.guards_policy import GUARDS as POLICY
 from tests.guards_replica import GUARDS as REPLICA
@@ -30,7 +32,7 @@ from tests.guards_witness import GUARDS as WITNESS
 
 GUARDS = (
     *(*LOG, *KEY_ROTATION, *REPLICA, *WITNESS),
-    *(*WIRE, *COORDINATORS, *ARCHIVE),
+    *(*WIRE, *COORDINATORS, *ARCHIVE, *MEMBERSHIP, *API),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),
     *(*SECRETS, *SUBJECTS, *START, *HOME, *FORGERY),

@@ -174,7 +174,7 @@ GUARDS = (
         "I10",
         "an adopted segment holds these records",
         "wal/replica_log.py",
-        "            if seal != own:",
+        "            if seal.origin != self.origin or list(segment.frames()) != list(self.storage.scan(start.index + 1, stop)):",
         "            if False:",
         REPLICA + "::test_a_segment_of_other_records_is_refused",
     ),

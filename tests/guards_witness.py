@@ -120,7 +120,7 @@ GUARDS = (
         "I10",
         "a cosignature is verified over time and text",
         "wal/cosignature.py",
-        "    verify_signature(cosigned_message(text, time_s), stamped[_TIME_BYTES:], key_for_message)\n",
+        "    verify_signature(cosigned_message(text, time_s), stamped[_TIME_BYTES:], _signing(key))\n",
         "",
         _COSIGNED + "test_a_line_of_a_known_key_that_does_not_hold_refuses_all",
     ),

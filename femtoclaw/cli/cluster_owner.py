@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from femtoclaw.cli.entitled import entitled
 from femtoclaw.cli.member_words import RecordedLog, named_member, read_members, refuse_single
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
@@ -37,7 +38,7 @@ def owner(home: Home, arguments: Arguments, output: Output) -> int:
         raise UsageError(
             "only a voter can lead", where=member.name, expected=", ".join(each.name for each in members.voters)
         )
-    operator = _entitled(home, arguments, member.name)
+    operator = entitled(home, arguments, "leadership.transfer", member.name)
     lowest = _lowest_epoch(home, settings, log)
     epoch = arguments.epoch if arguments.epoch is not None else lowest
     if not lowest <= epoch < 1 << 62:
@@ -51,30 +52,6 @@ def owner(home: Home, arguments: Arguments, output: Output) -> int:
     if is_served(home):
         output.note("the node at work here reads this when it starts: stop `femtoclaw serve`, and start it again")
     return 0
-
-
-def _entitled(home: Home, arguments: Arguments, resource: str) -> str:
-    """The operator who asks: known to the log, with their key, permitted by the control policy that is recorded here. There may be
-    nobody to record it, so it is checked here and written into the boot journal."""
-    from femtoclaw.cli.recorded_state import recorded_state
-    from femtoclaw.control import operator_signer
-    from femtoclaw.control_policy import load_control
-    from femtoclaw.errors import ControlRefusedError
-
-    node = recorded_state(home).node
-    signer = operator_signer(home, node, getattr(arguments, "as", None), arguments.operator_key)
-    name = signer.public.name
-    known = node.operators.get(name)
-    if known is None or not known.active or known.public_key != signer.public.vkey():
-        raise ControlRefusedError(
-            "no operator of this node has this key", where=name, expected="an operator who is not revoked"
-        )
-    if not load_control(node.control.text).evaluate(name, known, "leadership.transfer", resource).allowed:
-        raise ControlRefusedError(
-            "no control policy permits it for your roles", where=name, expected="a role that may leadership.transfer",
-            found=", ".join(known.roles),
-        )  # fmt: skip
-    return name
 
 
 def _lowest_epoch(home: Home, settings: ClusterSettings, log: RecordedLog) -> int:

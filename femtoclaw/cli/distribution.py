@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
+from femtoclaw.cluster_home import is_member
 from femtoclaw.errors import SecurityError, UsageError
 from femtoclaw.home import locate, require
 
@@ -60,6 +61,9 @@ def _decide(home: Home, which: str, given: str, arguments: Arguments, output: Ou
         check_key(given)
         content = {"key": given}
 
+    if is_member(home):
+        return _decide_here(home, which, given, arguments, output)
+
     def put_in_place(node: Node) -> None:
         signer = node.started.signer
         if which == "accept":
@@ -71,6 +75,33 @@ def _decide(home: Home, which: str, given: str, arguments: Arguments, output: Ou
     return change(
         arguments, output, f"distribution.{which}", "node", lambda node: content, adopting=adopting, after=put_in_place
     )
+
+
+def _decide_here(home: Home, which: str, given: str, arguments: Arguments, output: Output) -> int:
+    """The same on a member's machine: its program is its own affair, and its log is another one's to write. The operator must be
+    one whom the record lets do it; the next start of the node puts what it runs from on record."""
+    from femtoclaw.api.socket import is_served
+    from femtoclaw.cli.entitled import entitled
+    from femtoclaw.distribution import accept, revoke
+    from femtoclaw.errors import UnavailableError
+    from femtoclaw.home import journal
+    from femtoclaw.keys import load_signer
+    from femtoclaw.sources import live
+
+    if is_served(home):
+        raise UnavailableError(
+            "the node is at work", where=home.path, remedy="stop `femtoclaw serve` for this home, then run this again"
+        )
+    operator = entitled(home, arguments, f"distribution.{which}", "node")
+    signer = load_signer(home)
+    if which == "accept":
+        accept(home, given, signer)
+    else:
+        revoke(home, given, signer)
+    journal(home, live().wall_ns(), f"distribution_{which}", value=given, operator=operator)
+    output.data({"action": f"distribution.{which}", "resource": "node", "operator": operator, "decision": "AUTHORIZED"})
+    output.line(f"distribution.{which}: done on this machine", "green")
+    return 0
 
 
 def _describe(home: Home) -> dict[str, Any]:

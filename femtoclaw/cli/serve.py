@@ -11,6 +11,7 @@ from typing import Any
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.cluster_home import is_member
+from femtoclaw.errors import UnavailableError
 from femtoclaw.home import Home, locate, require
 from femtoclaw.sources import live
 
@@ -53,8 +54,13 @@ def _single(home: Home, output: Output) -> int:
         served = Served(home, service)
         try:
             _tell_ready(home, output, served.path)
+            authority = session.started.authority
             while not over.wait(LOOK_S):
-                pass
+                if authority.refusal is not None:
+                    raise UnavailableError(
+                        "the node takes nothing any more", where=home.path, found=authority.refusal,
+                        remedy="see the journal and `femtoclaw recover`; then serve it again",
+                    )  # fmt: skip
         finally:
             served.stop()
     finally:
@@ -77,8 +83,5 @@ def _member(home: Home, output: Output) -> int:
         return rows(member.node.driver.store.log, first, count)
 
     served = Served(home, Service(member.executor, log_rows, WORKERS_MAX))
-    try:
-        member.run(lambda: _tell_ready(home, output, served.path, member.listens))
-    finally:
-        served.stop()
+    member.run(lambda: _tell_ready(home, output, served.path, member.listens), served.stop)
     return 0

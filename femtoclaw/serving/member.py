@@ -17,15 +17,17 @@ from cluster.driver import LOCAL, WITNESSED, Leadership
 from cluster.errors import ClusterError
 from cluster.node import ClusterNode, MemberSettings
 from cluster.standing import ReplicaConfig
-from cluster.steps import Notice, Role
+from cluster.steps import Notice, Role, Withdrawn
 from cluster.tls import load_identity
 from cluster.witness_policy import parse_policy
+from femtoclaw import distribution
 from femtoclaw.api.executor import Freshness, NotTakenError
 from femtoclaw.cli.peer_recovery import last_invitation
 from femtoclaw.cli.render import Output
 from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator, read_owner, read_settings
 from femtoclaw.errors import Category, FemtoClawError, Severity
-from femtoclaw.home import Home, journal, read_bounded, resolved_configuration
+from femtoclaw.home import Home, check_permissions, journal, read_bounded, resolved_configuration
+from femtoclaw.integrity import refuse_root
 from femtoclaw.keys import load_signer
 from femtoclaw.membership import Invitation, Terms, sign_invitation
 from femtoclaw.serving.archive_thread import ArchiveThread
@@ -69,6 +71,7 @@ class MemberNode:
             home, lambda: self.node.driver.store.log, self._leader_of, self._ask, self._serving, self._freshness
         )
         self._remembered = 0
+        self._verify_start()
         self._signer = signer = load_signer(home)
         identity = load_identity(folder_of(home))
         effective = resolved_configuration(home, None)
@@ -82,6 +85,16 @@ class MemberNode:
     def stop(self) -> None:
         """Ask ``run`` to return. May be called from a signal handler."""
         self._stopping.set()
+
+    def _verify_start(self) -> None:
+        """What every start verifies, as far as a node that does not lead needs it: the rest when it does. Raises the error of the
+        first that does not hold."""
+        distribution.require(self._home)
+        for stage in distribution.stages():
+            journal(self._home, self._sources.wall_ns(), "stage", **stage)
+        check_permissions(self._home)
+        refuse_root(resolved_configuration(self._home, None))
+        journal(self._home, self._sources.wall_ns(), "stage", stage="member", result="verified", verifier="node")
 
     @property
     def listens(self) -> str:
@@ -149,8 +162,9 @@ class MemberNode:
 
     # --- the loop ---
 
-    def run(self, ready: Callable[[], None]) -> None:
-        """Take part until ``stop``. ``ready`` is called when the node listens. Raises what stopped the replication."""
+    def run(self, ready: Callable[[], None], closing: Callable[[], None]) -> None:
+        """Take part until ``stop``. ``ready`` is called when the node listens, ``closing`` before its log is closed. Raises what
+        stopped the replication."""
         self.node.start()
         archive = None
         if self._settings.archive:
@@ -169,6 +183,7 @@ class MemberNode:
                     self._lead(leadership)
         finally:
             self.executor.end()
+            closing()
             if archive is not None:
                 archive.stop()
             self.node.stop()
@@ -222,6 +237,12 @@ class MemberNode:
                 self.executor.hold(DRAIN_S)
                 any(self.node.driver.transfer(each) for each in others)
                 return
+            refusal = session.started.authority.refusal
+            if refusal is not None:
+                self._output.note(f"the authority takes nothing any more: {refusal}; the leadership is given back")
+                with contextlib.suppress(ClusterError, LogError):
+                    self.node.driver.feed(Withdrawn())
+                continue
             try:
                 self._record_notices(session)
                 target = self.executor.transfer_wanted()

@@ -12,7 +12,7 @@ import os
 
 from femtoclaw import config
 from femtoclaw.config_sources import gather, resolve_sources
-from femtoclaw.errors import ConfigurationError
+from femtoclaw.errors import ConfigurationError, SecurityError
 from femtoclaw.home import Home
 from femtoclaw.restore import load_state
 from femtoclaw.state import Node
@@ -37,6 +37,7 @@ def follow_record(home: Home, reader: LogReader) -> tuple[str, ...]:
                 expected=node.configuration.digest[:16], found="another",
                 remedy="see `femtoclaw config show --origin`: deployment.toml or the environment says otherwise",
             )  # fmt: skip
+    check_places(home, node)
     policy = home.inside(json.loads(node.configuration.content)["policy"]["file"])
     if read_file(policy) != node.policy.text.encode():
         _replace(policy, node.policy.text.encode())
@@ -65,3 +66,20 @@ def _replace(path: str, raw: bytes) -> None:
         write_file(path + ASIDE, before)
         os.chmod(path + ASIDE, 0o600)
     write_file(path, raw)
+
+
+def check_places(home: Home, node: Node) -> None:
+    """That the recorded policy may be written where the recorded configuration says: whoever made the log has not to decide over
+    other files of this machine. A file elsewhere must hold that policy already.
+
+    Raises SecurityError.
+    """
+    path = home.inside(json.loads(node.configuration.content)["policy"]["file"])
+    inside = os.path.dirname(os.path.realpath(path)) == os.path.realpath(home.path) and path.endswith(".cedar")
+    if inside or (os.path.isfile(path) and read_file(path) == node.policy.text.encode()):
+        return
+    raise SecurityError(
+        "the log's configuration has its policy in a file that is not this home's to write", where=path,
+        expected="a file of the home itself whose name ends in .cedar, or one that holds the recorded policy already",
+        remedy="if you trust the cluster, put its policy there yourself (`femtoclaw policy show` at a member); then run it again",
+    )  # fmt: skip

@@ -20,7 +20,8 @@ from femtoclaw.event_codec import encode
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.membership import Invitation, Terms, open_join_request
-from femtoclaw.newcomer import NOBODY, _check_admitted, check_invited, check_places, prepare, take
+from femtoclaw.newcomer import NOBODY, _check_admitted, check_invited, prepare, take
+from femtoclaw.serving.recorded_files import check_places
 from femtoclaw.state import Configuration, Node, Policy
 from tests.wal.sample_cluster import SIGNERS, log_of_three, member
 from tests.wal.sample_log import SIGNER
