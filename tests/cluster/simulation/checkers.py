@@ -207,16 +207,16 @@ class Checkers:
 
     def _strong(self, node: Node, size: int, link: bytes) -> bool:
         """Whether enough honest voters, of every membership that counts, have the record on disk."""
-        return all(self._majority_holds(members, size, link) for members in self._counting(node, size))
+        return all(self._majority_holds(members, size, link) for members in self._counting(node))
 
-    def _counting(self, node: Node, size: int) -> list[Membership]:
-        """The membership in force at the end of the leader's log, and the one before a change that was not committed."""
-        log = node.disk.log
-        counting = [log.membership()]
-        index, before = log.membership_before()
-        if index > len(self.canon):
-            counting.append(before)
-        return [members for members in counting if members is not None]
+    def _counting(self, node: Node) -> list[Membership]:
+        """The membership at the end of what is committed, and every later one in the leader's log."""
+        counting: list[Membership] = []
+        for index, keys in node.disk.log.authority:
+            members = keys.newest.members
+            if members is not None:
+                counting = [*counting, members] if index > len(self.canon) else [members]
+        return counting
 
     def _majority_holds(self, members: Membership, size: int, link: bytes) -> bool:
         held = sum(self._has(voter.name, size, link) for voter in members.voters)

@@ -244,12 +244,13 @@ class Faults:
 
     def _members(self) -> None:
         """One change at a time, by the leader, when the one before is committed."""
-        leader = self._leader()
+        stacked = self.world.scenario.stacked
+        leader = self.world.serving_leader() if stacked else self._leader()
         if leader is None:
             return
         log = leader.disk.log
         members = log.membership()
-        if members is None or log.membership_before()[0] > leader.replica.commit:
+        if members is None or (log.membership_before()[0] > leader.replica.commit and not stacked):
             return
         new = self._changed(leader, members)
         if new is not None and self._majorities_without(self.world.damaged | self.world.faulty, new):

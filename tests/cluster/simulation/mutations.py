@@ -314,6 +314,8 @@ MUTATIONS = (
           liar="stores-nothing", partition_rate=2.0, zombie_rate=2.0, crash_rate=0.05),
     _core("cut-by-leader-only", "nobody cuts for the log that it adopts", ("liar",), Following, "align", _adopts_by_cutting,
           liar="promises"),
+    _driver("one-change-at-a-time", "the membership is changed only behind a committed change", ("members",), "stacked",
+            members_rate=12.0, partition_rate=1.5),
     _core("late-alignment", "an alignment that comes late changes nothing", ("unordered", "lossy"), Following, "align",
           _late_words),
     Mutation("restored-is-learner", "a disk that was put back does not vote", ("rollback",), _VOTES,

@@ -65,6 +65,8 @@ class Scenario(NamedTuple):
     """Mutation: the protocol's state is not synced."""
     hasty: bool = False
     """Mutation: what is to be sent is sent before what is to be durable is."""
+    stacked: bool = False
+    """Mutation: the membership is changed again before the change before is committed."""
     headless: bool = False
     """Mutation: a log that is shorter than its HEAD says is opened all the same."""
 
