@@ -30,9 +30,15 @@ class Candidacy:
         self._pulled_ns = self._failed_ns = 0
         own = standing.member(standing.name)
         assert own is not None
-        standing.save(standing.durable._replace(epoch=epoch, leader=standing.name))
         self._promises[standing.name] = own_promise(standing, epoch, own)
         self._ask()
+
+    def _keep(self) -> None:
+        """Remember the epoch as this node's own: before its promise to itself is used, and as soon as somebody else has promised.
+        Not earlier: a member that nobody follows would go through epoch after epoch alone, and refuse the leader's in the end."""
+        s = self._s
+        if (s.durable.epoch, s.durable.leader) != (self.epoch, s.name):
+            s.save(s.durable._replace(epoch=self.epoch, leader=s.name))
 
     def _ask(self) -> None:
         s = self._s
@@ -50,6 +56,7 @@ class Candidacy:
             s.notice("BAD_PROMISE", f"{sender}: the signature of its promise does not hold")
             return
         self._promises[sender] = promise
+        self._keep()
         self.go_on()
 
     def go_on(self) -> None:
@@ -62,6 +69,7 @@ class Candidacy:
         counted = {name: each for name, each in self._promises.items() if name in voters and name not in self._excluded}
         if s.name not in counted or len(counted) < members.majority:
             return
+        self._keep()
         best = max(counted.values(), key=lambda each: (each.last_epoch, each.size, each.member == s.name))
         mine = s.vouched()
         if (best.last_epoch, best.size) > (mine.epoch, mine.head.index):
