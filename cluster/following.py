@@ -268,6 +268,8 @@ class Following:
     def _keep(self, sender: str, message: Heartbeat) -> bool:
         """Keep the leader's newest checkpoint once all of it is here. False when it is not of this log, or not signed."""
         s = self._s
+        if s.view.head().index < message.commit or s.view.last_epoch() < message.epoch:
+            return True  # not all here: not even the key, perhaps
         try:
             checkpoint = s.auth.open_checkpoint(message.checkpoint)
         except LogError as error:
