@@ -116,7 +116,9 @@ class Leading:
             if boundary < until:  # an append may reach over the border, and a follower takes whole ones
                 until = self._s.view.end_of_append(progress.sent.index, boundary)
             if until - progress.stored > progress.window:
-                return
+                if progress.unanswered:
+                    return
+                until = self._s.view.end_of_append(progress.sent.index, progress.stored + progress.window)
             self._send_up_to(name, progress, until)
 
     # --- followers ---
@@ -150,7 +152,7 @@ class Leading:
             s.notice("OTHER_HISTORY", f"{sender} has no epoch of this log")
             s.drop(sender)
             return
-        progress.window = min(max(message.window, SEGMENT_RECORDS), s.config.window_records)
+        progress.window = max(1, min(message.window, s.config.window_records))
         progress.sent, progress.stored = Head(at, s.view.link_at(at)), at
         progress.unanswered.clear()
         s.send(sender, Align(self.epoch, progress.sent))

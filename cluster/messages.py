@@ -67,7 +67,7 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """Follower to leader: where its own log stands, and how many frame bytes may be on the way at once."""
+    """Follower to leader: where its own log stands, and how many records may be on the way at once."""
 
     epoch: int
     head: Head
@@ -84,7 +84,7 @@ class Align(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Source to follower: frames that follow ``prev``, the source's signed checkpoint at their end (empty where there is
+    """Source to follower: frames that follow ``prev``, the leader's proposal for their end (empty where there is
     none), and the size that is committed."""
 
     epoch: int

@@ -70,7 +70,7 @@ CLIENT_OPTIONS = [
 def load_grpc() -> Any:
     """gRPC. Unless it was told otherwise before its import, it writes what an operator has no use for to standard error, and
     interferes with every fork of this process, whose children never use it."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what fails is told by our own errors
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     import grpc
 

@@ -27,7 +27,7 @@ PATIENCE_S = 30.0
 """How long a request waits for somebody who leads."""
 
 OPENING_S = 15.0
-"""How long an operator's request waits on a member that leads and does not execute yet, or hands over."""
+"""How long an operator's request waits while nobody leads, and on a member that leads and does not execute yet, or hands over."""
 
 PAUSE_S = 0.1
 
@@ -164,14 +164,17 @@ class FollowingExecutor:
         return self._only_here().perform(command)
 
     def _only_here(self) -> Executor:
-        """This node's executor. A member that has just been let in to lead opens its log first: that is waited for."""
+        """This node's executor. One that has just been started is to be let in to lead, and then opens its log: both are waited
+        for. Raises NotTakenError when another member leads, and when the time is over."""
         until = time.monotonic() + OPENING_S
         with self._changed:
             while self._local is None or self._held:
-                if self._leader() != self._serving()["member"] or time.monotonic() >= until:
+                leader = self._leader()
+                if leader not in ("", self._serving()["member"]) or time.monotonic() >= until or self._ended:
                     raise NotTakenError(
                         "this member does not lead", where="the served node", expected="the leader",
-                        found=self._leader() or "nobody leads", remedy="run it on the leader's machine",
+                        found=f"{leader} leads" if leader else f"nobody leads, for {OPENING_S:g} s",
+                        remedy="run it on the leader's machine; `femtoclaw cluster status` says which",
                     )  # fmt: skip
                 self._changed.wait(PAUSE_S)
             return self._local

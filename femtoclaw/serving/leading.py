@@ -7,6 +7,7 @@ carried out, which can be given again. Whatever the members as they are do not a
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,11 @@ from wal.membership import Membership
 
 BEHIND_MAX = 1024
 """Records that a learner may lack when it is made a voter: it gets them within moments."""
+
+CATCHING_UP_S = 12.0
+"""How long a promotion waits for a learner that has just been started, or is about to have everything."""
+
+_LOOK_S = 0.1
 
 
 class LeadingExecutor:
@@ -85,18 +91,29 @@ class LeadingExecutor:
         except ValueError:
             entry = {}
         members = membership_after(current, command.action, member_of(entry, "the request's content"))
-        with self._driver.locked() as replica:
-            leading = replica.leading
-            behind = leading.behind(name) if leading is not None else None
-        if command.action in (PROMOTE, TRANSFER) and (behind is None or behind > BEHIND_MAX):
-            raise MembershipRefusedError(
-                "NOT_CAUGHT_UP", "this member has not everything yet", where=name, expected=f"<= {BEHIND_MAX} records behind",
-                found="not connected" if behind is None else f"{behind} records behind",
-                remedy="wait until `femtoclaw cluster status` shows that it has caught up",
-            )  # fmt: skip
+        if command.action in (PROMOTE, TRANSFER):
+            self._wait_for(name, CATCHING_UP_S if command.action == PROMOTE else 0.0)
         if command.action == REMOVE and name == self._driver.name:
             raise MembershipRefusedError(
                 "LEADS", "the member that leads cannot go", where=name, expected="another one leads",
                 remedy="hand the leadership over first: `femtoclaw cluster transfer NAME`",
             )  # fmt: skip
         return members
+
+    def _wait_for(self, name: str, seconds: float) -> None:
+        """Until this member has everything, but for what it gets within moments. Raises MembershipRefusedError."""
+        until = time.monotonic() + seconds
+        while True:
+            with self._driver.locked() as replica:
+                leads = replica.leading is not None
+                behind = replica.leading.behind(name) if replica.leading is not None else None
+            if behind is not None and behind <= BEHIND_MAX:
+                return
+            if not leads or time.monotonic() >= until:
+                break
+            time.sleep(_LOOK_S)
+        raise MembershipRefusedError(
+            "NOT_CAUGHT_UP", "this member has not everything yet", where=name, expected=f"<= {BEHIND_MAX} records behind",
+            found="not connected" if behind is None else f"{behind} records behind",
+            remedy="see that it is served; when `femtoclaw cluster status` shows that it has caught up, order it again",
+        )  # fmt: skip

@@ -50,6 +50,8 @@ DRAIN_S = 20.0
 
 STATUS_S = 2.0
 
+AGAIN_NS = 60_000_000_000
+
 NOTICES_MAX = 256
 """Notices that wait to be recorded; more are only in the journal."""
 
@@ -66,6 +68,7 @@ class MemberNode:
         self._stopping = threading.Event()
         self._waiting: list[Notice] = []
         self._noticing = threading.Lock()
+        self._told: dict[tuple[str, str], tuple[int, int]] = {}
         self._session: Session | None = None
         self.executor = FollowingExecutor(
             home, lambda: self.node.driver.store.log, self._leader_of, self._ask, self._serving, self._freshness
@@ -137,8 +140,26 @@ class MemberNode:
 
     # --- notices ---
 
+    def _once(self, notice: Notice) -> Notice | None:
+        """The notice, with how often it was left out before; None while the same was told less than ``AGAIN_NS`` ago. The same is
+        the same code about the same member: a stranger's every attempt must not fill the log."""
+        key, now = (notice.code, notice.detail.partition(":")[0]), time.monotonic_ns()
+        with self._noticing:
+            told_ns, left_out = self._told.get(key, (0, 0))
+            if told_ns and now - told_ns < AGAIN_NS:
+                self._told[key] = told_ns, left_out + 1
+                return None
+            if len(self._told) >= NOTICES_MAX:
+                self._told.clear()
+            self._told[key] = now, 0
+        return notice._replace(detail=f"{notice.detail} ({left_out} times more since)") if left_out else notice
+
     def _notice(self, notice: Notice) -> None:
-        """On record: in the journal now, in the log when this node leads."""
+        """On record: in the journal now, in the log when this node leads. What is said again and again is told once a minute."""
+        told = self._once(notice)
+        if told is None:
+            return
+        notice = told
         journal(self._home, self._sources.wall_ns(), "cluster", code=notice.code, text=notice.detail)
         if notice.code in CRITICAL:
             self._output.note(f"{notice.code}: {notice.detail}")
