@@ -109,10 +109,9 @@ class Load:
             told = self._one(line, name, connections)
             self.told.append(told)
             del self._busy[number]
-            if not told.acknowledged:
-                if name in connections:
-                    connections.pop(name)[1].close()
-                self._over.wait(AGAIN_S)
+            if not told.acknowledged and name in connections:
+                connections.pop(name)[1].close()
+            self._over.wait(AGAIN_S)
         for _, stack in connections.values():
             stack.close()
 

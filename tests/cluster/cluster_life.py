@@ -89,6 +89,8 @@ def live(folder: Path, *, etcd_members: int = 1, own_disks: bool = False) -> Ite
             yield life
             life.network.heal()
     finally:
+        for member in life.cluster.members.values():
+            print(f"{member.name}: {member.exit_code} {member.last_words()}")
         life.close()
 
 
