@@ -149,7 +149,7 @@ def read_owner(home: Home, settings: ClusterSettings) -> Owner:
     if len(words) != 2 or not _NAME.fullmatch(words[0]) or not words[1].isdigit() or not 0 < int(words[1]) < 1 << 62:
         raise ConfigurationError(
             "the owner's file cannot be read", where=path, expected="a member's name and an epoch", found="something else",
-            remedy="name the owner again: `femtoclaw cluster owner NAME`",
+            remedy="name the owner again: `femtoclaw --home DIR cluster owner NAME --operator-key FILE`",
         )  # fmt: skip
     return Owner(words[0], int(words[1]))
 

@@ -46,5 +46,8 @@ WORKERS_MAX = 128
 EXCLUSIVE_SECONDS = 10.0
 """How long a change of policy waits for calls that are under way."""
 
+PATIENCE_S = 30.0
+"""How long a request waits in a cluster for somebody who leads."""
+
 FOLLOW_SECONDS = 10.0
 """How long a client waits until its node has the record that the leader acknowledged."""

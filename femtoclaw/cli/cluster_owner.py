@@ -48,9 +48,11 @@ def owner(home: Home, arguments: Arguments, output: Output) -> int:
     output.data({"owner": member.name, "epoch": epoch, "needed": members.majority, "voters": len(members.voters)})
     output.line(f"on this machine {member.name} may lead from now on, in epoch {epoch} or later", "green")
     output.note(f"it leads when {members.majority} of {len(members.voters)} voters let it: on each, run "
-                f"`femtoclaw cluster owner {member.name} --epoch {epoch}`")  # fmt: skip
+                f"`femtoclaw --home DIR cluster owner {member.name} --epoch {epoch} --operator-key FILE`, with an operator's key"
+                )  # fmt: skip
     if is_served(home):
-        output.note("the node at work here reads this when it starts: stop `femtoclaw serve`, and start it again")
+        output.note("the node at work here reads this when it starts: stop what serves it, and start it again: "
+                    f"`femtoclaw --home {home.path} serve`")  # fmt: skip
     return 0
 
 

@@ -15,6 +15,7 @@ from femtoclaw.cli.render import Output
 from femtoclaw.home import Home, require
 
 if TYPE_CHECKING:
+    from cluster.client import PeerClient
     from cluster.tls import Identity
     from femtoclaw.cluster_home import ClusterSettings
     from wal.membership import Member, Membership
@@ -24,7 +25,7 @@ ASK_S = 2.0
 
 
 def status(home: Home, arguments: Arguments, output: Output) -> int:
-    """0 when a majority of the voters answers and one of them leads, 4 when nobody answers, else 1."""
+    """0 when a majority of the voters has or follows a leader that executes, 4 when nobody answers, else 1."""
     from cluster.tls import load_identity
     from femtoclaw.cli.member_words import read_members, refuse_single
     from femtoclaw.cluster_home import folder_of, read_settings
@@ -54,14 +55,17 @@ def _ask_all(members: Membership, identity: Identity, log_id: bytes) -> list[dic
 def _ask(member: Member, identity: Identity, log_id: bytes) -> dict[str, Any]:
     from cluster.client import PeerClient
     from cluster.errors import ClusterError
+    from cluster.steps import Role
 
     row: dict[str, Any] = {
         "name": member.name, "address": member.address, "voter": member.voter, "answers": False, "role": "", "epoch": 0,
         "size": 0, "commit": 0, "behind": None, "leader": "", "leader_age_ms": None, "why": "",
+        "executes": None,
     }  # fmt: skip
     try:
         with contextlib.closing(PeerClient(member, identity)) as peer:
             found = peer.status(ASK_S)
+            executes = _executes(peer) if found.freshness.role is Role.LEADER else None
     except ClusterError as error:
         row["why"] = error.what
         return row
@@ -72,8 +76,23 @@ def _ask(member: Member, identity: Identity, log_id: bytes) -> dict[str, Any]:
     age = None if fresh.leader_age_ns is None else fresh.leader_age_ns // 1_000_000
     return row | {
         "answers": True, "role": fresh.role.value, "epoch": fresh.epoch, "size": fresh.size, "commit": fresh.commit,
-        "leader": found.leader, "leader_age_ms": age,
+        "leader": found.leader, "leader_age_ms": age, "executes": executes,
     }  # fmt: skip
+
+
+def _executes(peer: PeerClient) -> bool | None:
+    """Whether a leader has its log open for work, None when it does not say. It is asked for nothing, which it refuses as such
+    when it takes requests at all, and records nothing of."""
+    from cluster.errors import ClusterError, PeerRefusedError
+    from cluster.messages import Reason
+
+    try:
+        peer.ask(b"", ASK_S)
+    except PeerRefusedError as error:
+        return False if error.reason is Reason.NOT_LEADING else None
+    except ClusterError:
+        return None
+    return True
 
 
 def _add_own(home: Home, name: str, rows: list[dict[str, Any]]) -> None:
@@ -101,19 +120,37 @@ def _add_own(home: Home, name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def judge(rows: list[dict[str, Any]], members: Membership) -> dict[str, Any]:
-    """Whether these answers are a cluster that works, who leads it, and how far each is behind (set in the rows). Pure."""
+    """Whether these answers are a cluster that works, who leads it, and how far each is behind (set in the rows). Pure.
+
+    It works when in some epoch a leader that executes, with those who follow it in that epoch, is a majority of the voters.
+    A member that has seen a higher epoch, and is alone with it, changes nothing of that.
+    """
     answering = [row for row in rows if row["answers"]]
-    epoch = max((row["epoch"] for row in answering), default=0)
-    leading = [row for row in answering if row["role"] == "leader" and row["epoch"] == epoch]
+    seen = max((row["epoch"] for row in answering), default=0)
+    leaders = sorted((row for row in answering if row["role"] == "leader"), key=lambda row: -row["epoch"])
+    backed = [row for row in leaders if _backing(row, answering) >= members.majority]
+    leader = backed[0] if backed else next((row for row in leaders if row["epoch"] == seen), None)
     voters = sum(row["voter"] for row in answering)
-    ahead = leading[0]["size"] if leading else max((row["size"] for row in answering), default=0)
+    ahead = leader["size"] if leader is not None else max((row["size"] for row in answering), default=0)
     for row in answering:
         row["behind"] = max(0, ahead - row["size"])
+    executes = bool(backed) and backed[0].get("executes") is not False
     return {
-        "healthy": len(leading) == 1 and voters >= members.majority, "leader": leading[0]["name"] if leading else "",
-        "epoch": epoch, "commit": max((row["commit"] for row in answering), default=0), "answering_voters": voters,
+        "healthy": executes, "leader": leader["name"] if leader is not None else "",
+        "executes": leader.get("executes") if leader is not None else None,
+        "epoch": leader["epoch"] if leader is not None else seen, "followed": bool(backed),
+        "commit": max((row["commit"] for row in answering), default=0), "answering_voters": voters,
         "voters": len(members.voters), "majority": members.majority,
     }  # fmt: skip
+
+
+def _backing(leader: dict[str, Any], answering: list[dict[str, Any]]) -> int:
+    """The voters that are this leader, or say that they follow it in its epoch."""
+    return sum(
+        row is leader or (row["epoch"], row["role"], row["leader"]) == (leader["epoch"], "follower", leader["name"])
+        for row in answering
+        if row["voter"]
+    )
 
 
 def _coordinator(home: Home, settings: ClusterSettings, log_id: bytes) -> dict[str, Any]:
@@ -145,7 +182,13 @@ def _tell(body: dict[str, Any], output: Output) -> None:
     if body["healthy"]:
         output.line(f"the cluster works: {body['leader']} leads in epoch {body['epoch']}; {count}", "green")
     else:
-        what = "no majority" if body["answering_voters"] < body["majority"] else "NOBODY LEADS"
+        what = "NOBODY LEADS"
+        if body["answering_voters"] < body["majority"]:
+            what = "no majority"
+        elif body["followed"]:
+            what = f"{body['leader']} leads in epoch {body['epoch']} and EXECUTES NOTHING"
+        elif body["leader"]:
+            what = f"{body['leader']} leads in epoch {body['epoch']}, and NO MAJORITY FOLLOWS IT"
         output.line(f"THE CLUSTER DOES NOT WORK: {what}; {count}", "red")
     coordinator = body["coordinator"]
     told = _coordinator_told(coordinator)
@@ -205,12 +248,16 @@ def _advise(body: dict[str, Any], output: Output) -> None:
         output.note(
             f"bring members back until {body['majority']} voters answer; silent now: {', '.join(silent) or 'none'}"
         )
+    elif body["followed"]:
+        output.note(
+            f"the leader opens its log, or cannot: look again in a few seconds, then at the journal of {body['leader']}"
+        )
     elif not coordinator["answers"]:
         output.note("nobody may lead until the coordinator answers: check etcd and the way to it")
     elif coordinator["kind"] == "static" and coordinator["owner"] in silent:
         output.note(
             f"{coordinator['owner']} alone may lead, and it does not answer: bring it back, or name another owner on "
-            f"{body['majority']} voters: `femtoclaw cluster owner NAME`"
+            f"{body['majority']} voters: `femtoclaw --home DIR cluster owner NAME --operator-key FILE`, then `serve` anew there"
         )
     else:
         output.note("a leadership may be changing hands: look again in a few seconds; then at the members' journals")

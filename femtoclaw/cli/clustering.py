@@ -176,7 +176,7 @@ def _join(home: Home, arguments: Arguments, output: Output) -> int:
     from femtoclaw.membership import ADD, entry_of, membership_after, open_join_request
 
     require(home)
-    require_served(home)
+    require_served(home, output)
     out = new_file(arguments, "join")
     member = open_join_request(read_bounded(arguments.target, FILE_BYTES_MAX), arguments.target)
     _show(member, output)
@@ -249,7 +249,7 @@ def _change(home: Home, arguments: Arguments, output: Output, action: str) -> in
     from femtoclaw.membership import entry_of, membership_after
 
     require(home)
-    require_served(home)
+    require_served(home, output)
     members, _ = read_members(home)
     member = named_member(members, arguments.target)
     membership_after(members, action, member)
@@ -262,11 +262,12 @@ def _transfer(home: Home, arguments: Arguments, output: Output) -> int:
 
     name = arguments.target
     require(home)
-    require_served(home)
+    require_served(home, output)
     if read_settings(home).coordinator == STATIC:
         raise UsageError(
             "under a static coordinator only the owner leads", where="cluster transfer", expected="etcd as the coordinator",
-            remedy=f"name another owner: `femtoclaw cluster owner {name}` on a majority of the voters' machines",
+            remedy="name another owner on a majority of the voters' machines: "
+            f"`femtoclaw --home DIR cluster owner {name} --operator-key FILE`",
         )  # fmt: skip
     if _change(home, arguments, output, "leadership.transfer"):
         return 1

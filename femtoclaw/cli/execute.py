@@ -19,6 +19,7 @@ from femtoclaw.brains.choice import brain_to_go_on_with, chosen_brain
 from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
+from femtoclaw.cluster_home import is_member
 from femtoclaw.config import DEVELOPMENT, resolve
 from femtoclaw.errors import UsageError
 from femtoclaw.gate import Gate
@@ -87,15 +88,24 @@ def open_node(
     and ``room`` as in ``boot.start``. Of a home that another process serves: the way to that process, which with ``files``,
     or with something to adopt, must be the one that executes (``cli.served``)."""
     home = locate(home_flag)
-    if os.path.lexists(socket_path(home)) and is_served(home):
+    if (os.path.lexists(socket_path(home)) and is_served(home)) or _is_about_to_be(home, output):
         from femtoclaw.cli.served import open_served
 
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with open_served(home, listener, files=files or bool(adopting)) as served:
+        with open_served(home, listener, files=files or bool(adopting), output=output) as served:
             yield served
         return
     with _open_local(home, output, listener, adopting, room) as node:
         yield node
+
+
+def _is_about_to_be(home: Home, output: Output) -> bool:
+    """Whether a member's `serve` begins within moments: no command but that opens its log."""
+    if not is_member(home):
+        return False
+    from femtoclaw.cli.member_words import starts_to_serve
+
+    return starts_to_serve(home, output)
 
 
 def at_rest(node: Node, command: str) -> LocalNode:

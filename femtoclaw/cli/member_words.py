@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError, UnavailableError, UsageError
 from femtoclaw.home import Home
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
 FILE_BYTES_MAX = 256 * 1024
 """Of a request or an invitation."""
+
+START_S = 10.0
+"""How long a command waits for a `serve` that was just started."""
+
+_TOLD_S = 1.0
+_LOOK_S = 0.1
 
 
 def member_settings(arguments: Arguments, **more: Any) -> tuple[ClusterSettings, str]:
@@ -98,12 +106,26 @@ def refuse_single(home: Home) -> None:
         )  # fmt: skip
 
 
-def require_served(home: Home) -> None:
-    """Raise ConfigurationError for a node by itself, UnavailableError for a member that nobody serves."""
+def starts_to_serve(home: Home, output: Output) -> bool:
+    """Whether somebody serves this member, or begins to within ``START_S``: `serve &` and the next command belong together."""
     from femtoclaw.api.socket import is_served
 
+    begun, told = time.monotonic(), False
+    while not is_served(home):
+        waited = time.monotonic() - begun
+        if waited >= START_S:
+            return False
+        if waited >= _TOLD_S and not told:
+            told = True
+            output.note(f"nobody serves {home.path} yet: waiting for up to {START_S:g} s")
+        time.sleep(_LOOK_S)
+    return True
+
+
+def require_served(home: Home, output: Output) -> None:
+    """Raise ConfigurationError for a node by itself, UnavailableError for a member that nobody serves."""
     refuse_single(home)
-    if not is_served(home):
+    if not starts_to_serve(home, output):
         raise UnavailableError(
             "this member is not at work", where=home.path, expected="the member that leads, being served",
             remedy="start it with `femtoclaw serve`, or run this on the leader's machine",

@@ -10,17 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from femtoclaw import commands
 from femtoclaw.api.client import Client, connect
-from femtoclaw.api.limits import FOLLOW_SECONDS
+from femtoclaw.api.limits import FOLLOW_SECONDS, PATIENCE_S
 from femtoclaw.api.local import STOP_FIRST
 from femtoclaw.api.own_files import alone
 from femtoclaw.authority import Recorded
 from femtoclaw.config import resolve
+from femtoclaw.cli.render import Output
+from femtoclaw.cluster_home import is_member
 from femtoclaw.engines import EngineCache
 from femtoclaw.errors import UnavailableError
 from femtoclaw.home import Home, require
@@ -36,6 +39,8 @@ from wal import Record
 from wal.reader import read_log_directory
 
 _POLL_SECONDS = 0.05
+TELL_SECONDS = 3.0
+"""How long a request may be silent before it is said that nobody leads."""
 
 
 class ServedNode:
@@ -44,8 +49,9 @@ class ServedNode:
     served = True
 
     def __init__(
-        self, started: ServedStarted, client: Client, settings: dict[str, Any], listener: Listener | None
-    ) -> None:
+        self, started: ServedStarted, client: Client, settings: dict[str, Any], listener: Listener | None, output: Output
+    ) -> None:  # fmt: skip
+        self._output = output
         self.started = started
         self.settings = settings
         self._client = client
@@ -53,11 +59,13 @@ class ServedNode:
 
     def intent(self, raw: bytes, subject: str) -> StepResult:
         """Gate one message."""
-        return self._client.intent(raw, subject)
+        with patience(self.started.home, self._client, self._output):
+            return self._client.intent(raw, subject)
 
     def run(self, text: str, brain: str | None, subject: str) -> RunResult:
         """One run; the node opens the brain, so a script's path is made whole."""
-        return self._client.run(text, _whole(brain), subject, self._listener)
+        with patience(self.started.home, self._client, self._output):
+            return self._client.run(text, _whole(brain), subject, self._listener)
 
     def control(self, command: commands.Control, brain: str | None) -> tuple[Recorded, RunResult | None]:
         """An operator's request, and what it sets going."""
@@ -188,8 +196,37 @@ def refused(what: str) -> UnavailableError:
 
 
 @contextlib.contextmanager
-def open_served(home: Home, listener: Listener | None, *, files: bool) -> Iterator[ServedNode]:
-    """A node that somebody serves. With ``files`` the command puts files of the home in place beside its change: then it must be
+def patience(home: Home, client: Client, output: Output) -> Iterator[None]:
+    """While this is entered, say once that the request waits because nobody leads. Only in a cluster does it wait for that."""
+    if not is_member(home):
+        yield
+        return
+    over = threading.Event()
+
+    def look() -> None:
+        # A request that waits no more may take hours: it is no business of this one.
+        for _ in range(int(PATIENCE_S / TELL_SECONDS)):
+            if over.wait(TELL_SECONDS):
+                return
+            with contextlib.suppress(Exception):  # the request itself tells what goes wrong
+                leads = client.status()["serving"]["leader"]
+                if not leads and not over.is_set():
+                    output.note(
+                        f"nobody leads: waiting for up to {PATIENCE_S:g} s in all (see `femtoclaw cluster status`)"
+                    )
+                    return
+
+    looking = threading.Thread(target=look, name="patience", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextlib.contextmanager
+def open_served(home: Home, listener: Listener | None, *, files: bool, output: Output) -> Iterator[ServedNode]:
+    """A node that somebody serves; ``output`` hears when nobody leads. With ``files`` the command puts files of the home in place beside its change: then it must be
     the node that executes, and no other command may be at it. Raises UnavailableError."""
     require(home)
     with connect(home) as client, contextlib.ExitStack() as stack:
@@ -204,4 +241,4 @@ def open_served(home: Home, listener: Listener | None, *, files: bool) -> Iterat
             stack.enter_context(alone(home))
         started = ServedStarted(home, client)
         recorded = json.loads(started.authority.state.node.configuration.content)
-        yield ServedNode(started, client, resolve(recorded, "the recorded configuration", None), listener)
+        yield ServedNode(started, client, resolve(recorded, "the recorded configuration", None), listener, output)

@@ -10,6 +10,12 @@ EXIT_CODE = 3
 JOURNAL_BYTES_MAX = 1024 * 1024
 """The runtime's own bound on the boot journal: at twice this size the launcher adds nothing more to it."""
 
+REMEDY = (
+    "put back what was sealed, or install a trusted replacement; in a checkout that you changed or pulled yourself: "
+    "`scripts/seal`, then `distribution accept` in each home (docs/boot.md)"
+)
+"""Names no way past the check: sealing again is an act of whoever owns the checkout, and each home still decides."""
+
 
 class Refused(BaseException):
     """Something of the distribution is not what was sealed, or not what this home trusts.
@@ -27,7 +33,7 @@ class Refused(BaseException):
         self.where = where
         self.expected = expected
         self.found = found
-        self.remedy = remedy or "put back what was sealed, or install a trusted replacement; nothing overrides this"
+        self.remedy = remedy or REMEDY
 
     def __str__(self) -> str:
         return f"{self.what}; at {self.where}; expected {self.expected}, found {self.found}"

@@ -17,14 +17,12 @@ from cluster.messages import Reason
 from femtoclaw import commands
 from femtoclaw.api.executor import Executor, Freshness, NotTakenError, StateAt, never
 from femtoclaw.api.forwarding import answer, ask_intent, ask_run
+from femtoclaw.api.limits import PATIENCE_S
 from femtoclaw.api.reading import state_hash_at
 from femtoclaw.authority import Recorded
 from femtoclaw.home import Home
 from femtoclaw.runtime import Listener, RunResult, StepResult
 from wal.reader import LogReader
-
-PATIENCE_S = 30.0
-"""How long a request waits for somebody who leads."""
 
 OPENING_S = 15.0
 """How long an operator's request waits while nobody leads, and on a member that leads and does not execute yet, or hands over."""

@@ -10,12 +10,19 @@ from typing import Any
 
 import pytest
 
+from femtoclaw.cli import member_words
 from femtoclaw.cli.cluster_status import judge
 from tests.cli.cluster_homes import Machine, come_in, operator_key
 from tests.cli.node import SAY
 from wal.reader import read_log_directory
 
 HELLO = json.dumps(SAY)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_about_to_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here `serve` listens before the next command, or nobody has started it."""
+    monkeypatch.setattr(member_words, "START_S", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -269,13 +276,15 @@ def test_an_init_that_the_control_policy_refuses_leaves_a_node_by_itself(single:
 
 
 def rows(*told: tuple[str, bool, str, int]) -> list[dict[str, Any]]:
-    """Rows of name, voter, role (empty: silent), epoch."""
+    """Rows of name, voter, role (empty: silent), epoch; followers name the leader of their epoch."""
+    leaders = {epoch: name for name, _, role, epoch in told if role == "leader"}
     return [
         {
             "name": name,
             "voter": voter,
             "answers": bool(role),
             "role": role,
+            "leader": leaders.get(epoch, ""),
             "epoch": epoch,
             "size": 10 * epoch,
             "commit": 1,
@@ -292,6 +301,9 @@ def rows(*told: tuple[str, bool, str, int]) -> list[dict[str, Any]]:
         ((("a", True, "leader", 3), ("b", False, "follower", 3), ("c", True, "", 0)), False, "a"),
         ((("a", True, "leader", 2), ("b", True, "leader", 3), ("c", True, "follower", 3)), True, "b"),
         ((("a", True, "leader", 2), ("b", True, "follower", 3), ("c", True, "follower", 3)), False, ""),
+        ((("a", True, "follower", 4), ("b", True, "leader", 3), ("c", True, "follower", 3)), True, "b"),
+        ((("a", True, "leader", 4), ("b", True, "leader", 3), ("c", True, "follower", 3)), True, "b"),
+        ((("a", True, "leader", 3), ("b", True, "follower", 2), ("c", True, "candidate", 3)), False, "a"),
         ((("a", True, "follower", 3), ("b", True, "candidate", 4), ("c", True, "frozen", 3)), False, ""),
         ((("a", True, "", 0), ("b", True, "", 0), ("c", True, "", 0)), False, ""),
     ],
@@ -299,7 +311,7 @@ def rows(*told: tuple[str, bool, str, int]) -> list[dict[str, Any]]:
 def test_a_cluster_works_when_a_majority_answers_and_one_leads(
     told: tuple[tuple[str, bool, str, int], ...], healthy: bool, leads: str
 ) -> None:
-    """An old leader is none, and learners are no majority."""
+    """An old leader is none, learners are no majority, and whoever is alone with a newer epoch takes nothing from the others."""
     found = rows(*told)
 
     class Three:
@@ -313,3 +325,17 @@ def test_a_cluster_works_when_a_majority_answers_and_one_leads(
     )
     if ahead is not None:
         assert all(row["behind"] == max(0, ahead - row["size"]) for row in found if row["answers"])
+
+
+def test_a_leader_that_executes_nothing_is_no_cluster_that_works() -> None:
+    """It leads, a majority follows, and no request would be taken; who does not say so is believed to work."""
+    found = rows(("a", True, "leader", 3), ("b", True, "follower", 3), ("c", True, "", 0))
+
+    class Three:
+        voters = (None, None, None)
+        majority = 2
+
+    for executes, healthy in ((True, True), (None, True), (False, False)):
+        found[0]["executes"] = executes
+        verdict = judge(found, Three())  # type: ignore[arg-type]
+        assert (verdict["healthy"], verdict["leader"], verdict["followed"]) == (healthy, "a", True)

@@ -1,4 +1,4 @@
-"""An operator's request at a member that has just been let in to lead waits until it executes; at any other it is refused."""
+"""An operator's request waits while nobody leads and while this member opens its log; where another one leads it is refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from femtoclaw import commands
 from femtoclaw.api.executor import Executor, Freshness, NotTakenError
 from femtoclaw.home import Home
+from femtoclaw.serving import following
 from femtoclaw.serving.following import OPENING_S, FollowingExecutor
 from wal.reader import LogReader
 
@@ -34,9 +35,10 @@ def member(path: Path, leader: str) -> FollowingExecutor:
 COMMAND: Any = None
 
 
-def test_a_request_at_a_leader_that_opens_its_log_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leader", ["a", ""])
+def test_a_request_waits_for_the_leadership_and_for_the_log(leader: str, tmp_path: Path) -> None:
     """It is answered as soon as there is an executor."""
-    executor = member(tmp_path, "a")
+    executor = member(tmp_path, leader)
     answers: list[object] = []
     asking = threading.Thread(target=lambda: answers.append(executor.perform(COMMAND)))
     asking.start()
@@ -47,10 +49,22 @@ def test_a_request_at_a_leader_that_opens_its_log_waits(tmp_path: Path) -> None:
     assert answers == ["done"]
 
 
-@pytest.mark.parametrize("leader", ["b", ""])
-def test_a_request_elsewhere_is_refused_at_once(leader: str, tmp_path: Path) -> None:
+def test_a_request_elsewhere_is_refused_at_once(tmp_path: Path) -> None:
     """Nobody has taken it: the operator's files are on the leader's machine."""
     begun = time.monotonic()
-    with pytest.raises(NotTakenError):
-        member(tmp_path, leader).perform(COMMAND)
+    with pytest.raises(NotTakenError) as raised:
+        member(tmp_path, "b").perform(COMMAND)
+    assert raised.value.found == "b leads"
     assert time.monotonic() - begun < OPENING_S / 3
+
+
+def test_the_wait_for_somebody_who_leads_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And ends with the node: a request that waits was not taken."""
+    executor = member(tmp_path, "")
+    monkeypatch.setattr(following, "OPENING_S", 0.3)
+    with pytest.raises(NotTakenError):
+        executor.perform(COMMAND)
+    monkeypatch.setattr(following, "OPENING_S", 60.0)
+    executor.end()
+    with pytest.raises(NotTakenError):
+        executor.perform(COMMAND)
