@@ -21,9 +21,9 @@ from femtoclaw.api.limits import FOLLOW_SECONDS, PATIENCE_S
 from femtoclaw.api.local import STOP_FIRST
 from femtoclaw.api.own_files import alone
 from femtoclaw.authority import Recorded
-from femtoclaw.config import resolve
 from femtoclaw.cli.render import Output
 from femtoclaw.cluster_home import is_member
+from femtoclaw.config import resolve
 from femtoclaw.engines import EngineCache
 from femtoclaw.errors import UnavailableError
 from femtoclaw.home import Home, require
@@ -226,8 +226,8 @@ def patience(home: Home, client: Client, output: Output) -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_served(home: Home, listener: Listener | None, *, files: bool, output: Output) -> Iterator[ServedNode]:
-    """A node that somebody serves; ``output`` hears when nobody leads. With ``files`` the command puts files of the home in place beside its change: then it must be
-    the node that executes, and no other command may be at it. Raises UnavailableError."""
+    """A node that somebody serves; ``output`` hears when nobody leads. With ``files`` the command puts files of the home in place
+    beside its change: then it must be the node that executes, and no other command may be at it. Raises UnavailableError."""
     require(home)
     with connect(home) as client, contextlib.ExitStack() as stack:
         if files:
