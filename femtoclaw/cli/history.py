@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from femtoclaw.cli.filters import read_kind, read_since, read_text, read_until, resolve_execution
+from femtoclaw.cli.member_standing import tell_uncommitted
 from femtoclaw.cli.render import Output, printable, when
 from femtoclaw.cli.values import for_machines, for_people, in_base64
 from femtoclaw.errors import UsageError
@@ -53,6 +54,7 @@ def log(arguments: Arguments, output: Output) -> int:
 def _print_events(home: Home, reader: LogReader, arguments: Arguments, output: Output) -> None:
     wanted = _wanted(home, reader, arguments, output)
     shown = reader.size
+    tell_uncommitted(home, (shown,), output)
     if wanted is not None:
         _print_matching(home, reader, wanted, output)
     else:
@@ -175,6 +177,7 @@ def show(arguments: Arguments, output: Output) -> int:
         trace = [record_body(reader.read(index)) for index in dict.fromkeys(row["log_index"] for row in rows)]
     finally:
         reader.close()
+    tell_uncommitted(home, (body["index"] for body in trace), output)
     transitions = [row["outcome"] for row in rows if row["type"] == "StateTransition"]
     _print_execution(for_machines(found), transitions, trace, output)
     return 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from femtoclaw.cli.member_standing import standing
 from femtoclaw.cli.render import Output, program
+from femtoclaw.cluster_home import is_member
 from femtoclaw.errors import HistoryError, PolicyError, UsageError
 from femtoclaw.home import Home, locate, require
 
@@ -68,6 +70,9 @@ def status(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
     require(home)
     body = describe(home)
+    serving = standing(home)
+    if serving is not None:
+        body["serving"] = serving
     output.data(body)
     output.line(f"node {body['runtime_id']}", "bold")
     output.fields([(name, _text(value)) for name, value in body.items() if name != "runtime_id"])
@@ -117,7 +122,7 @@ def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
         "home": home.path,
         "program": VERSION,
         "log": reader.origin,
-        "public_key": reader.key.vkey(),
+        **_keys(home, reader),
         "private_key": at_rest(home.key_file),
         "size": head.index,
         "link": head.link.hex(),
@@ -139,6 +144,15 @@ def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
         "executions": dict(sorted(live.totals.items())),
         "disk_free_bytes": disk.f_bavail * disk.f_frsize,
     }
+
+
+def _keys(home: Home, reader: LogReader) -> dict[str, str]:
+    """The node's public key. Of a member its own, and the key that the log is written with now, which is its leader's."""
+    if not is_member(home):
+        return {"public_key": reader.key.vkey()}
+    from femtoclaw.keys import load_public_key
+
+    return {"public_key": load_public_key(home.public_key_file).vkey(), "key_in_force": reader.key.vkey()}
 
 
 def _in_flight(live: Live) -> dict[str, int]:

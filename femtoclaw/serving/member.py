@@ -113,6 +113,7 @@ class MemberNode:
         driver = self.node.driver
         return {
             "executes": self._session is not None, "role": driver.role.value, "leader": driver.leader,
+            "leader_age_ms": driver.silence_ns() // 1_000_000,
             "member": driver.name, "epoch": driver.epoch, "commit": driver.commit, "mode": self._settings.mode,
             "coordinator": self._settings.coordinator, "restored": driver.replica.durable.restored,
             "frozen": driver.replica.durable.frozen,
