@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cluster import codec, reading_codec
-from cluster.errors import ClusterConfigurationError, ClusterError, PeerRefusedError
+from cluster.errors import ClusterConfigurationError, ClusterError, PeerRefusedError, WireError
 from cluster.limits import BLOB_CHUNK_BYTES, CALLS_MAX, CALLS_PER_PEER_MAX, REPLACED_S_MAX, STOP_S_MAX
 from cluster.messages import Promised, PromiseRequest, PullRequest, Reason, Refused, ToFollower, ToSource
 from cluster.reading import ConsistencyProof, Freshness, InclusionProof, RecordsPage, Status
@@ -98,7 +98,8 @@ class ReplicationServer:
 
     ``members`` is asked at every handshake, call and message: it must be quick, and return the same object as long as the
     membership is the same. ``notice`` is told of callers that are turned away (PEER_REFUSED), streams that a newer one
-    replaced (STREAM_REPLACED) and handlers that failed (HANDLER_FAILED); a handshake that fails inside TLS is not told.
+    replaced (STREAM_REPLACED), bytes of members that are no message or too large (REFUSED_MALFORMED, REFUSED_TOO_LARGE) and
+    handlers that failed (HANDLER_FAILED); a handshake that fails inside TLS is not told.
     """
 
     def __init__(
@@ -258,6 +259,8 @@ class ReplicationServer:
                 yield caller
         except ClusterError as error:
             code, text, reason = status_of(error)
+            if isinstance(error, WireError):  # only a member's own bytes: whoever is none was turned away before
+                self._notice(Notice(f"REFUSED_{error.reason.value}", f"{caller.name}: {text}"))
             if reason is not None:
                 context.set_trailing_metadata(((REASON_KEY, reason.value),))
             status = grpc.StatusCode[code]
