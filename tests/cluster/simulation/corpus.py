@@ -28,10 +28,19 @@ CORPUS = (
     Find(Job(41, 3, 500, "slow-disks"), "answers to an older append were taken for those to a newer one"),
     Find(Job(33, 3, 500, "clocks"), "the end of an old stream was taken for the end of the one of now"),
     Find(Job(123, 3, 500, "rot"), "the order of messages depended on the order of a set"),
-    Find(Job(1913, 3, 500), "a liar's promise made a candidate cut committed records for a log that it never got"),
+    Find(
+        Job(1913, 3, 500, "liar"), "a liar's promise made a candidate cut committed records for a log that it never got"
+    ),
     Find(Job(240, 5, 500, "everything"), "a follower with an orphan membership refused its leader for ever"),
-    Find(Job(572, 5, 500), "what was sent up to a segment's border ended inside of an append, and never arrived"),
+    Find(
+        Job(572, 5, 500, "failover"),
+        "what was sent up to a segment's border ended inside of an append, and never arrived",
+    ),
     Find(Job(82, 5, 500, "rollback"), "a node whose records were put back led with fewer than it knew to be committed"),
     Find(Job(289, 3, 500, "rollback"), "a node whose disk was put back froze at what an honest leader had it cut"),
-    Find(Job(183, 3, 500), "a segment that came twice convicted an honest leader"),
+    Find(Job(183, 3, 500, "unordered"), "a segment that came twice convicted an honest leader"),
+    Find(
+        Job(103415, 3, 500, "members"),
+        "a voter that did not know yet that it was one kept the only candidate from its majority",
+    ),
 )

@@ -17,6 +17,7 @@ from wal.errors import CorruptRecordError
 from wal.key_history import KeyHistory
 from wal.membership import Membership
 from wal.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from wal.note import PublicKey
 from wal.record import AUTHORITY_KINDS, EMPTY, FLAG_BATCH_END, Head, Record, decode, encode
 
 
@@ -70,6 +71,7 @@ class Image(NamedTuple):
     vouched: Vouched | None
     """The newest note that a leader's run came with, and where it stands."""
     durable: Durable
+    rotten: frozenset[int] = frozenset()
 
 
 class SimLog:
@@ -88,7 +90,7 @@ class SimLog:
         self.records = list(image.records)
         self.authority = list(image.authority)
         self.note = image.vouched
-        self.rotten: set[int] = set()
+        self.rotten = set(image.rotten)
         self._spans: tuple[Span, ...] | None = None
 
     # --- LogView ---
@@ -132,6 +134,9 @@ class SimLog:
         if self._spans is None:
             self._spans = tuple(Span(*each) for each in self.keys().epochs())
         return self._spans
+
+    def key_in_force(self) -> PublicKey:
+        return self.keys().newest.key
 
     def membership(self) -> Membership | None:
         return self.authority[-1][1].newest.members
@@ -229,7 +234,8 @@ class SimDisk:
         """A backup of everything as it is now."""
         log = self.log
         return Image(
-            tuple(log.frames), tuple(log.records), tuple(log.authority), log.note, self.durable
+            tuple(log.frames), tuple(log.records), tuple(log.authority), log.note, self.durable,
+            frozenset(log.rotten)
         )  # fmt: skip
 
     def put_back(self, image: Image, durable: Durable) -> None:

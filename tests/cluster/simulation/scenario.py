@@ -11,7 +11,7 @@ MS = 1_000_000
 
 PROFILES = (
     "calm", "lossy", "unordered", "partitions", "crashes", "slow-disks", "clocks", "rollback", "silent-rollback", "rot", "liar",
-    "coordinator", "members", "transfer", "everything", "failover", "failover", "zombies", "liar", "sync", "flip",
+    "coordinator", "members", "transfer", "everything", "failover", "failover", "zombies", "liar", "sync", "flip", "mixed", "mixed",
 )  # fmt: skip
 """What a seed turns on; a profile that is named twice is drawn twice as often."""
 
@@ -124,6 +124,9 @@ def _with_faults(made: Scenario, kind: str, random: Random) -> Scenario:
             return made._replace(zombie_rate=1.5, partition_rate=0.5)
         case "sync":
             return made._replace(mode=IN_SYNC_ALL, partition_rate=0.7, pause_rate=0.7, slow_chance=0.1)
+        case "mixed":
+            rates = {name: random.random() * most if random.random() < 0.6 else 0.0 for name, most in _MOST}
+            return made._replace(spare=True, rewind_chance=random.choice((0.1, 0.4)), **rates)
         case _:
             return made._replace(
                 drop_chance=0.02, twice_chance=0.03, far_chance=0.03, overtake_chance=random.choice((0.0, 0.05)),
@@ -132,6 +135,13 @@ def _with_faults(made: Scenario, kind: str, random: Random) -> Scenario:
                 rot_rate=0.2, zombie_rate=0.2,
             )  # fmt: skip
 
+
+_MOST: tuple[tuple[str, float], ...] = (
+    ("rollback_rate", 1.5), ("coordinator_rate", 2.0), ("zombie_rate", 2.0), ("members_rate", 3.0), ("crash_rate", 2.0),
+    ("partition_rate", 1.5), ("pause_rate", 1.0), ("rot_rate", 1.0), ("transfer_rate", 1.0), ("slow_chance", 0.1),
+    ("overtake_chance", 0.1), ("twice_chance", 0.1), ("drop_chance", 0.03), ("far_chance", 0.03), ("wall_rate", 1.0),
+)  # fmt: skip
+"""Of these, a mixed scenario draws some, each up to so much."""
 
 LIES = ("stores-nothing", "other-roots", "wrong-epochs", "garbage", "promises", "sizes", "leads")
 
