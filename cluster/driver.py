@@ -16,7 +16,7 @@ from cluster.acknowledgement import Waiters
 from cluster.coordination import Coordination
 from cluster.coordinator import Coordinator
 from cluster.errors import ClusterError, NotLeadingError
-from cluster.following import whole_appends_behind
+from cluster.following import may_adopt, whole_appends_behind
 from cluster.limits import APPEND_BYTES_MAX
 from cluster.messages import (
     Ack,
@@ -126,7 +126,7 @@ class Driver:
         self._patience_ns = config.patience_ns
         self.listener = listener
         self._lock = threading.RLock()
-        auth = NodeAuthentication(store, signer, wall)
+        self._auth = auth = NodeAuthentication(store, signer, wall)
         self._replica = Replica(name, store.log.log_id, config, store, auth, store.durable(), monotonic())
         self._network: Network | None = None
         self._coordination = Coordination(coordinator, self, lease_fences=mode == LOCAL)
@@ -192,7 +192,10 @@ class Driver:
                     return False
             else:
                 frames = whole_appends_behind(log.head, decode_segment(message.raw, "a segment on the wire"))
-            log.append_verified(verify_run(log.head, frames), message.checkpoint)
+            run = verify_run(log.head, frames)
+            if not may_adopt(self.store, self._auth, run, message.checkpoint):
+                return False
+            log.append_verified(run, message.checkpoint)
             self.store.attach(log)
             return True
 

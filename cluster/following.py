@@ -20,13 +20,14 @@ from cluster.messages import (
     Welcome,
 )
 from cluster.standing import Standing
-from cluster.steps import AdoptSegment, Append, KeepCheckpoint, Stored
+from cluster.steps import AdoptSegment, Append, Authentication, KeepCheckpoint, LogView, Stored
 from wal.chain import VerifiedRun, verify_run
 from wal.epoch_start import Promise
 from wal.errors import LogError
 from wal.membership import Member
+from wal.merkle import leaf_hash
 from wal.proposal import epoch_of
-from wal.record import FLAG_BATCH_END, FLAGS_LOW_BYTE, Head
+from wal.record import AUTHORITY_KINDS, FLAG_BATCH_END, FLAGS_LOW_BYTE, Head
 from wal.segment import Segment, decode_segment
 
 
@@ -137,6 +138,9 @@ class Following:
             s.refuse(sender, Reason.GAP, f"aligned at {at.index}, this log ends at {head.index}")
             return
         if s.view.link_at(at.index) != at.link:
+            if self._adopting:
+                self._not_adopted(sender, f"it has another record at index {at.index}")
+                return
             self._diverge(sender, f"{sender} has another record at index {at.index}")
             return
         if at.index < head.index:
@@ -196,6 +200,8 @@ class Following:
             run = verified()
             if any(record.epoch > message.epoch for record in run.records):
                 raise LogError("a record is of a later epoch than its leader", found=run.head.index)
+            if self._adopting and not may_adopt(s.view, s.auth, run, message.checkpoint):
+                raise LogError("records of this node's own epoch that it has not signed", found=run.head.index)
         except LogError as error:
             self._aligned = False
             s.refuse(sender, Reason.BAD_RECORDS, str(error))
@@ -239,6 +245,9 @@ class Following:
         if checkpoint.size != stored.head.index:
             self._aligned = False
             s.refuse(self.source, Reason.GAP, f"a checkpoint of {checkpoint.size} records, this log ends at {stored.head.index}")
+            return
+        if checkpoint.root != stored.root and self._adopting:
+            self._not_adopted(self.source, f"what it sent is not what was signed at {checkpoint.size}")
             return
         if checkpoint.root != stored.root:
             # The leader signed one history and sent another: both go into the evidence.
@@ -295,6 +304,12 @@ class Following:
             self._asked_ns = self._s.now_ns
             self._s.campaign()
 
+    def _not_adopted(self, sender: str, why: str) -> None:
+        """Who was to be adopted from shows something else than it promised. That is a lie of its own, and no leader's word: it
+        freezes nobody."""
+        self._s.refuse(sender, Reason.BAD_RECORDS, why)
+        self.rest()
+
     def _diverge(self, sender: str, why: str, evidence: bytes = b"") -> None:
         s = self._s
         self._aligned = False
@@ -349,3 +364,17 @@ def whole_appends_behind(head: Head, segment: Segment) -> list[tuple[int, bytes]
     while frames and not frames[-1][1][FLAGS_LOW_BYTE] & FLAG_BATCH_END:
         frames.pop()
     return frames
+
+
+def may_adopt(view: LogView, auth: Authentication, run: VerifiedRun, note: bytes) -> bool:
+    """Whether records may be taken from a member that does not lead. While this node's own key is in force, whatever is here
+    counts as signed by it: so what claims to be of its own epoch is taken only under its own signature, for exactly that end."""
+    if view.key_in_force() != auth.key or not run.records or any(record.kind in AUTHORITY_KINDS for record in run.records):
+        return True
+    frontier = view.frontier()
+    frontier.extend([leaf_hash(record.link) for record in run.records])
+    try:
+        checkpoint = auth.open_checkpoint(note)
+    except LogError:
+        return False
+    return (checkpoint.size, checkpoint.root) == (run.head.index, frontier.root())

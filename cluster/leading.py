@@ -48,7 +48,7 @@ class Leading:
         self._members_before: Membership | None = None
         self._progress: dict[str, Progress] = {}
         self._notes: dict[int, bytes] = {}
-        self._beat_ns = self._told_ns = standing.now_ns
+        self._beat_ns = self._told_ns = self._saved_ns = standing.now_ns
         self.register = register if register is not None else Register(0, 0, b"", (), 0)
         self._publishing = False
         self._offered: set[str] = set()
@@ -231,7 +231,8 @@ class Leading:
             size = min([size, *map(self._size_of, self.in_sync), *map(self._size_of, self._offered)])
         if size >= self.first:
             s.committed(size)
-        least = min([each.acked for each in self._progress.values() if each.sent is not None], default=s.commit)
+        heard = [each for each in self._progress.values() if each.sent is not None and self._is_heard(each)]
+        least = min((each.acked for each in heard), default=s.commit)
         for old in [size for size in self._notes if size < min(least, s.commit)]:
             del self._notes[old]
 
@@ -246,12 +247,18 @@ class Leading:
             for name, progress in self._progress.items():
                 if progress.sent is not None:
                     s.send(name, Heartbeat(self.epoch, s.commit, note))
-        heard = [s.now_ns - each.heard_ns < s.config.contact_ns for name, each in self._voting()]
+        if s.commit > s.durable.commit and s.now_ns - self._saved_ns >= s.config.publish_ns:
+            self._saved_ns = s.now_ns
+            s.save(s.durable)  # what was committed is not cut by this node either, after whatever stops it
+        heard = [self._is_heard(each) for name, each in self._voting()]
         if self._members is not None and sum(heard) + (s.name in s.voters()) < self._members.majority:
             s.notice("NO_MAJORITY", f"{sum(heard)} other voters were heard in time")
             return False
         self._keep_register()
         return True
+
+    def _is_heard(self, progress: Progress) -> bool:
+        return self._s.now_ns - progress.heard_ns < self._s.config.contact_ns
 
     def _voting(self) -> Iterable[tuple[str, Progress]]:
         voters = set(self._s.voters())

@@ -121,6 +121,9 @@ class ReplicaStore:
     def history(self) -> tuple[Span, ...]:
         return tuple(Span(epoch, first) for epoch, first in self._log.keys().epochs())
 
+    def key_in_force(self) -> PublicKey:
+        return self._log.keys().newest.key
+
     def membership(self) -> Membership | None:
         return self._log.keys().newest.members
 
@@ -280,6 +283,9 @@ class NodeAuthentication(Authentication):
         return sign_checkpoint(proposal(self._origin, epoch, size, root), [self._signer])
 
     def open_checkpoint(self, note: bytes) -> Checkpoint:
+        log = self._store.log
+        if isinstance(log, ReplicaLog):
+            return log.open_note(note)
         return self._store.log.keys().open_checkpoint(note, self._origin).checkpoint
 
     def cosign(self, note: bytes) -> bytes:

@@ -83,6 +83,9 @@ class LogView(Protocol):
     def history(self) -> tuple[Span, ...]:
         """Epochs with their first indexes, oldest first."""
 
+    def key_in_force(self) -> PublicKey:
+        """The key that signs for the log behind its end."""
+
     def membership(self) -> Membership | None:
         """The newest membership in the log."""
 

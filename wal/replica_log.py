@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from wal.chain import VerifiedRun, verify_run
-from wal.checkpoint import VerifiedCheckpoint, sign_checkpoint
+from wal.checkpoint import Checkpoint, VerifiedCheckpoint, sign_checkpoint
 from wal.epoch_start import Promise, sign_epoch_start
 from wal.errors import (
     BoundError,
@@ -85,6 +85,7 @@ class ReplicaLog(LogReader):
         self._failure: LogError | None = None
         self._closed = False
         self._note = _newest_note(storage)
+        self._opened: tuple[bytes, Checkpoint | None] = (b"", None)
 
     @property
     def head(self) -> Head:
@@ -145,8 +146,9 @@ class ReplicaLog(LogReader):
     def append_verified(self, run: VerifiedRun, note: bytes = b"") -> Stored:
         """Store ``run`` durably, read it back, promise it, and return the head and the root computed from what was read.
 
-        ``note``, what its leader signed for the end of the run, becomes durable in the same write as the commit point; an
-        empty one leaves the one before. Whoever wants to rely on it verifies it.
+        ``note``, what its leader signed for the end of the run, becomes durable in the same write as the commit point, when the
+        key in force signed it for exactly this size and root; any other leaves the one before, which is what this log is
+        vouched for.
 
         The run starts at the head, holds whole appends, at most ``GROUP_RECORDS_MAX`` records, each of the epoch that its
         authority records say; these are verified. Else raises CorruptRecordError or BoundError: nothing was written; so
@@ -163,7 +165,8 @@ class ReplicaLog(LogReader):
                 self.storage.append([(record.index, frame_of(record)) for record in run.records])
                 # Before it is promised: what reads back as something else is cut by the next opening, and sent again.
                 frontier = self._grown(run)
-                self._note = note if 0 < len(note) <= NOTE_BYTES_MAX else self._note
+                if note and self._vouches(note, keys, run.head.index, frontier.root()):
+                    self._note = note
                 self._advance(run.head, run.records[-1].time_ns, keys)
             except LogFullError:
                 raise
@@ -186,9 +189,28 @@ class ReplicaLog(LogReader):
         frontier.extend([leaf_hash(record.link) for record in read.records])
         return frontier
 
+    def open_note(self, note: bytes) -> Checkpoint:
+        """The checkpoint in a note, verified by the key in force at its size. Raises SignatureError."""
+        with self._changing:
+            if self._opened[0] != note:
+                self._opened = note, self._keys.open_checkpoint(note, self.origin).checkpoint
+            assert self._opened[1] is not None
+            return self._opened[1]
+
+    def _vouches(self, note: bytes, keys: KeyHistory, size: int, root: bytes) -> bool:
+        """Whether the key in force has signed for exactly these records."""
+        try:
+            checkpoint = keys.open_checkpoint(note, self.origin).checkpoint
+        except LogError:
+            return False
+        self._opened = note, checkpoint  # it is about to be asked for again, by who acknowledges
+        return len(note) <= NOTE_BYTES_MAX and (checkpoint.size, checkpoint.root) == (size, root)
+
     def _keep_note(self, note: bytes) -> None:
         """Make a note for the records that are here durable, where it is not the one that is."""
-        if not 0 < len(note) <= NOTE_BYTES_MAX or note == self._note:
+        if not note or note == self._note:
+            return
+        if not self._vouches(note, self._keys, self._head.index, self._roots[self._head.index]):
             return
         self._note = note
         try:
