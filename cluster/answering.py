@@ -26,6 +26,7 @@ from cluster.messages import (
 from cluster.standing import common_end
 from cluster.steps import Carrier, SendRange
 from wal.blob import blob_file, blob_name
+from wal.chain import verify_run
 from wal.errors import LogError
 from wal.limits import SEGMENT_RECORDS
 from wal.record import Head
@@ -119,6 +120,20 @@ class Answering(ReadAnswers):
         raw: bytes | None = self._driver.store.log.storage.get_file(blob_file(digest.hex()))
         return raw
 
+    def _is_due(self, peer: str, message: Entries | SealedSegment, frames: Sequence[bytes]) -> bool:
+        """Whether these records come from the source of now, in its epoch, and go on behind this log."""
+        with self._driver.locked() as replica:
+            head = self._driver.store.head()
+            if replica.source != peer or message.epoch != replica.epoch:
+                return False
+        if isinstance(message, SealedSegment):
+            return True  # verified as a whole before any of it is written
+        try:
+            verify_run(head, [(head.index + number, raw) for number, raw in enumerate(frames, 1)])
+        except LogError:
+            return False
+        return message.prev == head
+
     def _blobs_of(self, peer: str, message: ToFollower) -> Refused | None:
         """Fetch what the message's records name and is not here. A refusal when that cannot be had."""
         if self._references is no_references:
@@ -134,8 +149,8 @@ class Answering(ReadAnswers):
             return None
         storage = self._driver.store.log.storage
         missing = [digest for digest in self._references(frames) if storage.get_file(blob_file(digest)) is None]
-        if not missing:
-            return None
+        if not missing or not self._is_due(peer, message, frames):
+            return None  # what is not taken anyway is refused by the driver, and costs no disk
         with self._driver.locked():
             members = self._driver.store.membership()
         member = members.get(peer) if members is not None else None

@@ -110,6 +110,11 @@ class Replica:
         return self._following.leader if self._following.source else ""
 
     @property
+    def source(self) -> str:
+        """Whom this node takes records from at the moment; empty for nobody."""
+        return self._following.source
+
+    @property
     def heard_ns(self) -> int:
         """When the leader was last heard, on the clock of ``step``; now, on the leader."""
         return self._s.now_ns if self._leading is not None else self._following.heard_ns

@@ -42,7 +42,7 @@ class ClusterSettings(NamedTuple):
     """The member that leads under the static coordinator, as this home was told first; ``cluster/owner`` overrides it."""
     etcd: tuple[str, ...] = ()
     etcd_prefix: str = "/femtoclaw"
-    etcd_lease_s: int = 5
+    etcd_lease_s: int = 3
     acknowledge_s: int = 10
     """How long a record waits for the others before its outcome is unknown and the leadership is given up."""
     witnesses: str = ""

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from wal.replica_log import ReplicaLog
 
 
+_OPENS = (Verdict.OPEN, Verdict.CUT_TAIL)
+
+
 def refuse(examination: Examination, where: str) -> LogError:
     """The error that a halting verdict ends in."""
     verdict, what = examination.case.verdict, examination.case.reason
@@ -76,14 +79,15 @@ def open_log(
     """
     examination = examine(storage, key_text=signer.public.vkey(), probe=probe)
     verdict = examination.case.verdict
-    if verdict not in (Verdict.OPEN, Verdict.CUT_TAIL):
-        raise refuse(examination, storage.name)
     members = examination.keys.newest.members if examination.keys is not None else None
-    if members is not None and leading is None:
+    if members is not None and leading is None and (verdict in _OPENS or examination.wrong_key):
+        # Before its key is judged: that of a member which does not lead is in force nowhere, and nothing is wrong with it.
         raise MembersError(
             "this log has members: only the one that leads writes to it", where=storage.name,
             found=f"{len(members.members)} members, version {members.version}",
         )  # fmt: skip
+    if verdict not in _OPENS:
+        raise refuse(examination, storage.name)
     if verdict is Verdict.CUT_TAIL:
         cut_tail(storage, examination)
     if examination.manifest_damaged:

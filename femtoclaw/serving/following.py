@@ -66,11 +66,11 @@ class FollowingExecutor:
             if local is None and drain_s:
                 self._changed.wait_for(lambda: not self._working, drain_s)
 
-    def hold(self, drain_s: float) -> None:
-        """Take nothing new, and let what is in flight end."""
+    def hold(self, drain_s: float) -> bool:
+        """Take nothing new, and let what is in flight end. False when it does not within ``drain_s``."""
         with self._changed:
             self._held = True
-            self._changed.wait_for(lambda: not self._working, drain_s)
+            return self._changed.wait_for(lambda: not self._working, drain_s)
 
     def release(self) -> None:
         """Take requests again."""

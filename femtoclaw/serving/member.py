@@ -50,6 +50,9 @@ DRAIN_S = 20.0
 
 STATUS_S = 2.0
 
+UNABLE_S_MAX = 64.0
+"""How long a member that was let in to lead and could not open its log waits at most before it asks again."""
+
 AGAIN_NS = 60_000_000_000
 
 NOTICES_MAX = 256
@@ -68,6 +71,7 @@ class MemberNode:
         self._stopping = threading.Event()
         self._waiting: list[Notice] = []
         self._noticing = threading.Lock()
+        self._failed = 0
         self._told: dict[tuple[str, str], tuple[int, int]] = {}
         self._session: Session | None = None
         self.executor = FollowingExecutor(
@@ -233,9 +237,11 @@ class MemberNode:
         except (FemtoClawError, LogError, ClusterError) as error:
             self._output.note(f"this node was let in to lead and cannot: {error}")
             self.node.close_log(None)
-            # Another member may be able to; this one asks again later, when somebody may have mended it.
-            self._stopping.wait(random.uniform(1.0, 3.0))
+            # Another member may be able to; this one asks again later and later, when somebody may have mended it.
+            self._failed += 1
+            self._stopping.wait(random.uniform(0.5, 1.0) * min(2**self._failed, UNABLE_S_MAX))
             return
+        self._failed = 0
         self._session = session
         log = session.started.log
         self.executor.use(LeadingExecutor(session.executor, log, self.node.driver, self.executor.want_transfer))
@@ -269,8 +275,8 @@ class MemberNode:
                 self._record_notices(session)
                 target = self.executor.transfer_wanted()
                 if target:
-                    self.executor.hold(DRAIN_S)
-                    if not self.node.driver.transfer(target):
+                    if not self.executor.hold(DRAIN_S) or not self.node.driver.transfer(target):
+                        self._output.note(f"the leadership stays here: executions go on, or {target} lacks something")
                         self.executor.release()
                     self.executor.transfer_done()
             except (FemtoClawError, LogError, ClusterError) as error:
@@ -333,7 +339,7 @@ def _member_settings(home: Home, settings: ClusterSettings) -> MemberSettings:
     config = ReplicaConfig(
         mode="in_sync_all" if settings.mode == "in_sync_all" else "quorum",
         patience_ns=patience + random.randrange(patience // 2),
-        contact_ns=max(2 * patience, 2_000_000_000),
+        contact_ns=max(4 * patience, 2_500_000_000),
         heartbeat_ns=min(200_000_000, patience // 5),
     )
     return MemberSettings(settings.name, settings.listen, settings.mode, config, settings.acknowledge_s, policy)
