@@ -40,6 +40,7 @@ _TAKES: dict[str, tuple[str, frozenset[str]]] = {
     "leave": ("NAME", frozenset()),
     "transfer": ("NAME", frozenset()),
     "owner": ("NAME", frozenset({"epoch"})),
+    "rejoin": ("", frozenset()),
     "status": ("", frozenset()),
 }
 _OPTIONS = ("name", "listen", "address", "coordinator", "etcd", "mode", "witnesses", "out", "key", "epoch")
@@ -47,11 +48,12 @@ _OPTIONS = ("name", "listen", "address", "coordinator", "etcd", "mode", "witness
 
 def cluster(arguments: Arguments, output: Output) -> int:
     """One of the commands below, by its word."""
-    from femtoclaw.cli import cluster_owner, cluster_status, newcoming
+    from femtoclaw.cli import cluster_owner, cluster_rejoin, cluster_status, newcoming
 
     acts = {
         "init": _init, "request": newcoming.request, "join": _join, "accept": newcoming.accept, "promote": _promote,
-        "leave": _leave, "transfer": _transfer, "owner": cluster_owner.owner, "status": cluster_status.status,
+        "leave": _leave, "transfer": _transfer, "owner": cluster_owner.owner, "rejoin": cluster_rejoin.rejoin,
+        "status": cluster_status.status,
     }  # fmt: skip
     _check_words(arguments)
     return acts[arguments.what](locate(getattr(arguments, "home", None)), arguments, output)

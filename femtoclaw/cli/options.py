@@ -286,8 +286,8 @@ _WITNESS: dict[str, dict[str, Any]] = {
 
 _CLUSTER: dict[str, dict[str, Any]] = COSIGNING | {
     "what": {
-        "choices": ("init", "request", "join", "accept", "promote", "leave", "transfer", "owner", "status"),
-        "help": "init; request; join REQUEST; accept INVITATION; promote, leave, transfer, owner NAME; status",
+        "choices": ("init", "request", "join", "accept", "promote", "leave", "transfer", "owner", "rejoin", "status"),
+        "help": "init; request; join REQUEST; accept INVITATION; promote, leave, transfer, owner NAME; rejoin; status",
     },
     "target": {"type": utf8, "nargs": "?", "metavar": "NAME|FILE"},
     "--name": {"type": utf8, "metavar": "NAME", "help": "init, request: this member's name, of a-z, 0-9 and -"},

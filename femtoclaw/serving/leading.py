@@ -91,6 +91,11 @@ class LeadingExecutor:
         except ValueError:
             entry = {}
         members = membership_after(current, command.action, member_of(entry, "the request's content"))
+        if command.action != TRANSFER and self._driver.commit < self._driver.store.membership_before()[0]:
+            raise MembershipRefusedError(
+                "ANOTHER_CHANGE", "the change before this one is not stored by a majority yet", where=name,
+                remedy="wait until it is, then order it again: two at once have no majority in common",
+            )  # fmt: skip
         if command.action in (PROMOTE, TRANSFER):
             self._wait_for(name, CATCHING_UP_S if command.action == PROMOTE else 0.0)
         if command.action == REMOVE and name == self._driver.name:

@@ -31,6 +31,7 @@ from femtoclaw.integrity import refuse_root
 from femtoclaw.keys import load_signer
 from femtoclaw.membership import Invitation, Terms, sign_invitation
 from femtoclaw.serving.archive_thread import ArchiveThread
+from femtoclaw.serving.erasing import Erasures
 from femtoclaw.serving.following import FollowingExecutor
 from femtoclaw.serving.leading import LeadingExecutor
 from femtoclaw.serving.notices import CRITICAL, told_as
@@ -80,6 +81,7 @@ class MemberNode:
         self._remembered = 0
         self._verify_start()
         self._signer = signer = load_signer(home)
+        self._erasures = Erasures(home, signer)
         identity = load_identity(folder_of(home))
         effective = resolved_configuration(home, None)
         self.node = ClusterNode(
@@ -204,6 +206,7 @@ class MemberNode:
             ready()
             while not self._stopping.is_set():
                 self._remember_members()
+                self._erasures.follow(self.node.driver.store.log, self.node.driver.commit)
                 leadership = self.node.wait_for_leadership(LOOK_S)
                 if leadership is not None:
                     self._lead(leadership)
