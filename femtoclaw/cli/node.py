@@ -91,7 +91,7 @@ def _text(value: Any) -> str:
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return "none" if value in ("", None) else str(value)
 
 
 def describe(home: Home) -> dict[str, Any]:
