@@ -18,7 +18,7 @@ from tests.cluster.members import NAMES, ClusterProcesses
 from tests.conftest import SEED
 
 ROUNDS = 5
-DISK_BYTES = 192 * 1024 * 1024
+DISK_BYTES = 64 * 1024 * 1024
 
 
 class Life:
