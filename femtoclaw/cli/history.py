@@ -54,7 +54,7 @@ def log(arguments: Arguments, output: Output) -> int:
 def _print_events(home: Home, reader: LogReader, arguments: Arguments, output: Output) -> None:
     wanted = _wanted(home, reader, arguments, output)
     shown = reader.size
-    tell_uncommitted(home, (shown,), output)
+    tell_uncommitted(home, reader, (shown,), output)
     if wanted is not None:
         _print_matching(home, reader, wanted, output)
     else:
@@ -175,9 +175,9 @@ def show(arguments: Arguments, output: Output) -> int:
     try:
         found, rows = consult(home.index_file, reader, question, output.note)
         trace = [record_body(reader.read(index)) for index in dict.fromkeys(row["log_index"] for row in rows)]
+        tell_uncommitted(home, reader, (body["index"] for body in trace), output)
     finally:
         reader.close()
-    tell_uncommitted(home, (body["index"] for body in trace), output)
     transitions = [row["outcome"] for row in rows if row["type"] == "StateTransition"]
     _print_execution(for_machines(found), transitions, trace, output)
     return 0

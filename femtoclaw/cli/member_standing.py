@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from cluster.steps import Durable
     from femtoclaw.cli.render import Output
+    from wal.reader import LogReader
 
 ANSWER_S = 5.0
 """How long the process that serves the home may take to answer."""
@@ -38,7 +39,7 @@ def standing(home: Home) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def tell_uncommitted(home: Home, indexes: Iterable[int], output: Output) -> None:
+def tell_uncommitted(home: Home, reader: LogReader, indexes: Iterable[int], output: Output) -> None:
     """On stderr, when some of these records of a member are above what is known to be committed: another leader may never have
     had them."""
     if not is_member(home):
@@ -46,7 +47,7 @@ def tell_uncommitted(home: Home, indexes: Iterable[int], output: Output) -> None
     newest, known = max(indexes, default=0), _promised(home).commit
     if newest > known:
         known = max(known, int((_served(home) or {}).get("commit", 0)))
-    if newest > known:
+    if newest > known and not _alone(home, reader):
         output.note(
             f"records above {known} are not known to be committed on this machine: they may yet be replaced by another leader's"
         )
@@ -66,6 +67,14 @@ def _served(home: Home) -> dict[str, Any] | None:
             return serving
     except UnavailableError:
         return None
+
+
+def _alone(home: Home, reader: LogReader) -> bool:
+    """Whether this member is the only voter: then what it has is what a majority has."""
+    from femtoclaw.cluster_home import read_settings
+
+    members = reader.keys().newest.members
+    return members is not None and [each.name for each in members.voters] == [read_settings(home).name]
 
 
 def _promised(home: Home) -> Durable:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cluster.replica_store import STATE_FILE, decode_durable, encode_durable
 from femtoclaw.cli import member_words
 from femtoclaw.cli.cluster_status import judge
 from tests.cli.cluster_homes import Machine, come_in, operator_key
@@ -130,6 +131,7 @@ def test_three_machines_come_together_and_outlive_their_owner(leader: Machine, i
             body = machine.until_led_by("n1")
             assert (body["answering_voters"], body["majority"], body["this"]) == (3, 2, machine.name)
         assert third.call("intent", HELLO).body["decision"] == "AUTHORIZED"  # goes to the leader, and comes back
+        says_its_part(third, leader)
         assert leader.call("cluster", "promote", "n2", expect=None).body["error"]["type"] == "MembershipRefusedError"
         assert leader.refused("cluster", "leave", "n1") == (1, "MembershipRefusedError")
         assert leader.refused("cluster", "transfer", "n2") == (2, "UsageError")  # static: by the owner's file
@@ -160,9 +162,36 @@ def test_three_machines_come_together_and_outlive_their_owner(leader: Machine, i
         assert logs[0] == logs[1] == logs[2]
         for machine in (second, third):
             assert machine.call("verify").body["ok"]
+        says_what_is_not_known_to_be_committed(third)
     finally:
         for machine in (second, third):
             machine.kill()
+
+
+def says_its_part(follower: Machine, leader: Machine) -> None:
+    """`status` on a follower: its own key and the one in force apart, and what it hears of its leader."""
+    body = follower.call("status").body
+    own, other = ((machine.home / "keys" / "node.pub").read_text().strip() for machine in (follower, leader))
+    assert (body["public_key"], body["key_in_force"]) == (own, other)
+    told = body["serving"]
+    assert (told["served"], told["executes"], told["role"], told["member"], told["leader"]) == (
+        True, False, "follower", follower.name, leader.name,
+    )  # fmt: skip
+    assert 0 <= told["leader_age_ms"] < 10_000 and 0 < told["commit"] <= body["size"]
+
+
+def says_what_is_not_known_to_be_committed(stopped: Machine) -> None:
+    """`log` and `show` at rest, by what the disk remembers: here less than there is."""
+    path = stopped.home / "log" / STATE_FILE
+    known = decode_durable(path.read_bytes(), str(path))
+    path.write_bytes(encode_durable(known._replace(commit=7)))
+    told = stopped.call("log", "--limit", "1")
+    assert "records above 7 are not known to be committed" in told.stderr and len(told.objects) == 1
+    assert stopped.call("status").body["serving"]["role"] == "not served"
+    execution = stopped.call("log", "--kind", "ExecutionCompleted").objects[-1]["execution_id"]
+    assert "records above 7" in stopped.call("show", execution).stderr
+    path.write_bytes(encode_durable(known._replace(commit=10_000)))
+    assert stopped.call("log", "--limit", "1").stderr == ""
 
 
 def records(machine: Machine, size: int) -> bytes:
