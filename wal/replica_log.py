@@ -192,10 +192,11 @@ class ReplicaLog(LogReader):
     def open_note(self, note: bytes) -> Checkpoint:
         """The checkpoint in a note, verified by the key in force at its size. Raises SignatureError."""
         with self._changing:
-            if self._opened[0] != note:
-                self._opened = note, self._keys.open_checkpoint(note, self.origin).checkpoint
-            assert self._opened[1] is not None
-            return self._opened[1]
+            known, checkpoint = self._opened
+            if checkpoint is None or known != note:
+                checkpoint = self._keys.open_checkpoint(note, self.origin).checkpoint
+                self._opened = note, checkpoint
+            return checkpoint
 
     def _vouches(self, note: bytes, keys: KeyHistory, size: int, root: bytes) -> bool:
         """Whether the key in force has signed for exactly these records."""

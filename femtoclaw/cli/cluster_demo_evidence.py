@@ -35,7 +35,7 @@ def verify(demo: Demo) -> None:
     reports: list[dict[str, Any]] = []
     with ThreadPoolExecutor() as pool:
         for words in ("verify", "replay"):
-            reports += pool.map(lambda machine, word=words: machine.call(word), demo.machines)  # type: ignore[misc]
+            reports += pool.map(lambda machine, word=words: machine.call(word), demo.machines)
     verified, replayed = reports[:3], reports[3:]
     roots = {(each["size"], each["root"], each["state_hash"]) for each in verified}
     states = {(each["size"], each["state_hash"], len(each["divergences"])) for each in replayed}

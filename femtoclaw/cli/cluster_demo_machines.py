@@ -127,12 +127,12 @@ class Machine:
             self._output.line(f"  {self.name} $ femtoclaw {printable(told, 150)}", "dim")
         client = self.prepare(*words, stdin=subprocess.DEVNULL)
         try:
-            out, told = client.communicate(timeout=COMMAND_S)
+            out, errors = client.communicate(timeout=COMMAND_S)
         finally:
             self._clients.discard(client)
             client.kill()
         lines = out.decode().splitlines()
-        return client.returncode, [json.loads(line) for line in lines] or [{"stderr": told.decode()[-800:]}]
+        return client.returncode, [json.loads(line) for line in lines] or [{"stderr": errors.decode()[-800:]}]
 
     def prepare(self, *words: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         """Start one command. One that waits for its standard input has its start behind it when it gets it."""
