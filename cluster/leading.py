@@ -103,7 +103,7 @@ class Leading:
         progress.unanswered.append(until)
 
     def _pump(self, name: str, progress: Progress) -> None:
-        """Send what is missing, within the window; up to a segment's end where there is one, whose root costs nothing.
+        """Send what is missing, within the window; where it is more than a segment, up to the end of one, whose root costs least.
 
         While ``IN_FLIGHT_MAX`` messages are unanswered nothing is sent: what is committed meanwhile goes as one, under one
         signature. So messages grow with the load, and a lone record never waits.
@@ -113,7 +113,8 @@ class Leading:
                 return
             boundary = (progress.sent.index // SEGMENT_RECORDS + 1) * SEGMENT_RECORDS
             until = self.head.index
-            if boundary < until:  # an append may reach over the border, and a follower takes whole ones
+            if until - progress.sent.index > SEGMENT_RECORDS:
+                # Behind the head a root costs a walk over records. An append may reach over the border: whole ones are taken.
                 until = self._s.view.end_of_append(progress.sent.index, boundary)
             if until - progress.stored > progress.window:
                 if progress.unanswered:
