@@ -180,6 +180,8 @@ def main() -> None:
                     p8_round(samples, ours, peer, ended[-1], 80 if arguments.quick else 400)
                     if not number:
                         samples.clear()
+                for follower in ended[: len(FOLLOWERS)]:
+                    follower.reach(ours.reach(0))
                 p8_rows(report, samples)
             for process in ended[len(FOLLOWERS) + 1 :]:
                 process.end()

@@ -168,6 +168,10 @@ class Working:
             time.sleep(0.002)
         return at
 
+    def reach(self, size: int) -> int:
+        """How many records are here, as soon as there are ``size``: whoever does not take part is no follower of the benchmark."""
+        return self._until(lambda at: at >= size, time.monotonic() + START_S)
+
     def notices(self) -> list[str]:
         """What the node has told so far."""
         return list(self._notices)
