@@ -61,6 +61,7 @@ def test_a_large_library_is_verified_when_it_is_loaded(place: Installed) -> None
     assert place.call(*WORK).code == 0
     done = place.call("intent", READ)
     assert (done.code, "(HASH_MISMATCH)" in done.stderr, str(path) in done.stderr) == (3, True, True)
+    assert "`scripts/seal`" in done.stderr  # what whoever pulled a newer checkout does next
     assert place.call("distribution", "show").code == 3
 
 

@@ -294,6 +294,7 @@ KNOWN = {
     "cluster/etcd_client.py": "asks etcd",
     "cluster/etcd_endpoint.py": "asks etcd",
     "femtoclaw/api/client.py": "asks a served node",
+    "femtoclaw/cli/cluster_demo_machines.py": "finds a free port of the loopback for the demo, and lets it go",
 }
 """Modules that serve, or that import what can; and where each is looked at."""
 
