@@ -7,7 +7,6 @@ file ``cluster/state``.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 
 import msgpack
@@ -34,7 +33,7 @@ from wal.blob import blob_file, blob_name
 from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.cosignature import cosign, cosigner_of, verify_cosignature
 from wal.epoch_start import Promise, promise_statement, sign_promise
-from wal.errors import CorruptFileError, LogError, SignatureError
+from wal.errors import LogError
 from wal.log import Log
 from wal.membership import Membership
 from wal.merkle import Frontier
@@ -249,9 +248,7 @@ class ReplicaStore:
         """Keep a sealed segment that continues the list here; records that came one by one have none before they are
         sealed by whoever leads next."""
         if first_of(raw) == log.manifest().head.index + 1:
-            # Its records are here, verified one by one; a seal that does not hold is the sender's trouble, and nothing was kept.
-            with contextlib.suppress(CorruptFileError, SignatureError):
-                log.adopt_segment(raw)
+            log.adopt_segment(raw)
 
     def _cut(self, log: ReplicaLog, after: int) -> None:
         """Cut an orphan, with this node's signature on the statement of it; a checkpoint that still holds stays."""
