@@ -37,15 +37,16 @@ class SlowPeer:
         self.takes = threading.Event()
         self.taken: list[ToFollower] = []
         self.ended = threading.Event()
+        self.closed = False
 
     def follow(self, outbound: Iterable[ToFollower]) -> Iterator[Any]:
         assert self.takes.wait(PATIENCE_S)
-        self.taken += outbound
+        self.taken += [] if self.closed else outbound
         self.ended.set()
         return iter(())
 
     def close(self) -> None:
-        return None
+        self.closed = True
 
 
 def test_the_word_that_another_is_to_lead_leaves_before_the_stream_ends() -> None:
