@@ -14,6 +14,7 @@ from tests.guards_authority import GUARDS as AUTHORITY
 from tests.guards_claws import GUARDS as CLAWS
 from tests.guards_control import GUARDS as CONTROL
 from tests.guards_coordinators import GUARDS as COORDINATORS
+from tests.guards_following import GUARDS as FOLLOWING
 from tests.guards_forgery import GUARDS as FORGERY
 from tests.guards_home import GUARDS as HOME
 from tests.guards_hostility import GUARDS as HOSTILITY
@@ -31,7 +32,7 @@ from tests.guards_wire import GUARDS as WIRE
 from tests.guards_witness import GUARDS as WITNESS
 
 GUARDS = (
-    *(*LOG, *KEY_ROTATION, *REPLICA, *WITNESS),
+    *(*LOG, *KEY_ROTATION, *REPLICA, *FOLLOWING, *WITNESS),
     *(*WIRE, *COORDINATORS, *ARCHIVE, *MEMBERSHIP, *API),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),

@@ -14,7 +14,8 @@ OURS = set(ALLOWED)
 PURE = {
     "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors "
     "cosignature fork_proof",
-    "cluster": "witness witness_state witness_config messages steps standing following leading candidacy replica recent_frames coordinator coordinator_model "
+    "cluster": "witness witness_state witness_config messages steps standing following leading candidacy replica recent_frames "
+    "coordinator coordinator_model "
     "reading witness witness_policy limits errors",
     "femtoclaw": "events event_codec state apply apply_control trail circumstances judging approvals control_plane "
     "control_policy control_effects adoption membership "
