@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cluster.acknowledgement import Waiters
 from cluster.driver import Driver
+from cluster.errors import NotReplicatedError
 from cluster.messages import Align, Entries, Hello, Promised, PromiseRequest, Welcome
 from cluster.replica_store import ReplicaStore
 from cluster.standing import ReplicaConfig
 from cluster.static_coordinator import RegisterMemory, StaticCoordinator
 from cluster.steps import Notice
+from tests.cluster.links_between import until
 from tests.cluster.wal_members import WalMembers
 from wal.errors import LogError
 from wal.lmdb_storage import LmdbStorage
@@ -129,3 +134,24 @@ def test_the_log_takes_records_that_do_not_verify_from_nobody(follower: Follower
     with pytest.raises(LogError):
         follower.driver.take(bad)
     assert follower.log.head == head
+
+
+@pytest.mark.invariant("I2")
+def test_who_waits_when_a_leadership_ends_hears_of_it() -> None:
+    """At once, and as something unknown; so does whoever comes behind."""
+    waiters, heard = Waiters(60.0), queue.SimpleQueue[str]()
+    waiters.begin()
+
+    def wait() -> None:
+        with pytest.raises(NotReplicatedError) as caught:
+            waiters.wait(5)
+        heard.put(str(caught.value.found))
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    until(lambda: len(waiters._waiting) == 1, "it waits")
+    waiters.end("it is over")
+    assert heard.get(timeout=5.0) == "it is over"
+    thread.join(5.0)
+    with pytest.raises(NotReplicatedError):
+        waiters.wait(5)
