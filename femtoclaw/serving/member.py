@@ -49,6 +49,9 @@ LOOK_S = 0.2
 DRAIN_S = 20.0
 """How long executions in flight may take to end before a leadership is handed over."""
 
+HAND_OVER_S, PAUSE_S = 5.0, 0.02
+"""How long the member that is to lead may take to sign for the last record, and how often it is looked at."""
+
 STATUS_S = 2.0
 
 UNABLE_S_MAX = 64.0
@@ -278,12 +281,20 @@ class MemberNode:
                 self._record_notices(session)
                 target = self.executor.transfer_wanted()
                 if target:
-                    if not self.executor.hold(DRAIN_S) or not self.node.driver.transfer(target):
+                    if not self.executor.hold(DRAIN_S) or not self._handed_over(target):
                         self._output.note(f"the leadership stays here: executions go on, or {target} lacks something")
                         self.executor.release()
                     self.executor.transfer_done()
             except (FemtoClawError, LogError, ClusterError) as error:
                 self._output.note(f"something could not be recorded: {error}")
+
+    def _handed_over(self, target: str) -> bool:
+        """Whether the leadership could be handed over: nothing is appended now, but the last records may still be on their way."""
+        until = time.monotonic() + HAND_OVER_S
+        while not self.node.driver.transfer(target):
+            if time.monotonic() > until or self._stopping.wait(PAUSE_S):
+                return False
+        return True
 
     def _others(self) -> list[str]:
         """The voters but this node."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,11 @@ def followers(life: Life, leader: str) -> list[str]:
 
 def journal(member: MemberProcess) -> str:
     return (member.node.path / "boot.journal").read_text()
+
+
+def kept_orphans(member: MemberProcess) -> list[Path]:
+    """The signed statements of what this member archived and cut."""
+    return list((Path(member.home.log) / "evidence").glob("orphan-*.note"))
 
 
 def state_hash(member: MemberProcess, size: int) -> str:
@@ -89,7 +95,7 @@ def test_a_frozen_leader_that_wakes_up_late(life: Life, capsys: pytest.CaptureFi
         leader = life.cluster.wait_leader()
         life.load.wait_more(1)
         old = life.cluster[leader]
-        before = journal(old).count('"ORPHAN"')
+        before = len(kept_orphans(old))
         old.send(signal.SIGSTOP)
         try:
             life.load.targets = tuple(followers(life, leader))
@@ -99,12 +105,10 @@ def test_a_frozen_leader_that_wakes_up_late(life: Life, capsys: pytest.CaptureFi
             life.load.targets = life.cluster.names
         until(lambda old=old: old.status().get("role") == "follower", "the old leader follows")  # type: ignore[misc]
         life.cluster.caught_up(leader)
-        orphans += journal(old).count('"ORPHAN"') - before
+        orphans += len(kept_orphans(old)) - before
+        assert '"STEPPED_DOWN"' in journal(old)
     assert orphans, "no woken leader had anything to archive"
-    kept = [each for name in life.cluster.names
-            for each in (life.cluster[name].node.path / "log" / "evidence").glob("orphan-*.note")]  # fmt: skip
-    assert len(kept) >= orphans
-    assert sum(journal(each).count('"STEPPED_DOWN"') for each in life.cluster.members.values()) >= ROUNDS
+    assert any('"ORPHAN"' in journal(each) for each in life.cluster.members.values())
     tell(capsys, f"leader frozen and woken ({orphans} orphans archived)", times, life.settle())
 
 
