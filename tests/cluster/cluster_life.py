@@ -14,7 +14,7 @@ from tests.cluster.client_load import Load
 from tests.cluster.etcd_process import EtcdCluster
 from tests.cluster.history_checks import Findings, check, clean
 from tests.cluster.links_between import Network, make_network
-from tests.cluster.members import NAMES, ClusterProcesses
+from tests.cluster.members import NAMES, ClusterProcesses, MemberProcess
 from tests.conftest import SEED
 
 ROUNDS = 5
@@ -92,6 +92,16 @@ def live(folder: Path, *, etcd_members: int = 1, own_disks: bool = False) -> Ite
         for member in life.cluster.members.values():
             print(f"{member.name}: {member.exit_code} {member.last_words()}")
         life.close()
+
+
+def followers(life: Life, leader: str) -> list[str]:
+    """The other members."""
+    return [name for name in life.cluster.names if name != leader]
+
+
+def journal(member: MemberProcess) -> str:
+    """What this member has put into its journal."""
+    return (member.node.path / "boot.journal").read_text()
 
 
 def tell(capsys: pytest.CaptureFixture[str], what: str, times: list[float], found: Findings) -> None:

@@ -16,7 +16,7 @@ import pytest
 from femtoclaw.api.client import connect
 from femtoclaw.api.executor import NotTakenError
 from femtoclaw.errors import FemtoClawError
-from tests.cluster.cluster_life import ROUNDS, Life, live, tell
+from tests.cluster.cluster_life import ROUNDS, Life, followers, journal, live, tell
 from tests.cluster.history_checks import history_of
 from tests.cluster.links_between import apart, until
 from tests.cluster.members import LEASE_S, MemberProcess
@@ -39,14 +39,6 @@ def at_work(life: Life) -> None:
     life.load.go_on()
     life.cluster.wait_leader()
     life.load.wait_more(1)
-
-
-def followers(life: Life, leader: str) -> list[str]:
-    return [name for name in life.cluster.names if name != leader]
-
-
-def journal(member: MemberProcess) -> str:
-    return (member.node.path / "boot.journal").read_text()
 
 
 class FullDisk:
