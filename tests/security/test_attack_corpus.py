@@ -196,7 +196,7 @@ def test_a_claw_that_was_removed_a_moment_ago_is_refused() -> None:
 def test_injected_text_stays_text(live: Node, tmp_path: Path) -> None:
     """As user input, argument, file name, file content, answer and brain output: the log has the events of the same run
     with harmless text, one JSON object on each line however lines are told apart, and no character that steers a terminal.
-    There are no followers yet whose messages could hold any."""
+    (Followers' messages: ``tests/cluster/test_hostile_members.py``.)"""
     shown = {}
     for kind, texts in (("harmless", ["harmless"] * len(INJECTIONS)), ("hostile", list(INJECTIONS.values()))):
         node = live.copy(tmp_path / kind)
