@@ -12,6 +12,7 @@ from tests.guards_approvals import GUARDS as APPROVALS
 from tests.guards_archive import GUARDS as ARCHIVE
 from tests.guards_authority import GUARDS as AUTHORITY
 from tests.guards_claws import GUARDS as CLAWS
+from tests.guards_cluster import GUARDS as CLUSTER
 from tests.guards_control import GUARDS as CONTROL
 from tests.guards_coordinators import GUARDS as COORDINATORS
 from tests.guards_following import GUARDS as FOLLOWING
@@ -32,7 +33,7 @@ from tests.guards_wire import GUARDS as WIRE
 from tests.guards_witness import GUARDS as WITNESS
 
 GUARDS = (
-    *(*LOG, *KEY_ROTATION, *REPLICA, *FOLLOWING, *WITNESS),
+    *(*LOG, *KEY_ROTATION, *REPLICA, *FOLLOWING, *CLUSTER, *WITNESS),
     *(*WIRE, *COORDINATORS, *ARCHIVE, *MEMBERSHIP, *API),
     *(*AUTHORITY, *POLICY, *APPROVALS, *CONTROL),
     *(*CLAWS, *ISOLATION, *MODULES, *HOSTILITY),
