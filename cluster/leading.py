@@ -231,7 +231,10 @@ class Leading:
                 return
             size = min([size, *map(self._size_of, self.in_sync), *map(self._size_of, self._offered)])
         if size >= self.first:
+            known = s.commit
             s.committed(size)
+            if known < self._members_index <= s.commit:
+                self._beat()  # they are to know it before anything happens to this node
         heard = [each for each in self._progress.values() if each.sent is not None and self._is_heard(each)]
         least = min((each.acked for each in heard), default=s.commit)
         for old in [size for size in self._notes if size < min(least, s.commit)]:
@@ -243,11 +246,7 @@ class Leading:
         """False when a majority has not been heard for too long: then leading has no meaning any more."""
         s = self._s
         if s.now_ns - self._beat_ns >= s.config.heartbeat_ns:
-            self._beat_ns = s.now_ns
-            note = self._notes.get(s.commit, b"")
-            for name, progress in self._progress.items():
-                if progress.sent is not None:
-                    s.send(name, Heartbeat(self.epoch, s.commit, note))
+            self._beat()
         if s.commit > s.durable.commit and s.now_ns - self._saved_ns >= s.config.publish_ns:
             self._saved_ns = s.now_ns
             s.save(s.durable)  # what was committed is not cut by this node either, after whatever stops it
@@ -257,6 +256,14 @@ class Leading:
             return False
         self._keep_register()
         return True
+
+    def _beat(self) -> None:
+        """Say that this node leads, and what is committed."""
+        s = self._s
+        self._beat_ns, note = s.now_ns, self._notes.get(s.commit, b"")
+        for name, progress in self._progress.items():
+            if progress.sent is not None:
+                s.send(name, Heartbeat(self.epoch, s.commit, note))
 
     def _is_heard(self, progress: Progress) -> bool:
         return self._s.now_ns - progress.heard_ns < self._s.config.contact_ns

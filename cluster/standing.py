@@ -154,9 +154,14 @@ class Standing:
         self._resign = True
 
     def committed(self, size: int) -> None:
-        """Move the commit forward; never back."""
+        """Move the commit forward; never back. That a change of the members is committed is remembered across crashes: until it is
+        known, the voters of before are asked too, and one that the change was to make up for may be gone."""
         if size > self.commit:
+            changed, _ = self.view.membership_before()
+            passed = self.commit < changed <= size
             self.commit = self._committed = size
+            if passed:
+                self.save(self.durable)
 
     def freeze(self, why: str, evidence: bytes = b"") -> None:
         """Stop for good: two histories, or a lie about one, were met. Nothing is cut, signed or promised any more."""

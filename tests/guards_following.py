@@ -56,6 +56,14 @@ GUARDS = (
         _LYING + "test_a_candidate_that_nobody_promises_to_keeps_its_epoch",
     ),
     Guard(
+        "I9",
+        "that a change of the members is committed is remembered",
+        "cluster/standing.py",
+        "            if passed:\n",
+        "            if False:\n",
+        _LYING + "test_that_a_change_of_members_is_committed_outlives_a_restart",
+    ),
+    Guard(
         "I2",
         "who leaves a chain of wake-ups passes it on",
         "cluster/acknowledgement.py",

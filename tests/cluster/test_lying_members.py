@@ -186,6 +186,18 @@ def test_what_is_committed_is_not_cut_after_a_restart(leader: MemoryStorage) -> 
     assert any(isinstance(each, Refused) for each in again.sent)
 
 
+def test_that_a_change_of_members_is_committed_outlives_a_restart(leader: MemoryStorage) -> None:
+    """Until it is known, a majority of the voters of before is asked for too, and one of those may be gone for good."""
+    node = follower(leader, 6)
+    node.hear("a", Hello(node.log.log_id, 1, "a", node.log.head, node.store.history(), 0), attested=True)
+    node.hear("a", Align(1, node.log.head))
+    changed, _ = node.store.membership_before()
+    node.hear("a", Heartbeat(1, changed - 1, b""))
+    assert Node("b", _storage_of(node)).replica.commit < changed
+    node.hear("a", Heartbeat(1, changed, b""))
+    assert Node("b", _storage_of(node)).replica.commit == changed
+
+
 def _storage_of(node: Node) -> MemoryStorage:
     storage = node.log.storage
     assert isinstance(storage, MemoryStorage)
