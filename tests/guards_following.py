@@ -1,4 +1,5 @@
-"""Guards of what a member takes from members that do not lead, of what a candidate keeps, and of those who wait."""
+"""Guards of what a member takes from members that do not lead, of what a candidate keeps, of what
+is acknowledged, and of those who wait."""
 
 from __future__ import annotations
 
@@ -78,5 +79,55 @@ GUARDS = (
         "if called and not own.woken:",
         "if False:",
         "tests/cluster/test_waiters.py::test_who_leaves_while_the_chain_is_made_keeps_its_place",
+    ),
+    Guard(
+        "I10",
+        "a heartbeat's checkpoint is judged when all of it is here",
+        "cluster/following.py",
+        "        if s.view.head().index < message.commit or s.view.last_epoch() < message.epoch:\n",
+        "        if False:\n",
+        "tests/cluster/test_kept_checkpoints.py::test_one_that_reaches_beyond_the_log_is_left",
+    ),
+    Guard(
+        "I10",
+        "another root in a heartbeat's checkpoint freezes",
+        "cluster/following.py",
+        "        if s.view.root_at(checkpoint.size) != checkpoint.root:\n",
+        "        if False:\n",
+        "tests/cluster/test_kept_checkpoints.py::test_another_root_freezes",
+    ),
+    Guard(
+        "I2",
+        "the word that another is to lead leaves first",
+        "cluster/links.py",
+        "            link.finish()\n",
+        "            link.close()\n",
+        "tests/cluster/test_links.py::test_the_word_that_another_is_to_lead_leaves_before_the_stream_ends",
+    ),
+    Guard(
+        "I2",
+        "the last word passes a stream that is over",
+        "cluster/links.py",
+        "            if self._over.is_set() and not isinstance(each, TransferNow):\n",
+        "            if self._over.is_set():\n",
+        "tests/cluster/test_links.py::test_the_word_that_another_is_to_lead_leaves_before_the_stream_ends",
+    ),
+    Guard(
+        "I10",
+        "a member's bytes that are no message are on record",
+        "cluster/server.py",
+        "            if isinstance(error, WireError):",
+        "            if False:",
+        "tests/cluster/test_bad_input.py::test_a_member_that_says_what_it_may_not",
+        slow=True,
+    ),
+    Guard(
+        "I2",
+        "an acknowledgement of more than was sent is a lie",
+        "cluster/leading.py",
+        "        if message.size > progress.sent.index:\n",
+        "        if False:\n",
+        "tests/cluster/test_bad_input.py::test_a_follower_that_acknowledges_what_it_did_not_store",
+        slow=True,
     ),
 )
