@@ -16,6 +16,7 @@ GUARDS = (
         "if not self._slots.acquire(blocking=False):",
         "if self._slots.acquire(blocking=False) is None:",
         API + "::test_one_call_too_many_is_refused_at_once",
+        slow=True,
     ),
     Guard(
         "I11",

@@ -181,6 +181,7 @@ GUARDS = (
         '_COPIED = ("blobs", "evidence", "snapshots", "checkpoints", "cluster")',
         '_COPIED = ("blobs", "evidence", "snapshots", "checkpoints")',
         "tests/cli/test_archive.py::test_a_repair_keeps_the_mark",
+        slow=True,
     ),
     Guard(
         "I2",
@@ -189,6 +190,7 @@ GUARDS = (
         "    refuse_restored(home)\n",
         "",
         "tests/cli/test_archive.py::test_a_lost_log_replays_to_the_same_state",
+        slow=True,
     ),
     Guard(
         "I2",
@@ -197,6 +199,7 @@ GUARDS = (
         "    if members is not None:\n        raise MembersError(",
         "    if False:\n        raise MembersError(",
         "tests/cli/test_archive.py::test_a_log_with_members_is_not_repaired_alone",
+        slow=True,
     ),
     Guard(
         "I3",
@@ -205,6 +208,7 @@ GUARDS = (
         "    if size < known:\n",
         "    if False:\n",
         "tests/cli/test_archive.py::test_a_lost_log_replays_to_the_same_state",
+        slow=True,
     ),
     Guard(
         "I3",
@@ -213,5 +217,6 @@ GUARDS = (
         "        if rebuilt.complete and rebuilt.head.index >= known:",
         "        if rebuilt.complete:",
         "tests/cli/test_archive.py::test_what_is_known_to_be_lost_is_stated_by_a_new_log",
+        slow=True,
     ),
 )

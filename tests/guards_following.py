@@ -71,6 +71,7 @@ GUARDS = (
         "            own.pass_on()\n        return in_time",
         "            pass\n        return in_time",
         "tests/cluster/test_waiters.py::test_those_up_to_a_size_are_woken_and_no_others",
+        slow=True,
     ),
     Guard(
         "I2",
@@ -79,6 +80,7 @@ GUARDS = (
         "if called and not own.woken:",
         "if False:",
         "tests/cluster/test_waiters.py::test_who_leaves_while_the_chain_is_made_keeps_its_place",
+        slow=True,
     ),
     Guard(
         "I10",

@@ -209,6 +209,7 @@ GUARDS = (
         "                for _ in (0, 1):",
         "                for _ in (0,):",
         CALLS + "::test_behind_a_cut_either_slot_may_be_damaged",
+        slow=True,
     ),
     Guard(
         "I2",
@@ -217,6 +218,7 @@ GUARDS = (
         "                for _ in (0, 1):",
         "                self.storage.cut(after)\n                for _ in (0, 1):",
         CALLS + "::test_a_crash_at_this_call_leaves_a_replica_that_opens",
+        slow=True,
     ),
     Guard(
         "I10",

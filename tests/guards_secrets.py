@@ -227,6 +227,7 @@ GUARDS = (
         "told = self._vault.redact_outcome(outcome)",
         "told = outcome",
         "tests/cli/test_secret_delivery.py::test_a_module_passes_its_secret_on_and_nobody_sees_it",
+        slow=True,
     ),
     Guard(
         "I12",

@@ -12,6 +12,7 @@ GUARDS = (
         '    ("grpc.server_handshake_timeout_ms", CONNECT_MS_MAX),\n',
         "",
         "tests/cluster/test_silent_members.py::test_a_connection_that_says_nothing_is_closed",
+        slow=True,
     ),
     Guard(
         "I11",
@@ -20,6 +21,7 @@ GUARDS = (
         "            if len(rest) + at - begun > rest_max:",
         "            if False:",
         "tests/cluster/test_codec.py::test_small_messages_do_not_become_large_ones",
+        slow=True,
     ),
     Guard(
         "I10",
@@ -108,6 +110,7 @@ GUARDS = (
         "            if len(values) == most:",
         "            if False:",
         "tests/cluster/test_codec.py::test_small_messages_do_not_become_large_ones",
+        slow=True,
     ),
     Guard(
         "I11",
@@ -220,6 +223,7 @@ GUARDS = (
         "            self.broken = True\n            self._end()",
         "            self.broken = True",
         "tests/cluster/test_transport.py::test_a_question_is_asked_once_and_not_waited_for_longer",
+        slow=True,
     ),
     Guard(
         "I11",
@@ -228,5 +232,6 @@ GUARDS = (
         '    ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS),\n',
         "",
         "tests/cluster/test_silent_members.py::test_a_stream_whose_way_is_cut_ends_on_both_sides",
+        slow=True,
     ),
 )

@@ -99,6 +99,7 @@ GUARDS = (
         "        if raw is None:\n            raise WitnessStateError(",
         "        if raw is None:\n            return WatchedLog(origin, keys)\n            raise WitnessStateError(",
         _PROCESS + "test_it_does_not_start_on_a_damaged_or_lost_state",
+        slow=True,
     ),
     Guard(
         "I9",
@@ -107,6 +108,7 @@ GUARDS = (
         "        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "        pass\n",
         _PROCESS + "test_a_second_process_and_a_change_while_it_runs_are_refused",
+        slow=True,
     ),
     Guard(
         "I10",
@@ -163,6 +165,7 @@ GUARDS = (
         "        if left <= 0:\n",
         "        left = max(left, 5.0)\n        if False:\n",
         _IN_SERVER + "test_a_slow_client_loses_its_place",
+        slow=True,
     ),
     Guard(
         "I11",
@@ -171,6 +174,7 @@ GUARDS = (
         "        if self._places.acquire(blocking=False):\n",
         "        if self._places.acquire(blocking=False) or True:\n",
         _IN_SERVER + "test_connections_are_bounded",
+        slow=True,
     ),
     Guard(
         "I11",
