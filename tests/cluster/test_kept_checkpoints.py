@@ -27,6 +27,9 @@ class Here:
     def last_epoch(self) -> int:
         return self._epoch
 
+    def membership_before(self) -> tuple[int, None]:
+        return 0, None
+
     def root_at(self, size: int) -> bytes:
         assert size <= self._size
         return ROOT
