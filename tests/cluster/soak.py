@@ -43,10 +43,10 @@ class Soak:
     def _any(self) -> str:
         return self._chance.choice(self._life.cluster.names)
 
-    def _recover(self, but: str = "") -> None:
+    def _recover(self, but: str = "", only: str = "") -> None:
         """Until clients, of the others at least, are served again."""
         names = self._life.cluster.names
-        self._life.load.targets = tuple(name for name in names if name != but) or names
+        self._life.load.targets = (only,) if only else tuple(name for name in names if name != but) or names
         self.recovered_s.append(self._life.load.wait_more(2, time.monotonic()))
         self._life.load.targets = names
 
@@ -96,5 +96,6 @@ class Soak:
         one, other = self._chance.sample(self._life.cluster.names, 2)
         third = next(name for name in self._life.cluster.names if name not in (one, other))
         self._life.network.cut(one, other)
-        self._recover(but=other if self._chance.random() < 0.5 else third)
+        # At a member that nobody leads a client waits for half a minute: by chance all of them would, and again.
+        self._recover(only=third)
         self._life.network.heal()
