@@ -152,7 +152,7 @@ def test_a_note_alone_is_stored_before_it_is_signed_for(leader: MemoryStorage) -
     assert node.store.vouched().head.index < 6
     node.hear("a", Hello(node.log.log_id, 1, "a", node.log.head, node.store.history(), 0), attested=True)
     node.hear("a", Align(1, node.log.head))
-    node.hear("a", Entries(1, node.log.head, (), note_of(leader, 6), 6))
+    node.hear("a", Entries(1, node.log.head, (), note_of(leader, 6), 0))
     assert next(each for each in node.sent if isinstance(each, Ack)).size == 6
     again = Node("b", _storage_of(node))
     again.hear("c", PromiseRequest(node.log.log_id, 2, "c"), attested=True)
