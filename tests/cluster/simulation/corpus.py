@@ -43,4 +43,8 @@ CORPUS = (
         Job(103415, 3, 500, "members"),
         "a voter that did not know yet that it was one kept the only candidate from its majority",
     ),
+    Find(
+        Job(410405, 3, 500),
+        "records that were put back to as many of an older epoch passed for those that HEAD names: its link tells",
+    ),
 )

@@ -201,7 +201,7 @@ class SimDisk:
     def __init__(self, trees: Trees, image: Image, own: bytes, random: Random, volatile: bool = False) -> None:
         self.log = SimLog(trees, image, own)
         self._durable = image.durable
-        self._head = len(image.frames)
+        self._head = self.log.head()
         self.volatile = volatile
         self.forgetful = False
         self._known = image.durable
@@ -227,8 +227,9 @@ class SimDisk:
         self._synced = len(image.frames)
 
     def agrees_with_head(self) -> bool:
-        """Whether the log reaches as far as HEAD says."""
-        return len(self.log.frames) >= self._head
+        """Whether the log holds the record that HEAD names: as many of another history are not it."""
+        records, head = self.log.records, self._head
+        return len(records) >= head.index and records[head.index - 1].link == head.link
 
     def image(self) -> Image:
         """A backup of everything as it is now."""
@@ -242,7 +243,7 @@ class SimDisk:
         """Become what a backup was, beside ``durable``."""
         self.log.restore(image)
         self._durable = self._known = durable
-        self._synced = self._head = len(image.frames)
+        self._synced, self._head = len(image.frames), self.log.head()
 
     def append(self, frames: Iterable[bytes], records: Iterable[Record]) -> None:
         if self.volatile:
@@ -252,12 +253,12 @@ class SimDisk:
             self.log.extend(frames, records)
         else:
             self.log.extend(frames, records)
-            self._synced = self._head = len(self.log.frames)
+            self._synced, self._head = len(self.log.frames), self.log.head()
 
     def cut_back(self) -> None:
         """After a cut, which is durable at once."""
         self._synced = min(self._synced, len(self.log.frames))
-        self._head = min(self._head, len(self.log.frames))
+        self._head = min(self._head, self.log.head())
         self.miswritten = {index for index in self.miswritten if index <= len(self.log.frames)}
 
     def synced(self) -> int:
