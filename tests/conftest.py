@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.guard_server import Outcomes
+
 ROOT = Path(__file__).resolve().parent.parent
 INVARIANTS = {f"I{number}" for number in range(1, 13)}
 SEED = int(os.environ.get("FEMTOCLAW_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
@@ -36,6 +38,24 @@ def requirement_ids() -> set[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--requirements-report", metavar="FILE", help="write which tests show which requirement ids")
+    parser.addoption("--outcomes", metavar="FILE", help="write how each test ended")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    file = config.getoption("--outcomes")
+    if file and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_OutcomesFile(file))
+
+
+class _OutcomesFile(Outcomes):
+    """Writes how each test ended when the run is over."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self._file = file
+
+    def pytest_sessionfinish(self) -> None:
+        Path(self._file).write_text(json.dumps(self.of))
 
 
 def pytest_report_header() -> str:
