@@ -8,6 +8,8 @@ from typing import Any
 from femtoclaw import events
 from femtoclaw.errors import StateMachineError
 from femtoclaw.events import Event
+from femtoclaw.operations import folded as _operated
+from femtoclaw.operations import next_step
 from femtoclaw.state import REQUESTS_SEEN_MAX, Control, Node, Operator, Secret
 
 
@@ -121,6 +123,25 @@ def _released(node: Node, event: events.NodeReleased) -> Node:
     return node._replace(contained="")
 
 
+def _incident_opened(node: Node, event: events.IncidentOpened) -> Node:
+    if event.incident_id in node.operations.incidents:
+        raise _forbidden(event, f"incident {event.incident_id} is open")
+    return _operated(node, event)
+
+
+def _incident_stepped(node: Node, event: events.IncidentStepped) -> Node:
+    known = node.operations.incidents.get(event.incident_id)
+    if known is None or next_step(known) != event.step:
+        raise _forbidden(event, f"{event.step} of incident {event.incident_id}")
+    return _operated(node, event)
+
+
+def _alert_acknowledged(node: Node, event: events.AlertAcknowledged) -> Node:
+    if event.alert_id not in node.operations.alerts:
+        raise _forbidden(event, f"no alert {event.alert_id}")
+    return _operated(node, event)
+
+
 def _told(node: Node, event: Event) -> Node:
     """What only states a fact."""
     return node
@@ -146,6 +167,15 @@ _TAKE: dict[type[Any], Callable[[Node, Any], Node]] = {
     events.SubjectErased: _erased,
     events.NodeContained: _contained,
     events.NodeReleased: _released,
+    events.StepTaken: _told,
+    events.StartFailed: _told,
+    events.HealthChecked: _told,
+    events.AlertRaised: _operated,
+    events.AlertAcknowledged: _alert_acknowledged,
+    events.IncidentOpened: _incident_opened,
+    events.IncidentStepped: _incident_stepped,
+    events.ProcedureBegun: _told,
+    events.ProcedureEnded: _told,
 }
 
 CONTROL_EVENTS = tuple(_TAKE)

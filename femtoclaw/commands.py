@@ -5,6 +5,8 @@ results. Replay rebuilds commands from the log, so nothing a decision depends on
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from typing import NamedTuple, TypeAlias
 
+from femtoclaw.events import Observation
+
 
 class Provision(NamedTuple):
     """Give a new log its identity."""
@@ -190,6 +192,12 @@ class RecordIntegrity(NamedTuple):
     anchor: str
 
 
+class Observe(NamedTuple):
+    """Record what the node found out about itself."""
+
+    event: Observation
+
+
 Command: TypeAlias = (
     Provision
     | RegisterClaw
@@ -211,4 +219,5 @@ Command: TypeAlias = (
     | ExpireApproval
     | RejectModule
     | RecordIntegrity
+    | Observe
 )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from femtoclaw import approvals, commands, config, events
+from femtoclaw import approvals, commands, config, events, operations
 from femtoclaw.adoption import adopt_configuration, adopt_policy, may_be_enabled, whole_configuration
 from femtoclaw.control_policy import ROLES, load_control
 from femtoclaw.engines import EngineCache, load_policy, registrable
@@ -362,6 +362,32 @@ def _revoke_distribution(request: Request) -> Effects:
     return [events.IntegrityVerified("distribution key", "revoked", "", key)]
 
 
+_OPENING: dict[str, type] = {"kind": str, "severity": int, "detail": str, "evidence": list}
+_STEPPING: dict[str, type] = {"step": str, "result": str, "detail": str, "digest": str}
+_BEGINNING: dict[str, type] = {"phase": str, "id": str, "digest": str}
+_ENDING: dict[str, type] = {"phase": str, "id": str, "result": str, "detail": str, "content": dict, "goals": dict}
+
+
+def _incident_opened(request: Request) -> Effects:
+    return operations.incident_open(request.state.node, request.command, _content(request, _OPENING))
+
+
+def _incident_stepped(request: Request) -> Effects:
+    return operations.incident_step(request.state.node, request.command, _content(request, _STEPPING))
+
+
+def _alert_acknowledged(request: Request) -> Effects:
+    return operations.alert_acknowledge(request.state.node, request.command, _content(request, {}))
+
+
+def _procedure(request: Request) -> Effects:
+    try:
+        body = _content(request, _BEGINNING)
+    except ConfigurationError:
+        body = _content(request, _ENDING)
+    return operations.procedure(request.state.node, request.command, body)
+
+
 def _content(request: Request, fields: dict[str, type]) -> dict[str, Any]:
     """The request's content: a JSON object of exactly these fields. Raises ConfigurationError."""
     try:
@@ -418,7 +444,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-EFFECTS: dict[str, Callable[[Request], Effects]] = {
+_CHANGES: dict[str, Callable[[Request], Effects]] = {
     "approval.grant": _approve,
     "approval.refuse": _refuse,
     "claw.disable": _claw_switched,
@@ -447,4 +473,8 @@ EFFECTS: dict[str, Callable[[Request], Effects]] = {
     "secret.remove": _secret_remove,
     "secret.set": _secret_set,
     "secret.withdraw": _secret_granted,
+    "alert.acknowledge": _alert_acknowledged,
+    "incident.open": _incident_opened,
+    "incident.step": _incident_stepped,
 }
+EFFECTS = _CHANGES | dict.fromkeys(operations.PROCEDURES, _procedure)

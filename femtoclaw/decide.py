@@ -21,6 +21,7 @@ from femtoclaw.errors import Category, CommandError, ConfigurationError
 from femtoclaw.events import Event
 from femtoclaw.judging import Case, failed, go_on, judge, source_of
 from femtoclaw.lifecycle import CONTAINED, FAILURES, UNKNOWN, RuntimeState
+from femtoclaw.operations import observe
 from femtoclaw.sealing import SUBJECT
 from femtoclaw.state import FOLD_VERSION, Execution, State, state_hash
 
@@ -251,6 +252,10 @@ def _verify_integrity(state: State, command: commands.RecordIntegrity, engines: 
     return [events.IntegrityVerified(*command)]
 
 
+def _observe(state: State, command: commands.Observe, engines: EngineCache) -> list[Event]:
+    return observe(state, command.event)
+
+
 _DECIDE: dict[type[Any], Callable[[State, Any, EngineCache], list[Event]]] = {
     commands.Provision: _provision,
     commands.RegisterClaw: _register,
@@ -272,4 +277,5 @@ _DECIDE: dict[type[Any], Callable[[State, Any, EngineCache], list[Event]]] = {
     commands.ExpireApproval: _expire,
     commands.RejectModule: _reject_module,
     commands.RecordIntegrity: _verify_integrity,
+    commands.Observe: _observe,
 }

@@ -64,6 +64,15 @@ CODES: dict[int, type[Event]] = {
     70: events.NodeReleased,
     71: events.OperatorRekeyed,
     72: events.MembershipOrdered,
+    80: events.StepTaken,
+    81: events.StartFailed,
+    82: events.HealthChecked,
+    83: events.AlertRaised,
+    84: events.AlertAcknowledged,
+    85: events.IncidentOpened,
+    86: events.IncidentStepped,
+    87: events.ProcedureBegun,
+    88: events.ProcedureEnded,
 }
 """Type code to event type. Codes are never reused."""
 

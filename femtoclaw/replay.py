@@ -344,5 +344,13 @@ def rebuild(ahead: list[Event]) -> Command | None:
             return commands.RejectModule(*first)
         case events.IntegrityVerified():
             return commands.RecordIntegrity(*first)
+        case (
+            events.StepTaken()
+            | events.StartFailed()
+            | events.HealthChecked()
+            | events.AlertRaised()
+            | events.IncidentOpened()
+        ):
+            return commands.Observe(first)
         case _:
             return None

@@ -82,6 +82,22 @@ class Configuration(NamedTuple):
     content: bytes = b"{}"
 
 
+class Incident(NamedTuple):
+    """An incident that is not resolved. ``step`` is the last one taken, empty before the first."""
+
+    kind: str
+    severity: int
+    step: str
+    respond_by_ns: int
+
+
+class Operations(NamedTuple):
+    """What operators have before them: open incidents by id, and alerts that nobody has acknowledged, each with its time."""
+
+    incidents: Map[str, Incident] = Map()
+    alerts: Map[str, int] = Map()
+
+
 class Node(NamedTuple):
     """Identity, configuration, policy, registry, process."""
 
@@ -107,6 +123,8 @@ class Node(NamedTuple):
     """Why no new work is taken; empty when it is."""
     sandbox: str = ""
     """What the kernel offered for the sandbox at the newest start."""
+    operations: Operations = Operations()
+    """Part of the canonical form only where there is something: histories from before it hash as they did."""
 
 
 class Execution(NamedTuple):
@@ -219,6 +237,7 @@ class State(NamedTuple):
 
 
 EMPTY = State()
+_NOTHING_OPEN = Operations()
 
 
 def to_plain(value: Any) -> Any:
@@ -227,6 +246,8 @@ def to_plain(value: Any) -> Any:
         return [[key, to_plain(value[key])] for key in sorted(value)]
     if isinstance(value, RuntimeState):
         return value.value
+    if isinstance(value, Node) and value.operations == _NOTHING_OPEN:
+        return [to_plain(item) for item in value[:-1]]
     if isinstance(value, tuple):
         return [to_plain(item) for item in value]
     return value
@@ -257,8 +278,9 @@ def decode_state(raw: bytes) -> State:
 def _node(
     runtime_id: str, version: str, configuration: Any, policy: Any, registry: Any, process: str, boot_id: str,
     boots: int, errors: int, in_doubt: bool, control: Any, operators: Any, publishers: Any, secrets: Any, erased: Any,
-    contained: str, sandbox: str,
+    contained: str, sandbox: str, operations: Any = ((), ()),
 ) -> Node:  # fmt: skip
+    incidents, alerts = operations
     return Node(
         runtime_id, version, Configuration(*configuration), Policy(*policy),
         Map({name: Claw(*claw) for name, claw in registry}), RuntimeState(process), boot_id, boots, errors, in_doubt,
@@ -266,6 +288,7 @@ def _node(
         Map({name: Operator(*map(_hashable, each)) for name, each in operators}),
         Map(dict(publishers)), Map({name: Secret(mark, tuple(claws)) for name, (mark, claws) in secrets}),
         Map(dict(erased)), contained, sandbox,
+        Operations(Map({name: Incident(*each) for name, each in incidents}), Map(dict(alerts))),
     )  # fmt: skip
 
 

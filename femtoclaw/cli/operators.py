@@ -1,4 +1,4 @@
-"""``operator``: who may sign control requests; ``contain`` and ``release``: taking the node out of service and back."""
+"""``operator``: who may sign control requests; ``contain``: taking the node out of service and back."""
 
 from __future__ import annotations
 
@@ -140,10 +140,6 @@ def redact(arguments: Arguments, output: Output) -> int:
 
 
 def contain(arguments: Arguments, output: Output) -> int:
-    """Take the node out of service: every call is denied until it is released."""
-    return change(arguments, output, "node.contain", "node", lambda node: {"reason": arguments.reason or ""})
-
-
-def release(arguments: Arguments, output: Output) -> int:
-    """Put the node back into service."""
-    return change(arguments, output, "node.release", "node", lambda node: {"reason": arguments.reason or ""})
+    """Take the node out of service: every call is denied until that is lifted."""
+    action = "node.release" if arguments.lift else "node.contain"
+    return change(arguments, output, action, "node", lambda node: {"reason": arguments.reason or ""})

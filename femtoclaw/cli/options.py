@@ -6,6 +6,8 @@ Loading argparse takes as long as starting the interpreter, and a plain ``status
 
 from __future__ import annotations
 
+from femtoclaw.cli.operating_options import OPERATING
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -265,7 +267,10 @@ _REDACT: dict[str, dict[str, Any]] = SIGNING | {
     "--reason": {"type": utf8, "metavar": "TEXT"},
 }
 
-_CONTAIN: dict[str, dict[str, Any]] = SIGNING | {"--reason": {"type": utf8, "metavar": "TEXT"}}
+_CONTAIN: dict[str, dict[str, Any]] = SIGNING | {
+    "--lift": {"action": "store_true", "help": "put it back into service"},
+    "--reason": {"type": utf8, "metavar": "TEXT"},
+}
 
 _WITNESS: dict[str, dict[str, Any]] = {
     "what": {
@@ -339,14 +344,13 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "key": ("the keys of this node: list, verify, protect, rotate", "keys", _KEY),
     "secret": ("values that claws are granted: set, list, remove, grant, withdraw", "secrets", _SECRET),
     "redact": ("erase what was said in a subject's executions; the chain stays", "operators", _REDACT),
-    "contain": ("take the node out of service: every call is denied", "operators", _CONTAIN),
-    "release": ("put it back into service", "operators", _CONTAIN),
+    "contain": ("take the node out of service: every call is denied; or --lift that", "operators", _CONTAIN),
     "recover": ("open after damage: verify, repair, and say what was decided", "recovery", _RECOVER),
     "archive": ("sealed history in a folder or an object store: push, verify, list, restore", "archiving", _ARCHIVE),
     "witness": ("cosign checkpoints of other nodes' logs: init, serve, add-log, key", "witnessing", _WITNESS),
     "cluster": ("several machines, one log: init, request, join, accept, promote, status, ...", "clustering", _CLUSTER),
     "distribution": ("show, verify or accept the program's files; revoke a key", "distribution", _DISTRIBUTION),
-}
+} | OPERATING
 """Name to (help, module in femtoclaw.cli, what it takes: argparse's keywords by option or positional name)."""
 
 

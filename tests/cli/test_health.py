@@ -56,7 +56,7 @@ def test_a_contained_node_is_bad(node: Node) -> None:
     assert health(node, 1)["contained"] == ("bad", "a look at the log")
     assert node.call("status").body["contained"] == "a look at the log"
     assert node.call("health", expect=1, human=True).stdout.splitlines()[-1] == "NOT healthy"
-    node.call("release")
+    node.call("contain", "--lift")
     assert health(node, 0)["contained"][0] == "ok"
 
 

@@ -68,7 +68,7 @@ def test_an_operator_does_what_their_role_may_and_nothing_else(node: Node) -> No
         ("operator", "revoke", first),
         ("redact", "somebody"),
         ("contain",),
-        ("release",),
+        ("contain", "--lift"),
         ("claw", "disable", "shell"),
     ):
         refused(node.call(*words, *by, expect=1), "NO_PERMIT")
@@ -103,7 +103,7 @@ def test_a_revoked_operator_is_nobody(node: Node) -> None:
     """Their next request is refused and not recorded; they stay listed as revoked, and their name is not given again."""
     ada = add(node, "ada", "RuntimeOperator")
     node.call("contain", "--operator-key", ada)
-    node.call("release", "--operator-key", ada)
+    node.call("contain", "--lift", "--operator-key", ada)
     node.call("operator", "revoke", "ada", "--reason", "left")
     before = len(decided(node))
     error = node.call("contain", "--operator-key", ada, expect=1).body["error"]
@@ -206,8 +206,8 @@ def test_a_contained_node_denies_every_call_until_it_is_released(node: Node) -> 
     node.call("config", "set", "runtime.steps_max=5")
     assert node.intent(READ, expect=1).body["code"] == "CONTAINED"
     incident = add(node, "ada", "IncidentResponseOperator")
-    refused(node.call("release", "--operator-key", incident, expect=1), "NO_PERMIT")
-    node.call("release")
+    refused(node.call("contain", "--lift", "--operator-key", incident, expect=1), "NO_PERMIT")
+    node.call("contain", "--lift")
     assert node.intent(READ).body["decision"] == "AUTHORIZED"
     assert node.call("status").body["contained"] == "no"
     assert node.call("verify").body["ok"]

@@ -146,8 +146,8 @@ STEPS: tuple[tuple[str, int, Callable[[Node], tuple[str, ...]]], ...] = (
     ("what it denies", 1, lambda node: ("intent", json.dumps(WRITE))),
     ("contain", 0, lambda node: ("contain", "--reason", "fire")),
     ("a contained node", 1, lambda node: ("intent", json.dumps(READ))),
-    ("release", 0, lambda node: ("release",)),
-    ("nothing to release", 1, lambda node: ("--json", "release")),
+    ("release", 0, lambda node: ("contain", "--lift")),
+    ("nothing to release", 1, lambda node: ("--json", "contain", "--lift")),
 )  # fmt: skip
 TIGHTER = '@id("look") permit (principal, action == Action::"fs.read", resource);'
 
@@ -216,8 +216,8 @@ def test_operators_come_and_change_their_keys(served: Node) -> None:
     served.call("operator", "add", "ben", "--role", "RuntimeOperator", "--public-key", public)
     served.call("contain", "--operator-key", str(folder / "ben.key"))
     served.call("operator", "rekey", "ben", "--out", str(folder / "new.key"), "--operator-key", str(folder / "ben.key"))
-    served.call("release", "--operator-key", str(folder / "ben.key"), expect=1)
-    served.call("release", "--operator-key", str(folder / "new.key"))
+    served.call("contain", "--lift", "--operator-key", str(folder / "ben.key"), expect=1)
+    served.call("contain", "--lift", "--operator-key", str(folder / "new.key"))
     served.call("key", "verify")
 
 

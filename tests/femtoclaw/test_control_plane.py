@@ -36,22 +36,30 @@ DONE = ("AUTHORIZED", "PERMITTED")
 DENIED = "DENIED_POLICY_VIOLATION"
 
 PERMITTED = {
-    "RuntimeOperator": {"approval.grant", "approval.refuse", "node.contain", "node.release", "leadership.transfer"},
+    "RuntimeOperator": {
+        "approval.grant", "approval.refuse", "node.contain", "node.release", "leadership.transfer", "incident.open",
+        "incident.step", "alert.acknowledge", "backup.create", "release.deploy", "release.rollback", "drill.run",
+    },
     "SecurityOfficer": {
         "policy.set", "control.set", "claw.install", "claw.remove", "claw.enable", "claw.disable", "publisher.trust",
         "publisher.distrust", "secret.grant", "secret.withdraw", "operator.add", "operator.revoke", "key.rotate",
         "approval.grant", "approval.refuse", "node.contain", "member.add", "member.promote", "member.remove",
-        "leadership.transfer",
+        "leadership.transfer", "incident.open", "incident.step", "alert.acknowledge", "key.verify", "release.deploy",
+        "release.rollback", "audit.export", "drill.run",
     },
-    "ComplianceOfficer": {"data.erase"},
+    "ComplianceOfficer": {
+        "data.erase", "audit.export", "audit.retain", "compliance.check", "certificate.issue", "certificate.revoke", "drill.run",
+    },
     "InfrastructureOperator": {
         "configuration.set", "secret.set", "secret.remove", "key.rotate", "distribution.accept", "member.add",
-        "member.promote", "member.remove", "leadership.transfer",
+        "member.promote", "member.remove", "leadership.transfer", "backup.create", "backup.restore", "migration.run",
+        "release.deploy", "release.rollback", "key.verify", "drill.run",
     },
     "IncidentResponseOperator": {
         "node.contain", "claw.disable", "operator.revoke", "publisher.distrust", "secret.withdraw", "secret.remove",
         "key.rotate", "approval.refuse",
-        "distribution.revoke",
+        "distribution.revoke", "incident.open", "incident.step", "alert.acknowledge", "key.verify", "audit.export",
+        "backup.create", "drill.run",
     },
 }  # fmt: skip
 """The shipped control policy, written a second time."""

@@ -201,7 +201,7 @@ def after_containment(node: Node) -> None:
     node.call("contain")
     node.intent(call("fs.list", path="."), expect=1)
     assert node.call("approve", held, expect=None).code != 0
-    node.call("release")
+    node.call("contain", "--lift")
     submit(node)
 
 
@@ -221,7 +221,7 @@ ENTRY_POINTS: dict[str, Callable[[Node], object]] = {
 
 COMMANDS = {
     "demo", "init", "status", "health", "run", "intent", "log", "show", "verify", "replay", "proof", "policy", "export", "config",
-    "approvals", "approve", "deny", "claw", "publisher", "operator", "key", "secret", "redact", "contain", "release", "recover",
+    "approvals", "approve", "deny", "claw", "publisher", "operator", "key", "secret", "redact", "contain", "recover",
     "distribution", "serve", "cluster", "archive", "witness",
 }  # fmt: skip
 """Every command of the command line, as it was when this list was made: a new one must be looked at here."""
