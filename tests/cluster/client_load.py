@@ -20,7 +20,8 @@ from tests.cluster.members import WRITTEN, ClusterProcesses
 from wal.errors import LogError
 
 CONNECT_S = 1.0
-AGAIN_S = 0.05
+AGAIN_S = 0.1
+"""Between an answer and a client's next request: three of them still have dozens of executions under way in each fault."""
 
 
 class Told(NamedTuple):
