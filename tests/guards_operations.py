@@ -1,0 +1,31 @@
+"""Guards of operating a node: incidents, alerts and procedures as they are decided."""
+
+from tests.guard import Guard
+
+_CORE = "femtoclaw/operations.py"
+_TESTS = "tests/femtoclaw/test_operations.py"
+
+GUARDS = (
+    Guard("I5", "a step of an incident comes in its order", _CORE,
+          'if body["step"] != next_step(known):', "if False:",
+          f"{_TESTS}::test_an_incident_is_answered_in_six_steps_and_none_before_its_time"),
+    Guard("I5", "a critical incident contains the node at once", _CORE,
+          "if event.severity > 1 or node.contained:", "if True:",
+          f"{_TESTS}::test_an_incident_is_answered_in_six_steps_and_none_before_its_time"),
+    Guard("I5", "a node stays contained while another critical incident is open", _CORE,
+          "        if grave:", "        if False:",
+          f"{_TESTS}::test_a_node_stays_contained_for_another_grave_incident"),
+    Guard("I11", "open incidents have a bound", _CORE,
+          " or len(node.operations.incidents) >= INCIDENTS_MAX:", ":",
+          f"{_TESTS}::test_what_was_not_acknowledged_is_bounded"),
+    Guard("I11", "alerts that nobody acknowledged have a bound", _CORE,
+          "if len(alerts) >= ALERTS_MAX:", "if False:",
+          f"{_TESTS}::test_what_was_not_acknowledged_is_bounded"),
+    Guard("I10", "an observation has its form before it is recorded", _CORE,
+          "    wrong = check_types(event) or _unshowable(event)\n    if wrong:\n        raise CommandError",
+          "    wrong = check_types(event) or _unshowable(event)\n    if False:\n        raise CommandError",
+          f"{_TESTS}::test_a_malformed_observation_is_not_recorded"),
+    Guard("I6", "a procedure's end says what became of each goal", _CORE,
+          "if type(goals.get(name)) is not bool:", "if False:",
+          f"{_TESTS}::test_a_procedure_is_begun_and_ended_on_record"),
+)  # fmt: skip
