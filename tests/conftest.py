@@ -32,7 +32,7 @@ settings.load_profile(os.environ.get("FEMTOCLAW_HYPOTHESIS", "default"))
 
 def requirement_ids() -> set[str]:
     """Every id of the register."""
-    with (ROOT / "docs" / "requirements.toml").open("rb") as file:
+    with (ROOT / "femtoclaw" / "compliance" / "register.toml").open("rb") as file:
         return {entry["id"] for entry in tomllib.load(file)["requirement"]}
 
 

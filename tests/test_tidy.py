@@ -50,7 +50,7 @@ def test_nothing_is_left_lying_around(path: Path) -> None:
     """No unfinished marks, and no path of the machine it was written on."""
     text = path.read_text()
     assert not MACHINE_PATHS.search(text)
-    if path.name != "requirements.toml":
+    if path.name != "register.toml":
         assert not LEFT_OVER.search(text)
 
 
