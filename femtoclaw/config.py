@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.manifest import RESERVED
-from femtoclaw.settings import check_brain_name, check_brains, check_claw, check_plain
+from femtoclaw.settings import check_brain_name, check_brains, check_claw, check_plain, check_webhook
 
 STEPS_MAX = 1000
 CONCURRENCY_MAX = 1000
@@ -32,7 +32,7 @@ EMBEDDED: dict[str, Any] = {
     "capabilities": {},
     "policy": {"file": "policy.cedar"},
     "memory": {"map_bytes": 64 * 1024**3},
-    "observability": {"telemetry_retention_events": 1_000_000},
+    "observability": {"telemetry_retention_events": 1_000_000, "alert_webhook": "", "alert_token_file": ""},
     "security": {"workspace": "workspace", "allow_root": False},
 }
 """Defaults, and at the same time the list of every key that exists. ``capabilities.NAME`` has ``enabled`` and
@@ -44,6 +44,10 @@ _BOUNDS = {
     ("memory", "map_bytes"): 1 << 46,
     ("observability", "telemetry_retention_events"): 1 << 40,
 }
+LATER = frozenset({("observability", "alert_webhook"), ("observability", "alert_token_file")})
+"""Keys that came when nodes were in service: left out of the canonical form where they have their defaults, so that what an older
+program recorded is still the same configuration. Of these a text may be empty: then there is none."""
+
 SECURE, DEVELOPMENT = "secure", "development"
 _CHOICES = {("runtime", "mode"): (SECURE, DEVELOPMENT)}
 
@@ -88,7 +92,7 @@ def _set(
     choices = _CHOICES.get((domain, key))
     if choices is not None and value not in choices:
         raise ConfigurationError("unknown value", where=at, expected=" or ".join(choices), found="another text")
-    if isinstance(value, str) and not value:
+    if isinstance(value, str) and not value and (domain, key) not in LATER:
         raise ConfigurationError("value is empty", where=at, expected="text")
     if (domain, key) == ("runtime", "agent") and value in RESERVED:
         raise ConfigurationError("the agent's name is reserved", where=at, expected="another than " + ", ".join(RESERVED),
@@ -97,6 +101,8 @@ def _set(
         check_brain_name(value, at)
     if (domain, key) == ("runtime", "brains"):
         check_brains(value, at)
+    if (domain, key) == ("observability", "alert_webhook"):
+        check_webhook(value, at)
     effective[domain][key] = value
 
 
@@ -135,7 +141,16 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
 
 def canonical(effective: Mapping[str, Any]) -> bytes:
     """Canonical JSON: sorted keys, no white space, UTF-8. Equal configurations give equal bytes."""
-    return json.dumps(effective, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(_without_later_defaults(effective), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _without_later_defaults(effective: Mapping[str, Any]) -> dict[str, Any]:
+    shown = dict(effective)
+    for domain, key in LATER:
+        values = shown.get(domain)
+        if isinstance(values, Mapping) and key in values and values[key] == EMBEDDED[domain][key]:
+            shown[domain] = {name: value for name, value in values.items() if name != key}
+    return shown
 
 
 def digest(content: bytes) -> str:

@@ -224,3 +224,23 @@ def check_brain_name(value: str, at: str) -> None:
     """Refuse a default brain that does not exist. Raises ConfigurationError."""
     if value.partition(":")[0] not in BRAINS:
         raise ConfigurationError("unknown brain", where=at, expected="script:FILE, echo or openai:MODEL")
+
+
+def check_webhook(value: str, at: str) -> None:
+    """Refuse all but nothing and an address that alerts may be sent to: https, or http to this machine, without user, query or
+    fragment. Raises ConfigurationError, which never repeats the address: somebody may have put a password in it."""
+    if not value:
+        return
+    from femtoclaw.web_address import AddressInvalid, read_address
+
+    try:
+        address = read_address(value)
+        local = address.host in ("localhost", "::1") or address.host.startswith("127.")
+        fits = not address.query and (address.scheme == "https" or local)
+    except AddressInvalid:
+        fits = False
+    if not fits:
+        raise ConfigurationError(
+            "alerts cannot be sent there", where=at, expected="https://HOST[:PORT][/PATH], or http:// and this machine",
+            found="another address",
+        )  # fmt: skip

@@ -70,7 +70,7 @@ def _verify(arguments: Arguments, output: Output) -> int:
     effective = resolve_sources(gather(home, arguments.set), frozenset(node.registry))
     found, recorded = digest(canonical(effective)), node.configuration.digest
     if found != recorded:
-        before, after = dict(_flat(recorded_configuration(node.configuration.content))), dict(_flat(effective))
+        before, after = (dict(_flat(json.loads(raw))) for raw in (node.configuration.content, canonical(effective)))
         keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
         raise IntegrityError(
             "the configuration is not the one that is recorded", where=f"{home.config_file}: {', '.join(keys)}",

@@ -81,6 +81,8 @@ WRONG = {
     "a mode that is none": (f'[runtime]\nmode = "{SECRET}"', "runtime.mode"),
     "a domain that is a number": ("runtime = 5", "runtime"),
     "an agent called as the runtime itself": ('[runtime]\nagent = "runtime"', "runtime.agent"),
+    "alerts in the clear": (f'[observability]\nalert_webhook = "http://{SECRET}.example/"', "alert_webhook"),
+    "alerts with a password": (f'[observability]\nalert_webhook = "https://u:{SECRET}@host/"', "alert_webhook"),
     "an array of tables": (f'[[runtime]]\nagent = "{SECRET}"', "runtime"),
 }
 
@@ -119,8 +121,20 @@ def test_what_is_right_is_taken_as_it_is() -> None:
         '[runtime]\nbrain = "openai:m"\n[runtime.brains.openai]\nbase_url = "https://[::1]:8443/v1"\ntemperature = 1\n'
     )
     assert effective["capabilities"]["shell"] == {"enabled": True, "settings": {"binaries": ["/bin/echo"]}}
-    assert json.loads(config.canonical(effective)) == effective
+    recorded = json.loads(config.canonical(effective))
+    assert config.resolve(recorded, "what is recorded", None) == effective
     assert set(CLAWS) <= NAMES
+
+
+def test_a_key_that_came_later_is_no_change_of_an_older_configuration() -> None:
+    """At its default it is not recorded: the next version of the program starts on what an older one recorded."""
+    before = {"runtime": {}, "observability": {"telemetry_retention_events": 5}}
+    effective = config.resolve(before, "an older one", None)
+    for domain, key in config.LATER:
+        assert key in effective[domain]
+        assert key not in json.loads(config.canonical(effective))[domain]
+    effective["observability"]["alert_webhook"] = "https://alerts.example"
+    assert json.loads(config.canonical(effective))["observability"]["alert_webhook"]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
