@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from femtoclaw.cli.options import SECONDS_MAX
+from femtoclaw.cli.shared_options import SECONDS_MAX
 from femtoclaw.errors import ConfigurationError, UsageError
 
 TYPE_CHECKING = False

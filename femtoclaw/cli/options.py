@@ -7,32 +7,12 @@ Loading argparse takes as long as starting the interpreter, and a plain ``status
 from __future__ import annotations
 
 from femtoclaw.cli.operating_options import OPERATING
+from femtoclaw.cli.shared_options import COSIGNING, SIGNING, moment, utf8
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
-
-SECONDS_MAX = (1 << 63) // 1_000_000_000
-"""The last second that the nanoseconds of a record's index can hold; in the year 2262."""
-
-
-def utf8(word: str) -> str:
-    """A word that is text. Raises ValueError for other bytes: no id, event type, claw or brain has them."""
-    word.encode()
-    return word
-
-
-def moment(word: str) -> str:
-    """A time as it was written; beyond what a record can hold, the end of that. Raises ValueError for digits that make
-    no number."""
-    if word.isdigit():
-        return str(min(int(word), SECONDS_MAX))
-    year, dash, _ = word.partition("-")
-    if dash and year.isdigit() and not 1970 <= int(year) < 2262:
-        return str(SECONDS_MAX if int(year) >= 2262 else 0)
-    return word
-
 
 SHARED: dict[str, dict[str, Any]] = {
     "--home": {"metavar": "DIR", "help": "the node's home (default: $FEMTOCLAW_HOME or ~/.femtoclaw)"},
@@ -108,19 +88,6 @@ _REPLAY: dict[str, dict[str, Any]] = {
 _PROOF: dict[str, dict[str, Any]] = {
     "which": {"choices": ("inclusion", "consistency")},
     "numbers": {"type": int, "nargs": "+", "metavar": "N"},
-}
-
-SIGNING: dict[str, dict[str, Any]] = {
-    "--as": {"type": utf8, "metavar": "NAME", "help": "the operator who asks (default: the login's)"},
-    "--operator-key": {
-        "metavar": "FILE",
-        "help": "their key file, where it is not in the home (or $FEMTOCLAW_OPERATOR_KEY)",
-    },
-}
-"""Options of the commands that an operator signs."""
-
-COSIGNING: dict[str, dict[str, Any]] = SIGNING | {
-    "--cosign": {"action": "append", "metavar": "FILE", "help": "the key of another operator who signs too"},
 }
 
 _POLICY: dict[str, dict[str, Any]] = COSIGNING | {
