@@ -26,6 +26,9 @@ DROPPED_NAMES = ("GCONV_PATH", "GLIBC_TUNABLES", "LOCPATH", "NLSPATH", "SSLKEYLO
 
 KEPT = ("HOME", "PATH", "USER", "LOGNAME", "LANG", "TERM", "TMPDIR", "TZ", "NO_COLOR")
 KEPT_BEGINNINGS = ("LC_", "FEMTOCLAW_")
+KEPT_FOR_SUPERVISORS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""Where a service manager wants to be told that a served node is ready and alive; no child of it gets them."""
+
 KEPT_FOR_ARCHIVES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL",
 )  # fmt: skip
@@ -51,5 +54,5 @@ def check(environ: MutableMapping[str, str]) -> None:
 
 def kept() -> dict[str, str]:
     """This environment, reduced to what a verified process is started with."""
-    named = (*KEPT, *KEPT_FOR_ARCHIVES)
+    named = (*KEPT, *KEPT_FOR_ARCHIVES, *KEPT_FOR_SUPERVISORS)
     return {name: value for name, value in os.environ.items() if name in named or name.startswith(KEPT_BEGINNINGS)}

@@ -165,7 +165,7 @@ def test_the_script_starts_a_node_with_a_clean_environment(checkout: Path, evil:
         (stray / name).chmod(0o755)
     stays = {"HOME": "/h", "USER": "u", "LOGNAME": "u", "LANG": "C.UTF-8", "LC_TIME": "C", "TERM": "dumb", "TMPDIR": "/t",
              "TZ": "UTC", "NO_COLOR": "1", "FEMTOCLAW_HOME": "/home of it", "FEMTOCLAW_PASSPHRASE": "a\nb c",
-             **dict.fromkeys(environment.KEPT_FOR_ARCHIVES, "a b")}  # fmt: skip
+             **dict.fromkeys((*environment.KEPT_FOR_ARCHIVES, *environment.KEPT_FOR_SUPERVISORS), "a b")}  # fmt: skip
     goes = {"LD_PRELOAD": str(evil.shared_object), "LD_LIBRARY_PATH": str(stray), "OPENSSL_CONF": "x", "GCONV_PATH": "x",
             "SSLKEYLOGFILE": "x", "BASH_ENV": str(begin), "ENV": str(begin), "PATH": str(stray), "PYTHONPATH": "x",
             "SHELLOPTS": "xtrace", "PS4": f"$(echo traced >> {evil.mark})", "https_proxy": "x", "MALLOC_CHECK_": "3",
