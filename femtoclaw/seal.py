@@ -161,22 +161,23 @@ def _describe(root: str, place: str, paths: dict[str, str], counter: int, algori
         with open(where, "rb") as file:
             raw = file.read()
         lines.append(f"file {len(raw)} {hasher(raw).hexdigest()} {path}")
-        if path.endswith(".py") and (byte_code := _compile(raw, where)) is not None:
+        if path.endswith(".py") and (byte_code := _compile(raw, path)) is not None:
             compiled.append(f"code {len(code)} {len(byte_code)} {path}")
             code += byte_code
     lines.append(f"bytecode {len(code)} {hasher(code).hexdigest()}")
     return "\n".join([*lines, *compiled, ""]), bytes(code)
 
 
-def _compile(raw: bytes, where: str) -> bytes | None:
-    """Byte code of exactly these bytes, marked as valid by itself; None for a file that does not compile."""
+def _compile(raw: bytes, path: str) -> bytes | None:
+    """Byte code of exactly these bytes, marked as valid by itself; None for a file that does not compile. It names the path in
+    the manifest, not the folder in which it was sealed: equal sources give equal code, and loading says where they are."""
     with tempfile.TemporaryDirectory(prefix="femtoclaw-seal-") as folder:
         source, target = os.path.join(folder, "source.py"), os.path.join(folder, "code.pyc")
         with open(source, "wb") as file:
             file.write(raw)
         mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
         try:
-            py_compile.compile(source, target, dfile=where, doraise=True, invalidation_mode=mode)
+            py_compile.compile(source, target, dfile=path, doraise=True, invalidation_mode=mode)
         except py_compile.PyCompileError:
             return None
         with open(target, "rb") as file:
