@@ -81,6 +81,13 @@ class Authority:
         """Refuse every command from now on."""
         self._refusal = reason
 
+    def answers(self, seconds: float) -> bool:
+        """Whether no decision is under way for longer than ``seconds``: the probe of a look at the node."""
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        self._lock.release()
+        return True
+
     def perform(self, command: Command) -> Recorded:
         """Decide, record durably, and return.
 
