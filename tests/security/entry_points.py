@@ -190,6 +190,7 @@ def by_looking(node: Node) -> None:
     looking = (
         "log", f"show {execution}", "approvals", "claw list", "operator list", "key list", "secret list", "publisher list",
         "config show", "config history", "proof inclusion 1", "distribution show",
+        "audit query", f"audit trace {execution}",
     )  # fmt: skip
     for words in looking:
         node.call(*words.split(), expect=None)
@@ -222,6 +223,6 @@ ENTRY_POINTS: dict[str, Callable[[Node], object]] = {
 COMMANDS = {
     "demo", "init", "status", "health", "run", "intent", "log", "show", "verify", "replay", "proof", "policy", "export", "config",
     "approvals", "approve", "deny", "claw", "publisher", "operator", "key", "secret", "redact", "contain", "recover",
-    "distribution", "serve", "cluster", "archive", "witness",
+    "distribution", "serve", "cluster", "archive", "witness", "audit",
 }  # fmt: skip
 """Every command of the command line, as it was when this list was made: a new one must be looked at here."""

@@ -1,0 +1,181 @@
+"""``audit``: what auditors ask of a node, each answer with the range of the log that was verified for it."""
+
+from __future__ import annotations
+
+from femtoclaw.cli.filters import read_kind, read_since, read_text, read_until, resolve_execution
+from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.render import Output, printable, when
+from femtoclaw.errors import UsageError
+from femtoclaw.home import Home, locate, require
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from femtoclaw.auditing.operator_actions import OperatorAction
+    from femtoclaw.auditing.verified_range import Verified
+    from femtoclaw.projections.database import Projections
+    from wal.reader import LogReader
+
+    Answer = TypeVar("Answer")
+
+_QUERY = ("execution", "type", "since", "until", "capability", "operator")
+
+
+def audit(arguments: Arguments, output: Output) -> int:
+    """``query``, ``trace EXECUTION_ID``."""
+    acts = {"query": _query, "trace": _trace}
+    home = locate(getattr(arguments, "home", None))
+    require(home)
+    if arguments.what != "query":
+        _refuse_filters(arguments)
+    return acts[arguments.what](home, arguments, output)
+
+
+def _refuse_filters(arguments: Arguments) -> None:
+    for option in _QUERY:
+        if getattr(arguments, option) is not None:
+            raise UsageError(f"--{option} is for query", where=f"audit {arguments.what}")
+
+
+def _verified(home: Home, output: Output) -> tuple[LogReader, Verified]:
+    """The log, all of it verified. Raises as ``verify_range``."""
+    from femtoclaw.auditing.verified_range import verify_range
+    from wal.reader import read_log_directory
+
+    reader = read_log_directory(home.log)
+    try:
+        output.progress("verifying ...")
+        verified = verify_range(reader)
+        output.progress("")
+    except BaseException:
+        reader.close()
+        raise
+    return reader, verified
+
+
+def _query(home: Home, arguments: Arguments, output: Output) -> int:
+    """0, also where nothing fits: the answer says so."""
+    from femtoclaw.auditing.operator_actions import OPERATOR_ACTION
+
+    if arguments.targets:
+        raise UsageError("a query takes options only", where="audit query", expected="--execution ID and the like")
+    if arguments.type is not None and arguments.type.casefold() == OPERATOR_ACTION:
+        return _query_actions(home, arguments, output)
+    from femtoclaw.auditing.questions import ask
+    from femtoclaw.cli.history import print_record, record_body
+    from femtoclaw.projections.queries import Filter
+    from femtoclaw.projections.reading import KINDS
+
+    kind = read_kind(arguments.type, (*KINDS, OPERATOR_ACTION))
+    wanted = Filter(
+        None, kind, read_text(arguments.capability, "--capability"), read_since(arguments.since),
+        read_until(arguments.until), max(0, arguments.limit),
+    )  # fmt: skip
+    operator = read_text(arguments.operator, "--operator")
+    reader, verified = _verified(home, output)
+    try:
+        wanted = wanted._replace(execution=_execution(home, reader, arguments, output))
+        found = ask(home.index_file, reader, wanted, operator, output.note)
+        found = [record for record in found if record.index <= verified.last]
+        output.data(
+            {"verified": verified.body(), "count": len(found), "events": [record_body(record) for record in found]}
+        )
+        if not output.as_json:
+            for record in found:
+                print_record(record, output)
+    finally:
+        reader.close()
+    _tell_count(len(found), verified, output)
+    return 0
+
+
+def _execution(home: Home, reader: LogReader, arguments: Arguments, output: Output) -> str | None:
+    """The whole id of --execution."""
+    part = read_text(arguments.execution, "--execution")
+    if part is None:
+        return None
+    return _consult(home, reader, output, lambda kept: resolve_execution(kept, part, "--execution"))
+
+
+def _consult(home: Home, reader: LogReader, output: Output, question: Callable[[Projections], Answer]) -> Answer:
+    """An answer from the index, after its rows were compared with their digests."""
+    from femtoclaw.auditing.questions import check_rows
+    from femtoclaw.projections.consulting import consult
+
+    def checked(kept: Projections) -> Answer:
+        check_rows(kept)
+        return question(kept)
+
+    return consult(home.index_file, reader, checked, output.note)
+
+
+def _query_actions(home: Home, arguments: Arguments, output: Output) -> int:
+    """What operators did, permitted or refused."""
+    from femtoclaw.auditing.operator_actions import SEEN, Wanted, operator_actions
+    from femtoclaw.auditing.questions import of_types
+
+    resource = read_text(arguments.capability, "--capability") or read_text(arguments.execution, "--execution")
+    wanted = Wanted(
+        read_text(arguments.operator, "--operator"), resource, read_since(arguments.since), read_until(arguments.until)
+    )
+    reader, verified = _verified(home, output)
+    try:
+        actions = _consult(home, reader, output, lambda kept: operator_actions(of_types(reader, kept, *SEEN)))
+    finally:
+        reader.close()
+    found = [each for each in actions if wanted.fits(each) and each.index <= verified.last]
+    found = found[-arguments.limit :] if arguments.limit > 0 else found
+    output.data({"verified": verified.body(), "count": len(found), "events": [each.body() for each in found]})
+    for each in found:
+        _print_action(each, output)
+    _tell_count(len(found), verified, output)
+    return 0
+
+
+def _print_action(action: OperatorAction, output: Output) -> None:
+    permitted = action.outcome == "AUTHORIZED"
+    output.line(
+        f"{action.index:>7}  {when(action.time_ns)}  {printable(action.operator, 64)}  {action.action}  "
+        f"{printable(action.resource, 64)}  {action.outcome} ({action.reason})",
+        "" if permitted else "red",
+    )
+    output.line(f"         {', '.join(action.roles) or 'no role'}; arguments {action.arguments_digest[:16]}...", "dim")
+
+
+def _tell_count(count: int, verified: Verified, output: Output) -> None:
+    output.line(f"{count} found" if count else "nothing found", "bold")
+    output.line(verified.sentence(), "dim")
+
+
+def _trace(home: Home, arguments: Arguments, output: Output) -> int:
+    """Everything that stood behind one execution."""
+    from femtoclaw.auditing.tracing import trace
+
+    if len(arguments.targets) != 1:
+        raise UsageError("which execution?", where="audit trace", expected="one EXECUTION_ID")
+    part = read_text(arguments.targets[0], "audit trace")
+    reader, verified = _verified(home, output)
+    try:
+        found: dict[str, Any] = _consult(
+            home, reader, output, lambda kept: trace(reader, kept, resolve_execution(kept, part or "", home.path))
+        )
+    finally:
+        reader.close()
+    output.data({"verified": verified.body()} | found)
+    output.line(f"execution {found['execution_id']}", "bold")
+    for name, value in found.items():
+        if name != "execution_id":
+            output.line(f"{name}:")
+            _print_part(value, output)
+    output.line(verified.sentence(), "dim")
+    return 0
+
+
+def _print_part(value: Any, output: Output) -> None:
+    for each in value if isinstance(value, list) and value and isinstance(value[0], dict) else [value]:
+        if isinstance(each, dict):
+            output.fields([(name, part) for name, part in each.items() if part not in ("", ())])
+        else:
+            output.line(f"  {printable(str(each)) if each not in (None, '', []) else 'none'}")

@@ -1,0 +1,175 @@
+"""``audit query`` and ``audit trace``: verified answers, equal to a brute-force scan, that change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.node import READ, Answer, Node, call
+from wal.reader import read_log_directory
+
+
+def content(node: Node) -> dict[str, str]:
+    """Every file of the log by its hash, but the table of those who read it now."""
+    files = [path for path in (node.path / "log").rglob("*") if path.is_file() and path.name != "lock.mdb"]
+    return {str(path.relative_to(node.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def scan(node: Node) -> list[dict[str, Any]]:
+    """Every record, by a command that uses no index."""
+    rows: list[dict[str, Any]] = node.call("log", "--limit", "0").objects
+    return rows
+
+
+def query(node: Node, *words: str, expect: int = 0) -> Any:
+    return node.call("audit", "query", *words, expect=expect).body
+
+
+def indexes(body: Any) -> list[int]:
+    assert body["count"] == len(body["events"])
+    return [event["index"] for event in body["events"]]
+
+
+@pytest.mark.requirement("AUDIT-3.1")
+@pytest.mark.requirement("AUDIT-12.1")
+def test_a_query_returns_what_a_scan_finds_and_changes_nothing(node: Node) -> None:
+    """By execution, type, time, capability and operator; each answer names the range that was verified; the log's files are
+    byte for byte what they were."""
+    node.intent(READ)
+    node.call("contain")
+    before, rows = content(node), scan(node)
+    executions = [row["execution_id"] for row in rows if row["type"] == "InputReceived"]
+    claws = {
+        row["execution_id"]: row.get("tool") or row.get("claw") for row in rows if row.get("tool") or row.get("claw")
+    }
+    middle = rows[len(rows) // 2]["time_ns"]
+    second = middle // 10**9
+    first_of: dict[str, int] = {}
+    for row in rows:
+        if row.get("tool") or row.get("claw"):
+            first_of.setdefault(row.get("execution_id", ""), row["index"])
+    wanted: dict[tuple[str, ...], list[int]] = {
+        ("--execution", executions[1]): [r["index"] for r in rows if r.get("execution_id") == executions[1]],
+        ("--type", "authorizationdecided"): [r["index"] for r in rows if r["type"] == "AuthorizationDecided"],
+        ("--since", str(second)): [r["index"] for r in rows if r["time_ns"] >= second * 10**9],
+        ("--until", str(second)): [r["index"] for r in rows if r["time_ns"] <= second * 10**9],
+        ("--operator", rows[1]["operator"]): [r["index"] for r in rows if r.get("operator") == rows[1]["operator"]],
+        ("--capability", "fs.read"): [
+            r["index"] for r in rows
+            if r.get("claw") == "fs.read" or (
+                claws.get(r.get("execution_id", "")) == "fs.read" and r["index"] >= first_of[r["execution_id"]])
+        ],
+        (): [r["index"] for r in rows],
+        ("--type", "AuthorizationDecided", "--capability", "fs.read", "--limit", "1"): [
+            r["index"] for r in rows if r["type"] == "AuthorizationDecided" and r["claw"] == "fs.read"
+        ][-1:],
+    }  # fmt: skip
+    for words, found in wanted.items():
+        body = query(node, *words)
+        assert indexes(body) == found, words
+        assert found or words == ("--until", str(second))
+        verified = body["verified"]
+        assert (verified["first"], verified["last"], verified["signed"]) == (1, len(rows), len(rows))
+        assert body["events"] == [row for row in rows if row["index"] in found]
+    assert content(node) == before
+
+
+@pytest.mark.invariant("I10")
+def test_an_index_that_leaves_something_out_is_found_and_derived_again(node: Node) -> None:
+    """A row deleted through SQLite, change counter and all: the answer is whole, and says what happened."""
+    every = indexes(query(node, "--type", "AuthorizationDecided"))
+    with closing(sqlite3.connect(node.path / "index" / "projections.db")) as db:
+        db.execute("DELETE FROM audit_log WHERE log_index = ?", (every[0],))
+        db.execute("UPDATE position SET changes = changes + 1")
+        db.commit()
+    answer = node.call("audit", "query", "--type", "AuthorizationDecided")
+    assert indexes(answer.body) == every
+    assert "rebuilt from the log" in answer.stderr
+
+
+def test_nothing_is_answered_over_records_that_do_not_hold(node: Node) -> None:
+    """One byte of a record changed in the store: exit 3, no event is shown."""
+    reader = read_log_directory(str(node.path / "log"))
+    frame = reader.storage.get(3)
+    reader.close()
+    assert frame is not None
+    data = node.path / "log" / "data" / "data.mdb"
+    raw = data.read_bytes()
+    assert frame in raw
+    data.write_bytes(raw.replace(frame, frame[:-40] + bytes([frame[-40] ^ 1]) + frame[-39:]))
+    answer = node.call("audit", "query", "--type", "AuthorizationDecided", expect=3)
+    assert "events" not in answer.body
+
+
+@pytest.mark.requirement("RUNBOOK-4.2")
+def test_what_each_role_did_is_on_record_refused_or_not(node: Node, tmp_path: Path) -> None:
+    """One command per role: identity, role, command, digest of the arguments, outcome; what the role may not do is there too."""
+    asks = {
+        "RuntimeOperator": ("contain",), "ComplianceOfficer": ("redact", "nobody"),
+        "InfrastructureOperator": ("secret", "set", "token"), "IncidentResponseOperator": ("claw", "enable", "fs.list"),
+        "SecurityOfficer": ("claw", "disable", "fs.list"),
+    }  # fmt: skip
+    first = scan(node)[-1]["index"]
+    for number, (role, words) in enumerate(asks.items()):
+        name, key = f"op{number}", str(tmp_path / f"op{number}.key")
+        public = node.call("operator", "keygen", name, "--out", key).body["public_key"]
+        node.call("operator", "add", name, "--role", role, "--public-key", public)
+        node.call(*words, "--operator-key", key, stdin=b"a-value-of-some-length", expect=None)
+        node.call("contain", "--lift", expect=None)
+    body = query(node, "--type", "operator_action")
+    mine = [event for event in body["events"] if event["index"] > first and event["operator"].startswith("op")]
+    assert [(each["operator"], each["roles"]) for each in mine] == [(f"op{n}", [role]) for n, role in enumerate(asks)]
+    actions = [each["action"] for each in mine]
+    assert actions == ["node.contain", "data.erase", "secret.set", "claw.enable", "claw.disable"]
+    assert (mine[3]["outcome"], mine[3]["reason"]) == ("DENIED_POLICY_VIOLATION", "NO_PERMIT")
+    assert [each["outcome"] for each in (mine[0], mine[2], mine[4])] == ["AUTHORIZED"] * 3
+    assert all(len(each["arguments_digest"]) == 64 for each in mine)
+    assert "a-value-of-some-length" not in json.dumps(body)
+    assert indexes(query(node, "--type", "operator_action", "--operator", "op1")) == [mine[1]["index"]]
+    assert indexes(query(node, "--type", "operator_action", "--capability", "fs.list")) == [
+        mine[3]["index"], mine[4]["index"]
+    ]  # fmt: skip
+
+
+@pytest.mark.requirement("AUDIT-2.1")
+def test_from_one_execution_to_all_that_stood_behind_it(node: Node, tmp_path: Path) -> None:
+    """Decision, policy and configuration of that time, program, last operator action; a later policy does not count for it."""
+    node.call("contain")
+    node.call("contain", "--lift")
+    early = node.intent(READ).body["execution_id"]
+    other = tmp_path / "other.cedar"
+    other.write_text(
+        (node.path / "policy.cedar").read_text()
+        + '\n@id("more") permit (principal, action == Action::"fs.list", resource);\n'
+    )
+    node.call("policy", "set", str(other), "--allow-flip", "0", expect=None)
+    late = node.intent(call("fs.list", path=".")).body["execution_id"]
+    traces = [node.call("audit", "trace", each).body for each in (early, late)]
+    for trace in traces:
+        (decision,) = trace["decisions"]
+        assert decision["policy_digest"] == trace["policy"]["digest"]
+        assert trace["configuration"]["version"] == 1
+        assert trace["program"]["version"] and trace["build"]["result"] == "unverified"
+        assert trace["verified"]["last"] >= max(trace["records"])
+        assert trace["last_upgrade"] is None
+    assert traces[0]["last_operator_action"]["action"] == "node.release"
+
+
+def refusal(answer: Answer) -> str:
+    error = answer.body["error"]
+    assert error["exit_code"] == answer.code and error["remedy"]
+    return str(error["what"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("query", "x"), ("query", "--type", "typo"), ("trace",), ("trace", "a", "b"), ("trace", "a", "--type", "x")],
+)
+def test_mistakes_exit_with_2(node: Node, words: tuple[str, ...]) -> None:
+    assert refusal(node.call("audit", *words, expect=2))
