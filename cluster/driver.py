@@ -437,10 +437,10 @@ class Driver:
         with self._lock:
             self.store.attach(log)
             self.recent.forget()
+            with contextlib.suppress(ClusterError, LogError):
+                self.feed(Withdrawn())  # while it still counts as a leadership: its streams end with it
             self._leadership = None
             self._busy = ""
-            with contextlib.suppress(ClusterError, LogError):
-                self.feed(Withdrawn())
 
     def keep_blob(self, raw: bytes) -> None:
         """Store a blob durably under its hash: before the record that names it is acknowledged."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from tests.guard import Guard
 
 _LYING = "tests/cluster/test_lying_members.py::"
+_ROLES = "tests/cluster/test_core_roles.py::"
 
 GUARDS = (
     Guard(
@@ -131,5 +132,61 @@ GUARDS = (
         "        if False:\n",
         "tests/cluster/test_bad_input.py::test_a_follower_that_acknowledges_what_it_did_not_store",
         slow=True,
+    ),
+    Guard(
+        "I2",
+        "that a change of the members is committed is said at once",
+        "cluster/leading.py",
+        "                self._beat()  # they are to know",
+        "                pass  # they are to know",
+        _ROLES + "test_a_committed_change_of_the_members_is_said_at_once",
+    ),
+    Guard(
+        "I2",
+        "a new leader takes from the register that a change of the members is committed",
+        "cluster/leading.py",
+        "max(s.commit, self.register.size) < self._members_index",
+        "s.commit < self._members_index",
+        _ROLES + "test_what_is_registered_is_committed_for_a_leader_that_has_just_begun",
+    ),
+    Guard(
+        "I3",
+        "a change of the members that is not known to be committed needs the voters of before",
+        "cluster/leading.py",
+        "            size = min(size, self._stored_by(self._members_before))",
+        "            pass",
+        _ROLES + "test_a_change_that_nobody_knows_to_be_committed_needs_the_voters_of_before",
+    ),
+    Guard(
+        "I2",
+        "a candidate that cannot adopt gives its epoch back",
+        "cluster/candidacy.py",
+        "        if self._excluded and not self.adopting and",
+        "        if False and",
+        _ROLES + "test_a_candidate_gives_the_epoch_back_when_it_cannot_adopt",
+    ),
+    Guard(
+        "I2",
+        "a member to adopt from that shows nothing is given up",
+        "cluster/candidacy.py",
+        "        if self.adopting and s.now_ns - self._pulled_ns > s.config.contact_ns:",
+        "        if False:",
+        _ROLES + "test_a_candidate_gives_the_epoch_back_when_it_cannot_adopt",
+    ),
+    Guard(
+        "I9",
+        "a member whose disk was put back promises nothing",
+        "cluster/following.py",
+        "refusal is None and (s.durable.restored or candidate is None):",
+        "refusal is None and candidate is None:",
+        _ROLES + "test_who_has_lost_what_it_acknowledged_promises_nothing",
+    ),
+    Guard(
+        "I2",
+        "a learner promises: it may vote by now, and not have heard it",
+        "cluster/following.py",
+        "refusal is None and (s.durable.restored or candidate is None):",
+        "refusal is None and (not s.may_vote() or candidate is None):",
+        _ROLES + "test_a_learner_promises_to_who_knows_that_it_votes",
     ),
 )

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cluster.driver import LOCAL, WITNESSED, Leadership
+from cluster.driver import LOCAL, WITNESSED, Driver, Leadership
 from cluster.errors import ClusterError
 from cluster.node import ClusterNode, MemberSettings
 from cluster.standing import ReplicaConfig
-from cluster.steps import Notice, Role, Withdrawn
+from cluster.steps import Notice, Role
 from cluster.tls import load_identity
 from cluster.witness_policy import parse_policy
 from femtoclaw import distribution
@@ -265,36 +265,23 @@ class MemberNode:
 
     def _serve(self, session: Session, leadership: Leadership) -> None:
         while not self._stopping.is_set() and not leadership.over.wait(LOOK_S):
-            useless, others = _useless(session), self._others()
-            if useless and others:
-                self._output.note(f"this node leads and cannot: {useless}; another member may")
+            others = self._others()
+            useless = why_useless(session, alone=not others)
+            if useless:
+                self._output.note(f"this node leads and cannot: {useless}; the leadership is given back")
                 self.executor.hold(DRAIN_S)
                 any(self.node.driver.transfer(each) for each in others)
                 return
-            refusal = session.started.authority.refusal
-            if refusal is not None:
-                self._output.note(f"the authority takes nothing any more: {refusal}; the leadership is given back")
-                with contextlib.suppress(ClusterError, LogError):
-                    self.node.driver.feed(Withdrawn())
-                continue
             try:
                 self._record_notices(session)
                 target = self.executor.transfer_wanted()
                 if target:
-                    if not self.executor.hold(DRAIN_S) or not self._handed_over(target):
+                    if not self.executor.hold(DRAIN_S) or not handed_over(self.node.driver, target, self._stopping):
                         self._output.note(f"the leadership stays here: executions go on, or {target} lacks something")
                         self.executor.release()
                     self.executor.transfer_done()
             except (FemtoClawError, LogError, ClusterError) as error:
                 self._output.note(f"something could not be recorded: {error}")
-
-    def _handed_over(self, target: str) -> bool:
-        """Whether the leadership could be handed over: nothing is appended now, but the last records may still be on their way."""
-        until = time.monotonic() + HAND_OVER_S
-        while not self.node.driver.transfer(target):
-            if time.monotonic() > until or self._stopping.wait(PAUSE_S):
-                return False
-        return True
 
     def _others(self) -> list[str]:
         """The voters but this node."""
@@ -322,12 +309,22 @@ def terms_of(home: Home, settings: ClusterSettings) -> Terms:
     )  # fmt: skip
 
 
-def _useless(session: Session) -> str:
-    """Why nothing more can be executed in this session, which would only keep others from leading; empty while it can."""
+def handed_over(driver: Driver, target: str, stopping: threading.Event) -> bool:
+    """Whether the leadership could be handed over: nothing is appended now, but the last records may still be on their way."""
+    until = time.monotonic() + HAND_OVER_S
+    while not driver.transfer(target):
+        if time.monotonic() > until or stopping.wait(PAUSE_S):
+            return False
+    return True
+
+
+def why_useless(session: Session, *, alone: bool) -> str:
+    """Why nothing more can be executed in this session, so that it is to end; empty while it can. Opening the log anew makes no
+    room: a member that votes ``alone`` goes on without it."""
     log, refusal = session.started.log, session.started.authority.refusal
     if refusal is not None or log.failure is not None:
         return refusal or str(log.failure)
-    return "" if log.storage.room() > 0 else "there is no room for new work"
+    return "" if alone or log.storage.room() > 0 else "there is no room for new work"
 
 
 def _log_id(home: Home) -> bytes:

@@ -29,10 +29,11 @@ PATIENCE_S = 30.0
 
 
 class WalMembers:
-    """``a`` owns the log; ``b`` and ``c`` follow. All vote."""
+    """``a`` owns the log; ``b`` and ``c`` follow. The first ``voters`` of them vote."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, voters: int = len(NAMES)) -> None:
         self.folder = folder
+        self._voters = voters
         self.notices: list[Notice] = []
         self.signers = {name: Ed25519Signer(f"node-{name}", name.encode() * 32) for name in NAMES}
         self.identities = {name: make_identity(str(folder / name), name) for name in NAMES}
@@ -55,7 +56,7 @@ class WalMembers:
         genesis = Genesis("femtoclaw.log/members", signer.public, bytes(16))
         create_log_directory(self.path(LEADER), genesis, signer=signer, clock=time.time_ns)
         log, _ = open_log_directory(self.path(LEADER), signer=signer, clock=time.time_ns)
-        for voters in range(1, len(NAMES) + 1):
+        for voters in range(1, self._voters + 1):
             members = [each._replace(voter=number < voters) for number, each in enumerate(self.members.values())]
             log.change_members(make_membership(voters, members))
         begun = list(log.storage.scan(1, log.head.index + 1)), log.checkpoint()

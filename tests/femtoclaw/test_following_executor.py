@@ -11,6 +11,7 @@ import pytest
 
 from femtoclaw import commands
 from femtoclaw.api.executor import Executor, Freshness, NotTakenError
+from femtoclaw.api.limits import PATIENCE_S
 from femtoclaw.home import Home
 from femtoclaw.serving import following
 from femtoclaw.serving.following import OPENING_S, FollowingExecutor
@@ -68,3 +69,60 @@ def test_the_wait_for_somebody_who_leads_is_bounded(tmp_path: Path, monkeypatch:
     executor.end()
     with pytest.raises(NotTakenError):
         executor.perform(COMMAND)
+
+
+class Busy:
+    """An executor whose executions last until they may end."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def intent(self, raw: bytes, subject: str) -> str:
+        self.asked += 1
+        self.begun.set()
+        assert self.may_end.wait(OPENING_S)
+        return "executed"
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held for a transfer", "nobody leads"])
+def test_a_request_that_waits_when_the_node_stops_was_not_taken(held: bool, tmp_path: Path) -> None:
+    """Its client hears so at once, and may send it elsewhere: it is not executed by a node that goes away."""
+    executor, local = member(tmp_path, ""), Busy()
+    if held:
+        executor.use(cast(Executor, local))
+        assert executor.hold(1.0)
+    ends: list[object] = []
+
+    def ask() -> None:
+        try:
+            ends.append(executor.intent(b"", ""))
+        except NotTakenError as error:
+            ends.append(error.what)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join(0.2)
+    assert asking.is_alive()
+    executor.end()
+    asking.join(PATIENCE_S / 3)
+    assert ends == ["no member leads"]
+    assert local.asked == 0
+
+
+def test_what_is_in_flight_ends_before_a_node_that_stops(tmp_path: Path) -> None:
+    """It was taken: its answer is waited for, and nothing new begins meanwhile."""
+    executor, local = member(tmp_path, ""), Busy()
+    executor.use(cast(Executor, local))
+    ends: list[object] = []
+    asking = threading.Thread(target=lambda: ends.append(executor.intent(b"", "")))
+    asking.start()
+    assert local.begun.wait(OPENING_S)
+    stopping = threading.Thread(target=lambda: executor.use(None, drain_s=OPENING_S))
+    stopping.start()
+    stopping.join(0.2)
+    assert stopping.is_alive() and not ends
+    local.may_end.set()
+    stopping.join(OPENING_S)
+    asking.join(OPENING_S)
+    assert ends == ["executed"] and not stopping.is_alive()
