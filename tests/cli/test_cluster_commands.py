@@ -68,6 +68,7 @@ def membership(machine: Machine) -> list[tuple[str, bool]]:
         reader.close()
 
 
+@pytest.mark.requirement("CONFIG-7.1")
 def test_requests_and_invitations_go_nowhere_else(leader: Machine) -> None:
     """A changed request, a second one of the same name, an invitation for another home, or by another key: each is refused
     before anything is changed. The same request again gets another invitation."""

@@ -3,7 +3,7 @@ happens."""
 
 from __future__ import annotations
 
-from cluster.messages import Message, Promised
+from cluster.messages import Align, Hello, Message, Promised
 from cluster.replica import Replica
 from cluster.replica_store import NodeAuthentication, ReplicaStore
 from cluster.standing import ReplicaConfig
@@ -27,7 +27,7 @@ class Node:
         self.name = name
         self.log, _ = open_replica(storage)
         self.store = ReplicaStore(self.log, name, SIGNERS[name], lambda: T0)
-        auth = NodeAuthentication(self.store, SIGNERS[name], lambda: T0)
+        self.auth = auth = NodeAuthentication(self.store, SIGNERS[name], lambda: T0)
         self.replica = Replica(name, self.log.log_id, ReplicaConfig(), self.store, auth, self.store.durable())
         self.sent: list[Message] = []
         self.to: list[Send | SendRange] = []
@@ -76,6 +76,12 @@ def follower(leader: MemoryStorage, size: int, *, name: str = "b", vouched: bool
             verify_run(replica.head, leader.scan(index, index + 1)), note_of(leader, index) if vouched else b""
         )
     return Node(name, storage)
+
+
+def follow(node: Node) -> None:
+    """a leads epoch 1, and has nothing but what this node has."""
+    node.hear("a", Hello(node.log.log_id, 1, "a", node.log.head, node.store.history(), 0), attested=True)
+    node.hear("a", Align(1, node.log.head))
 
 
 def candidate(storage: MemoryStorage, name: str, size: int) -> Node:

@@ -9,7 +9,7 @@ import pytest
 
 from cluster.messages import Ack, Align, Entries, Heartbeat, Hello, Promised, PromiseRequest, Refused
 from cluster.steps import Granted, Received, Role, Tick
-from tests.cluster.core_members import SECOND, Node, candidate, follower, log_of_a, note_of, storage_of
+from tests.cluster.core_members import SECOND, Node, candidate, follow, follower, log_of_a, note_of, storage_of
 from tests.wal.sample_cluster import SIGNERS
 from tests.wal.sample_log import ORIGIN, T0
 from wal.chain import verify_run
@@ -83,8 +83,7 @@ def test_a_note_alone_is_stored_before_it_is_signed_for(leader: MemoryStorage) -
     """A crash came between frames and their note; the leader then has only the note to send. What is acknowledged is promised."""
     node = follower(leader, 6, vouched=False)
     assert node.store.vouched().head.index < 6
-    node.hear("a", Hello(node.log.log_id, 1, "a", node.log.head, node.store.history(), 0), attested=True)
-    node.hear("a", Align(1, node.log.head))
+    follow(node)
     node.hear("a", Entries(1, node.log.head, (), note_of(leader, 6), 0))
     assert next(each for each in node.sent if isinstance(each, Ack)).size == 6
     again = Node("b", storage_of(node))
@@ -106,8 +105,7 @@ def test_a_candidate_that_nobody_promises_to_keeps_its_epoch(leader: MemoryStora
 def test_what_is_committed_is_not_cut_after_a_restart(leader: MemoryStorage) -> None:
     """A follower remembers it; an attested leader that would cut below it is another history, and this node stops."""
     node = follower(leader, 6)
-    node.hear("a", Hello(node.log.log_id, 1, "a", node.log.head, node.store.history(), 0), attested=True)
-    node.hear("a", Align(1, node.log.head))
+    follow(node)
     node.hear("a", Entries(1, node.log.head, (), note_of(leader, 6), 6))
     node.feed(Received("a", Heartbeat(1, 6, note_of(leader, 6))), 5 * SECOND)
     again = Node("b", storage_of(node))
@@ -122,8 +120,7 @@ def test_what_is_committed_is_not_cut_after_a_restart(leader: MemoryStorage) -> 
 def test_that_a_change_of_members_is_committed_outlives_a_restart(leader: MemoryStorage) -> None:
     """Until it is known, a majority of the voters of before is asked for too, and one of those may be gone for good."""
     node = follower(leader, 6)
-    node.hear("a", Hello(node.log.log_id, 1, "a", node.log.head, node.store.history(), 0), attested=True)
-    node.hear("a", Align(1, node.log.head))
+    follow(node)
     changed, _ = node.store.membership_before()
     node.hear("a", Heartbeat(1, changed - 1, b""))
     assert Node("b", storage_of(node)).replica.commit < changed

@@ -142,6 +142,7 @@ def test_another_interpreter_is_refused(place: Installed) -> None:
     assert_refused(place, "WRONG_INTERPRETER", path)
 
 
+@pytest.mark.requirement("CONFIG-7.1")
 def test_an_operator_accepts_an_upgrade_and_the_floor_stays(place: Installed) -> None:
     """A changed program, sealed again: refused until accepted by its digest; the older one never again."""
     shutil.copytree(place.root / "femtoclaw.sealed", place.root.parent / "older")

@@ -58,6 +58,18 @@ def test_arbitrary_bytes_raise_only_the_typed_error(raw: bytes) -> None:
     assert type(event) in CODES.values()
 
 
+@pytest.mark.requirement("CONFIG-7.1")
+@pytest.mark.parametrize(
+    "event", [events.NodeProvisioned("id", "0.1", "o"), events.RuntimeStarted("b", "0.1", "p", "open", 0)]
+)
+def test_who_a_node_is_has_no_missing_field(event: events.Event) -> None:
+    """Its id, its version, who provisioned it: with any one left out it is no such event, and nothing is put in its place."""
+    code, version, *fields = msgpack.unpackb(encode(event))
+    for left_out in range(len(fields)):
+        with pytest.raises(EventFormatError):
+            decode(msgpack.packb((code, version, *fields[:left_out], *fields[left_out + 1 :])))
+
+
 def test_a_newer_version_is_refused_with_both_versions_named() -> None:
     """An event of a later program is news from the future, not damage."""
     with pytest.raises(EventFormatError, match="newer") as caught:

@@ -79,6 +79,7 @@ def rewrite(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", HISTORIES)
+@pytest.mark.requirement("SUITE-10.2")
 def test_a_golden_history_replays_to_its_pinned_state(version: str) -> None:
     """Size, state hash and number of decisions are the pinned ones; nothing diverges; its bytes are what they were."""
     if os.environ.get("FEMTOCLAW_REWRITE_GOLDEN"):

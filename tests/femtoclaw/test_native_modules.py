@@ -156,7 +156,7 @@ RELEASED = [32, 0, 8, 16, 24, 24, 0, 8, 16, 24, 0, 8, 16, 16, 0, 8, 0x010000]
 """Sizes and offsets of FC-ABI-1 on 64-bit machines, structure by structure, and the version's number."""
 
 
-@pytest.mark.requirement("ABI-11.1", "ABI-12.1", "ABI-17.1")
+@pytest.mark.requirement("ABI-11.1", "ABI-12.1", "ABI-17.1", "SUITE-10.2")
 def test_layouts_are_those_of_the_compiled_header(tmp_path: Path) -> None:
     """Sizes and offsets in ctypes, and in the 32-bit packing for WebAssembly, against a C compiler's."""
     structures = {
