@@ -1,0 +1,162 @@
+"""The detectors over a node at work: what the monitor asks after each look, and what becomes of the answers.
+
+``Watching.detect`` reads the records since the last look, looks at the files, and returns what it found; ``Watching.report`` puts
+it on record and has it told. Both are the monitor's thread's. On a node that follows nothing can be recorded: its journal and the
+webhook are told, and of what the log says its leader speaks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from femtoclaw.authority import Authority
+from femtoclaw.event_codec import CODES
+from femtoclaw.home import Home
+from femtoclaw.incidents import alertmanager
+from femtoclaw.incidents.detection import Files, History, Limits, standing
+from femtoclaw.incidents.files import look_at_files
+from femtoclaw.incidents.opening import Opening
+from femtoclaw.incidents.webhook import Notifier
+from femtoclaw.monitoring.looked import Check, Finding, Looked
+from femtoclaw.projections.reading import Unread, read_event
+from femtoclaw.sources import Sources
+from femtoclaw.state import Node
+from wal.reader import LogReader
+from wal.record import KIND_EVENT
+
+BACKLOG = 4096
+"""Records before its own time that a node that begins to lead looks at: what was recorded while nobody watched."""
+
+AT_ONCE = 200_000
+"""Records read for one look at most; the next look reads on."""
+
+_RELEVANT = frozenset(
+    code
+    for code, kind in CODES.items()
+    if kind.__name__
+    in (
+        "NodeProvisioned", "ControlPolicyAdopted", "ClawRegistered", "ConfigurationAdopted", "ClawEnabled", "PolicyAdopted",
+        "OperatorAdded", "RuntimeStarted", "RuntimeStopped", "AuthorizationDecided", "ControlDecided", "ExecutionFinished",
+        "ErrorRecorded", "IntegrityVerified", "ModuleRejected", "StepTaken", "StartFailed", "AlertRaised", "IncidentOpened",
+    )
+)  # fmt: skip
+_FIRST_OF_ARRAY, _LAST_OF_ARRAY = 0x90, 0x9F
+_OTHER = object()
+"""Stands for an event that only shows that a process was at work."""
+
+
+class Watching:
+    """Detection, opening and telling for one served node."""
+
+    def __init__(
+        self, home: Home, sources: Sources, authority: Callable[[], Authority | None], notifier: Notifier | None = None
+    ) -> None:  # fmt: skip
+        """``authority`` answers None while this node records nothing (it follows)."""
+        self._home = home
+        self._sources = sources
+        self._authority = authority
+        self.notifier = notifier if notifier is not None else Notifier(home, sources)
+        self._opening = Opening(home, sources)
+        self._history: History | None = None
+        self._next = 1
+        self._log: LogReader | None = None
+        self._elsewhere: list[Finding] = []
+        self._settings: tuple[str, dict[str, Any]] = ("", {})
+
+    def detect(self, looked: Looked) -> list[Finding]:
+        """What is wrong now, and what was recorded since the last look. Raises what reading the log raises."""
+        authority = self._leading(looked)
+        node = authority.state.node if authority is not None else looked.state.node
+        settings = self._observability(node)
+        self.notifier.configure(settings.get("alert_webhook", ""), settings.get("alert_token_file", ""))
+        findings = standing(looked.checks, self._files(looked, authority))
+        if authority is not None:
+            history = self._read(looked, settings)
+            findings = [*history.findings(looked.at_ns), *findings]
+            self._opening.complete(authority, history.halves())
+        else:
+            self._history = None
+        self._opening.ended(findings)
+        if authority is not None:
+            self._opening.remind(authority)
+        self._elsewhere = [] if authority is not None else findings
+        if not findings:
+            self.report(looked, [])
+        return findings
+
+    def report(self, looked: Looked, findings: list[Finding]) -> None:
+        """Put what is new on record, and have everything told that is open."""
+        authority = self._leading(looked)
+        verified = self._history.verified if self._history is not None else 0
+        try:
+            self._opening.open_found(authority, findings, verified)
+        finally:
+            node = authority.state.node if authority is not None else looked.state.node
+            self._tell(node, looked.at_ns)
+
+    def check(self) -> Check:
+        """How the delivery of alerts stands: one more check of the health."""
+        return self.notifier.check()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self.notifier.close()
+
+    def _leading(self, looked: Looked) -> Authority | None:
+        authority = self._authority() if looked.leads else None
+        return authority if authority is not None and authority.refusal is None else None
+
+    def _tell(self, node: Node, now_ns: int) -> None:
+        known = self._history.alerts if self._history is not None else {}
+        unrecorded = [*self._opening.unrecorded.values(), *self._elsewhere]
+        follows = self._authority() is None
+        told = node._replace(operations=type(node.operations)()) if follows else node
+        alerts = alertmanager.alerts_of(told, known, unrecorded, now_ns)
+        # Who follows does not say that what is on record has ended: whoever leads tells it from now on.
+        self.notifier.update(node.runtime_id, alerts, ends=not follows)
+
+    def _files(self, looked: Looked, authority: Authority | None) -> Files:
+        current = (lambda: authority.state.node) if authority is not None else (lambda: looked.state.node)
+        return look_at_files(self._home, current, looked.log.key, own=authority is not None)
+
+    def _read(self, looked: Looked, settings: dict[str, Any]) -> History:
+        """Take the records up to the size of the look."""
+        if self._history is None or self._log is not looked.log:
+            self._log, self._next = looked.log, max(1, looked.size - BACKLOG)
+            self._history = History(Limits(), self._registered(looked))
+        history = self._history
+        history.limits = Limits(
+            int(settings.get("denial_burst", Limits().denials)), int(settings.get("denial_window_s", Limits().window_s))
+        )
+        stop = min(looked.size, self._next + AT_ONCE - 1)
+        for record in looked.log.scan(self._next, stop + 1):
+            history.take(record.index, record.time_ns, _event(record.kind, record.payload))
+        self._next = stop + 1
+        return history
+
+    def _registered(self, looked: Looked) -> Callable[[str], bool]:
+        def registered(digest: str) -> bool:
+            authority = self._authority()
+            node = authority.state.node if authority is not None else looked.state.node
+            return any(claw.digest == digest for claw in node.registry.values())
+
+        return registered
+
+    def _observability(self, node: Node) -> dict[str, Any]:
+        """What the recorded configuration says of it."""
+        if self._settings[0] != node.configuration.digest:
+            body = json.loads(node.configuration.content)
+            self._settings = node.configuration.digest, dict(body.get("observability", {}))
+        return self._settings[1]
+
+
+def _event(kind: int, payload: bytes) -> object:
+    """The event where a detector looks at its kind; None for what is no event."""
+    if kind != KIND_EVENT:
+        return None
+    if _FIRST_OF_ARRAY <= payload[0] <= _LAST_OF_ARRAY and payload[1] not in _RELEVANT:
+        return _OTHER
+    event = read_event(payload)
+    return _OTHER if isinstance(event, Unread) else event

@@ -1,0 +1,298 @@
+"""What becomes an incident: of recorded events, of files, of a look's checks; and how one gets on record, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from femtoclaw import commands, events
+from femtoclaw.errors import ConfigurationError, UnavailableError
+from femtoclaw.home import Home
+from femtoclaw.incidents.detection import Files, History, Limits, standing
+from femtoclaw.incidents.opening import OPEN_PER_KIND, OVERDUE
+from femtoclaw.incidents.severity import KINDS, chosen_severity, overdue_periods, respond_by
+from femtoclaw.incidents.watching import Watching
+from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Looked
+from femtoclaw.operations import SEVERITIES, STEPS
+from tests.femtoclaw.controlled import SECOND, Controlled
+
+SEVERITY_TABLE = {
+    1: {"distribution_tampering", "policy_tampering", "registry_tampering", "chain_broken", "replication_divergence",
+        "security_violation"},
+    2: {"configuration_tampering", "authorization_engine_down", "crash", "audit_failure"},
+    3: {"authorization_failures", "distribution_drift", "telemetry_down", "disk_low", "replication_lagging"},
+    4: {"slow_health"},
+}  # fmt: skip
+CLEAN = Files()
+
+
+class Node(Controlled):
+    """A node in memory with the detectors over it; ``files`` and ``checks`` are what the next look finds."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__()
+        self.home = home
+        self.authority.perform(commands.StopRuntime("the log's clock becomes this one"))
+        self.restart()
+        self.files, self.leads = CLEAN, True
+        self.checks: tuple[Check, ...] = ()
+        self.watch()
+
+    def watch(self) -> None:
+        """A process that begins to watch."""
+        self.watching = Watching(self.home, self.sources, lambda: self.authority if self.leads else None)
+        self.watching._files = lambda looked, authority: self.files  # type: ignore[method-assign]
+
+    def look(self) -> list[str]:
+        """One look; the kinds of what it found."""
+        self.clock.now += SECOND
+        looked = Looked(
+            self.clock.now, self.checks, self.home, self.log, self.state, self.log.size, 0, self.leads, {}
+        )  # fmt: skip
+        found = self.watching.detect(looked)
+        if found:
+            self.watching.report(looked, found)
+        return [each.kind for each in found]
+
+    def on_record(self) -> tuple[dict[str, tuple[int, events.AlertRaised]], list[events.IncidentOpened]]:
+        """Alerts of incidents by incident, with their index, and incidents."""
+        alerts: dict[str, tuple[int, events.AlertRaised]] = {}
+        incidents = []
+        for recorded in self.recorded:
+            for place, event in enumerate(recorded.events):
+                if isinstance(event, events.AlertRaised) and event.incident_id:
+                    assert event.incident_id not in alerts
+                    alerts[event.incident_id] = recorded.receipt.first + place, event
+                if isinstance(event, events.IncidentOpened):
+                    incidents.append(event)
+        return alerts, incidents
+
+    def deny(self, times: int) -> None:
+        """So many denials, a second apart."""
+        for _ in range(times):
+            self.clock.now += SECOND
+            assert self.intent("system.info").decision.startswith("DENIED")
+
+    def answer(self, incident_id: str) -> None:
+        """All six steps."""
+        for step in STEPS:
+            self.control("incident.step", incident_id, {"step": step, "result": "done", "detail": "", "digest": ""})
+        assert incident_id not in self.state.node.operations.incidents
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(Home(str(tmp_path)))
+
+
+@pytest.mark.requirement("RUNBOOK-10.1")
+def test_the_severity_of_each_kind_is_a_table() -> None:
+    """Chain break 1, authorization engine 2, telemetry 3, a slow look 4; how soon to respond follows from it alone."""
+    for severity, kinds in SEVERITY_TABLE.items():
+        for kind in kinds:
+            assert KINDS[kind].severity == severity
+            assert respond_by(severity, 7) == 7 + SEVERITIES[severity] * SECOND
+    assert set(KINDS) == set.union(*SEVERITY_TABLE.values())
+    assert SEVERITIES[1] < SEVERITIES[2] < SEVERITIES[3] < SEVERITIES[4]
+    assert [chosen_severity("crash", asked) for asked in (None, 1, 2)] == [2, 1, 2]
+    assert chosen_severity("odd_smell", 3) == 3
+    for kind, asked in (("crash", 3), ("odd_smell", None), ("odd_smell", 5), ("chain_broken", 2)):
+        with pytest.raises(ConfigurationError):
+            chosen_severity(kind, asked)
+    assert [overdue_periods(1, 1000, at) for at in (999, 1000, 1000 + 900 * SECOND)] == [0, 1, 2]
+
+
+def test_checks_and_files_become_findings() -> None:
+    """A check that only warns is none where the table asks for a bad one; each finding says which check it explains."""
+    checks = [Check("audit_log", BAD, "x"), Check("authorization", WARNING, "x"), Check("telemetry", BAD, "x"),
+              Check("performance", WARNING, "x"), Check("disk", OK, "x"), Check("unheard_of", BAD, "x")]  # fmt: skip
+    found = [(each.kind, each.check) for each in standing(checks, CLEAN)]
+    assert found == [("chain_broken", "audit_log"), ("telemetry_down", "telemetry"), ("slow_health", "performance")]
+    files = Files(("a.py",), "the toml", "the policy")
+    kinds = [each.kind for each in standing((), files)]
+    assert kinds == ["distribution_tampering", "configuration_tampering", "policy_tampering"]
+    assert [each.kind for each in standing((), Files(("a.py",), sealed=False))] == ["distribution_drift"]
+
+
+@pytest.mark.requirement("RUNBOOK-9.1")
+@pytest.mark.requirement("RUNBOOK-9.2")
+def test_five_kinds_of_incident_are_found_each_with_its_evidence(node: Node) -> None:
+    """A burst of denials, an edited program file, an edited configuration, a kill, a breach of the sandbox: for each one alert and
+    one incident that point to each other, and no second pair for as long as it lasts."""
+    node.look()
+    node.deny(20)
+    node.files = Files(("femtoclaw/gate.py",), "femtoclaw.toml is not version 1")
+    node.look()
+    node.restart()
+    started = node.log.size
+    node.authority.perform(
+        commands.RecordError("e", "SECURITY", "CRITICAL", "TOKEN_REUSED", "gate", "a token was used twice")
+    )
+    breach = node.log.size
+    node.watch()
+    for _ in range(3):
+        node.look()
+    alerts, incidents = node.on_record()
+    found = {each.kind: each for each in incidents}
+    assert sorted(found) == sorted(each.kind for each in incidents) == [
+        "authorization_failures", "configuration_tampering", "crash", "distribution_tampering", "security_violation",
+    ]  # fmt: skip
+    for incident in incidents:
+        index, alert = alerts.pop(incident.incident_id)
+        assert (alert.rule, alert.severity, alert.at_ns) == (incident.kind, incident.severity, incident.at_ns)
+        assert incident.evidence[-1] == str(index)
+        assert incident.evidence[:-1] == alert.evidence
+        assert all(1 <= int(each) < index for each in alert.evidence) and alert.evidence
+        assert incident.severity == KINDS[incident.kind].severity
+        assert incident.respond_by_ns == respond_by(incident.severity, incident.at_ns)
+    assert not alerts
+    assert len(found["authorization_failures"].evidence) == 21
+    assert int(found["crash"].evidence[0]) <= started
+    assert found["security_violation"].evidence[0] == str(breach)
+    assert node.state.node.contained
+    assert node.divergences() == ()
+
+
+def test_a_burst_is_so_many_denials_in_so_many_seconds() -> None:
+    """One less, or one second too late, is none; nor is what a contained node denies."""
+    denial = events.AuthorizationDecided("x", "c", "DENIED_POLICY_VIOLATION", "NO_PERMIT", (), "", "", "", "")
+    contained = denial._replace(reason="CONTAINED")
+    for count, apart, event, found in ((5, 2, denial, 1), (4, 2, denial, 0), (5, 3, denial, 0), (9, 1, contained, 0)):
+        history = History(Limits(5, 10))
+        for number in range(count):
+            history.take(number + 1, number * apart * SECOND, event)
+        assert len(history.findings(count * SECOND)) == found
+
+
+def test_a_burst_that_goes_on_is_one_and_a_later_one_another(node: Node) -> None:
+    node.look()
+    for _ in range(3):
+        node.deny(20)
+        node.look()
+    assert len(node.on_record()[1]) == 1
+    node.answer(node.on_record()[1][0].incident_id)
+    node.clock.now += 1000 * SECOND
+    node.look()
+    node.deny(20)
+    node.look()
+    assert [each.kind for each in node.on_record()[1]] == ["authorization_failures"] * 2
+
+
+def test_a_condition_is_a_new_incident_only_when_it_had_ended(node: Node) -> None:
+    """Also across a restart: the open one is recognized by its id. Answered, and still so: not again and again."""
+    node.files = Files(policy="policy.cedar is not version 1")
+    node.look()
+    node.watch()
+    node.look()
+    (first,) = node.on_record()[1]
+    node.answer(first.incident_id)
+    node.look()
+    assert len(node.on_record()[1]) == 1
+    node.files = CLEAN
+    node.look()
+    node.files = Files(policy="policy.cedar is not version 1")
+    node.look()
+    second = node.on_record()[1][-1]
+    assert second.incident_id != first.incident_id
+    assert second.incident_id[:16] == first.incident_id[:16]
+
+
+def test_what_happened_while_nobody_watched_is_found_once(node: Node) -> None:
+    """A start looks back; for what an incident was opened before, none is opened again, resolved or not."""
+    node.authority.perform(commands.RecordError("e", "SECURITY", "CRITICAL", "X", "gate", "x"))
+    node.look()
+    (incident,) = node.on_record()[1]
+    node.answer(incident.incident_id)
+    node.watch()
+    node.look()
+    assert len(node.on_record()[1]) == 1
+
+
+@pytest.mark.requirement("RUNBOOK-9.2")
+def test_a_pair_that_was_cut_is_completed(node: Node) -> None:
+    """The node ended between the alert and the incident: the next look opens it under the id that the alert names."""
+    perform, cut = node.authority.perform, list[commands.Command]()
+
+    def cutting(command: commands.Command) -> object:
+        if isinstance(command, commands.Observe) and isinstance(command.event, events.IncidentOpened) and not cut:
+            cut.append(command)
+            raise UnavailableError("killed")
+        return perform(command)
+
+    node.authority.perform = cutting  # type: ignore[method-assign,assignment]
+    node.files = Files(configuration="edited")
+    node.look()
+    assert (len(node.on_record()[0]), len(node.on_record()[1])) == (1, 0)
+    node.look()
+    alerts, (incident,) = node.on_record()
+    assert set(alerts) == {incident.incident_id}
+    assert incident.evidence[-1] == str(alerts[incident.incident_id][0])
+
+
+def test_a_flood_of_one_kind_leaves_room_for_the_grave(node: Node) -> None:
+    for number in range(OPEN_PER_KIND + 3):
+        node.authority.perform(commands.RecordError(f"e{number}", "MEMORY", "ERROR", "STORAGE_FAILED", "storage", "x"))
+    node.look()
+    node.checks = (Check("audit_log", BAD, "index 5"),)
+    node.look()
+    kinds = [each.kind for each in node.on_record()[1]]
+    assert kinds == ["audit_failure"] * OPEN_PER_KIND + ["chain_broken"]
+    assert (Path(node.home.journal).read_text()).count("open incidents of its kind") == 3
+
+
+@pytest.mark.requirement("RUNBOOK-10.1")
+def test_an_incident_that_nobody_answers_in_time_is_told_again(node: Node) -> None:
+    """Once for each time that its time has passed, and no more when somebody has begun."""
+    node.checks = (Check("authorization", BAD, "x"),)
+    node.look()
+    (incident,) = node.on_record()[1]
+
+    def reminders() -> list[events.AlertRaised]:
+        found = [event for each in node.recorded for event in each.events if isinstance(event, events.AlertRaised)]
+        return [each for each in found if each.rule == OVERDUE]
+
+    node.clock.now = incident.respond_by_ns - 2 * SECOND
+    node.look()
+    assert reminders() == []
+    for _ in range(2):
+        node.look()
+        node.look()
+        node.clock.now += SEVERITIES[2] * SECOND
+    told = reminders()
+    assert len(told) == 2
+    assert all(incident.incident_id in each.detail and each.severity == 2 for each in told)
+    node.control(
+        "incident.step", incident.incident_id, {"step": "identify", "result": "done", "detail": "", "digest": ""}
+    )
+    node.look()
+    assert len(reminders()) == 2
+
+
+def test_who_follows_records_nothing_and_tells_its_journal(node: Node) -> None:
+    """Each condition once; as the leader it opens an incident for what still is."""
+    node.leads = False
+    node.files = Files(("femtoclaw/gate.py",))
+    size = node.log.size
+    node.look()
+    node.look()
+    assert node.log.size == size
+    assert Path(node.home.journal).read_text().count("distribution_tampering") == 1
+
+
+def test_what_cannot_be_recorded_is_tried_again(node: Node) -> None:
+    """And told in the journal; the log has it once when it takes records again."""
+    perform = node.authority.perform
+
+    def full(command: commands.Command) -> object:
+        raise UnavailableError("no room")
+
+    node.checks = (Check("disk", WARNING, "little space"),)
+    node.authority.perform = full  # type: ignore[method-assign,assignment]
+    node.look()
+    node.look()
+    assert Path(node.home.journal).read_text().count("not recorded") == 1
+    node.authority.perform = perform  # type: ignore[method-assign]
+    node.look()
+    node.look()
+    assert [each.kind for each in node.on_record()[1]] == ["disk_low"]
