@@ -1,15 +1,15 @@
-"""Real etcd processes, and coordinators that are closed in the end."""
+"""Real etcd processes, coordinators that are closed in the end, and a log with its archive."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.etcd_members import (
-    Candidates,
-)
+from tests.cluster.archived_log import SIZE, make_log, push
+from tests.cluster.etcd_members import Candidates
 from tests.cluster.etcd_process import EtcdCluster
 
 
@@ -35,3 +35,19 @@ def candidates() -> Iterator[Candidates]:
     yield made
     for coordinator in made.made:
         coordinator.close()
+
+
+@pytest.fixture(scope="session")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log with two sealed segments, and its archive by a node that holds the key; only to be read."""
+    folder = tmp_path_factory.mktemp("archived")
+    make_log(folder / "log", SIZE)
+    push(folder / "log", folder / "archive")
+    return folder
+
+
+@pytest.fixture
+def archived_copy(archived: Path, tmp_path: Path) -> Path:
+    """The same, free to be broken."""
+    shutil.copytree(archived, tmp_path / "copy")
+    return tmp_path / "copy"

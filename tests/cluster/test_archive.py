@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -44,42 +43,25 @@ from tests.wal.sample_log import (
 from wal.limits import SEGMENT_RECORDS
 from wal.reader import read_log_directory
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log with two sealed segments, and its archive by a node that holds the key; only to be read."""
-    folder = tmp_path_factory.mktemp("made")
-    make_log(folder / "log", SIZE)
-    push(folder / "log", folder / "archive")
-    return folder
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    """The same, free to be broken."""
-    shutil.copytree(made, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
 # ---- push ----
 
 
-def test_what_is_sealed_is_archived_and_no_more(made: Path, tmp_path: Path) -> None:
+def test_what_is_sealed_is_archived_and_no_more(archived: Path, tmp_path: Path) -> None:
     """Genesis record, two segments, the blobs that they name, a checkpoint where an append ends, and the newest one."""
-    found = push(made / "log", tmp_path)
+    found = push(archived / "log", tmp_path)
     assert found._replace(restorable_up_to=0) == (SEALED, SEALED, 2, 3, 1, 2, 0)
-    assert found.restorable_up_to == whole(made / "log", SEALED) < SEALED
+    assert found.restorable_up_to == whole(archived / "log", SEALED) < SEALED
     assert len(names_of(tmp_path, "segments")) == 2
     assert {Path(name).name for name in names_of(tmp_path, "blobs")} == {f"{name}.zst" for name in BLOB_NAMES}
     sizes = [read_name(name).number for name in names_of(tmp_path, "checkpoints")]  # type: ignore[union-attr]
     assert sizes == [found.restorable_up_to, SIZE]
 
 
-def test_pushing_again_changes_nothing(copy: Path) -> None:
+def test_pushing_again_changes_nothing(archived_copy: Path) -> None:
     """Neither by the same archiver nor by the next; the files are the same ones."""
-    before = {path: path.stat().st_mtime_ns for path in copy.glob("archive/**/*")}
-    assert push(copy / "log", copy / "archive")[2:6] == (0, 0, 0, 0)
-    assert {path: path.stat().st_mtime_ns for path in copy.glob("archive/**/*")} == before
+    before = {path: path.stat().st_mtime_ns for path in archived_copy.glob("archive/**/*")}
+    assert push(archived_copy / "log", archived_copy / "archive")[2:6] == (0, 0, 0, 0)
+    assert {path: path.stat().st_mtime_ns for path in archived_copy.glob("archive/**/*")} == before
 
 
 def test_an_archiver_goes_on_where_it_stood(tmp_path: Path) -> None:
@@ -115,18 +97,18 @@ class Counting:
 
 
 @pytest.mark.invariant("I3")
-def test_nothing_above_the_commit_is_archived(made: Path, tmp_path: Path) -> None:
+def test_nothing_above_the_commit_is_archived(archived: Path, tmp_path: Path) -> None:
     """A segment that reaches beyond what the cluster has committed waits, and so does the newest checkpoint."""
-    assert push(made / "log", tmp_path, SEALED - 1)[:3] == (SEGMENT_RECORDS, SEALED, 1)
+    assert push(archived / "log", tmp_path, SEALED - 1)[:3] == (SEGMENT_RECORDS, SEALED, 1)
     assert len(names_of(tmp_path, "segments")) == 1
     sizes = [read_name(name).number for name in names_of(tmp_path, "checkpoints")]  # type: ignore[union-attr]
     assert max(sizes) <= SEGMENT_RECORDS
-    assert push(made / "log", tmp_path, SEALED)[:3] == (SEALED, SEALED, 1)
+    assert push(archived / "log", tmp_path, SEALED)[:3] == (SEALED, SEALED, 1)
 
 
 @pytest.mark.invariant("I2")
 @pytest.mark.parametrize("how", ["lost", "altered"])
-def test_what_does_not_come_back_is_not_archived(made: Path, tmp_path: Path, how: str) -> None:
+def test_what_does_not_come_back_is_not_archived(archived: Path, tmp_path: Path, how: str) -> None:
     """A store that says yes and keeps nothing, or other bytes: no segment counts that was not read back."""
     store = Counting(FolderArchive(str(tmp_path)))
 
@@ -136,7 +118,7 @@ def test_what_does_not_come_back_is_not_archived(made: Path, tmp_path: Path, how
         return None if how == "lost" else raw[:-1] + bytes([raw[-1] ^ 1])
 
     store.change = change
-    reader = read_log_directory(str(made / "log"))
+    reader = read_log_directory(str(archived / "log"))
     archiver = Archiver(store, reader, blobs=named)
     with pytest.raises(ArchiveDamagedError, match="does not give back"):
         archiver.push()
@@ -146,30 +128,30 @@ def test_what_does_not_come_back_is_not_archived(made: Path, tmp_path: Path, how
 
 @pytest.mark.invariant("I8")
 @pytest.mark.parametrize("kind", ["authority", "segments", "blobs", "checkpoints"])
-def test_other_bytes_under_a_name_stop_the_push(copy: Path, kind: str) -> None:
+def test_other_bytes_under_a_name_stop_the_push(archived_copy: Path, kind: str) -> None:
     """They are named, and left as they are."""
-    name = names_of(copy / "archive", kind)[0]
-    replace(copy / "archive", name, b"something else")
+    name = names_of(archived_copy / "archive", kind)[0]
+    replace(archived_copy / "archive", name, b"something else")
     with pytest.raises(Refusal) as raised:
-        push(copy / "log", copy / "archive")
+        push(archived_copy / "log", archived_copy / "archive")
     assert name in raised.value.where
     assert raised.value.exit_code == 3
     assert isinstance(raised.value, ArchiveDivergedError) == (kind != "checkpoints")
-    assert (copy / "archive" / name).read_bytes() == b"something else"
+    assert (archived_copy / "archive" / name).read_bytes() == b"something else"
 
 
 @pytest.mark.invariant("I8")
-def test_a_fork_is_not_archived_beside_the_log(copy: Path) -> None:
+def test_a_fork_is_not_archived_beside_the_log(archived_copy: Path) -> None:
     """Another segment of the same records stops the push, and so does a checkpoint of another history by itself."""
-    fork = forked(copy)
-    before = objects(FolderArchive(str(copy / "archive")))
+    fork = forked(archived_copy)
+    before = objects(FolderArchive(str(archived_copy / "archive")))
     with pytest.raises(ArchiveDivergedError, match="another segment of these records"):
-        push(fork, copy / "archive")
-    assert objects(FolderArchive(str(copy / "archive"))) == before
-    for name in names_of(copy / "archive", "segments"):
-        (copy / "archive" / name).unlink()
+        push(fork, archived_copy / "archive")
+    assert objects(FolderArchive(str(archived_copy / "archive"))) == before
+    for name in names_of(archived_copy / "archive", "segments"):
+        (archived_copy / "archive" / name).unlink()
     with pytest.raises(ArchiveDivergedError, match="checkpoint is of another history"):
-        push(fork, copy / "archive")
+        push(fork, archived_copy / "archive")
 
 
 KILLED = """
@@ -194,16 +176,16 @@ push(sys.argv[1], sys.argv[2])
 
 
 @pytest.mark.parametrize("puts", [2, 4, 5, 7])
-def test_a_killed_push_goes_on_later(made: Path, tmp_path: Path, puts: int) -> None:
+def test_a_killed_push_goes_on_later(archived: Path, tmp_path: Path, puts: int) -> None:
     """kill -9 behind a chosen object: what is there is sound, and the next push ends where one in peace does."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(made / "log"), str(tmp_path), str(puts)],
+        [sys.executable, "-c", KILLED, str(archived / "log"), str(tmp_path), str(puts)],
         env=environment(),
         cwd=ROOT,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
-    report = verify_archive(FolderArchive(str(tmp_path)), log_id(made / "log"), blobs=named)
+    report = verify_archive(FolderArchive(str(tmp_path)), log_id(archived / "log"), blobs=named)
     assert report.findings == ()
-    assert push(made / "log", tmp_path).archived_up_to == SEALED
-    assert objects(FolderArchive(str(tmp_path))) == objects(FolderArchive(str(made / "archive")))
+    assert push(archived / "log", tmp_path).archived_up_to == SEALED
+    assert objects(FolderArchive(str(tmp_path))) == objects(FolderArchive(str(archived / "archive")))

@@ -24,10 +24,8 @@ from cluster.archive_reading import Refusal
 from cluster.archive_verify import verify_archive
 from tests.cluster.archived_log import (
     SEALED,
-    SIZE,
     forked,
     log_id,
-    make_log,
     named,
     names_of,
     push,
@@ -43,44 +41,27 @@ from tests.wal.sample_log import (
 from wal.checkpoint import Checkpoint, sign_checkpoint
 from wal.limits import BLOB_BYTES_MAX, SEGMENT_RECORDS
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log with two sealed segments, and its archive by a node that holds the key; only to be read."""
-    folder = tmp_path_factory.mktemp("made")
-    make_log(folder / "log", SIZE)
-    push(folder / "log", folder / "archive")
-    return folder
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    """The same, free to be broken."""
-    shutil.copytree(made, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
 # ---- what is wrong is found and named ----
 
 
 @pytest.mark.invariant("I10")
-def test_flipped_bits_are_found_and_named(copy: Path, seed: int) -> None:
+def test_flipped_bits_are_found_and_named(archived_copy: Path, seed: int) -> None:
     """In each kind of object, at places by the seed: verifying names the object, and no restore uses
     it."""
     print(f"FEMTOCLAW_SEED={seed}")
     rng = random.Random(seed)
     for kind in ("authority", "segments", "blobs", "checkpoints"):
-        for name in names_of(copy / "archive", kind):
-            raw = (copy / "archive" / name).read_bytes()
+        for name in names_of(archived_copy / "archive", kind):
+            raw = (archived_copy / "archive" / name).read_bytes()
             for place in rng.sample(range(8 * len(raw)), 3):
                 flipped = bytearray(raw)
                 flipped[place >> 3] ^= 1 << (place & 7)
-                replace(copy / "archive", name, bytes(flipped))
-                assert named_in(copy / "archive", name), (name, place)
+                replace(archived_copy / "archive", name, bytes(flipped))
+                assert named_in(archived_copy / "archive", name), (name, place)
                 with pytest.raises(Refusal):
-                    restore(copy / "archive", copy / "restored")
-            replace(copy / "archive", name, raw)
-    assert verify(copy / "archive").ok
+                    restore(archived_copy / "archive", archived_copy / "restored")
+            replace(archived_copy / "archive", name, raw)
+    assert verify(archived_copy / "archive").ok
 
 
 def named_in(archive: Path, name: str) -> bool:
@@ -93,60 +74,60 @@ def named_in(archive: Path, name: str) -> bool:
     return any(finding.where.endswith(name) for finding in report.findings)
 
 
-def test_what_is_missing_or_strange_is_named(copy: Path) -> None:
+def test_what_is_missing_or_strange_is_named(archived_copy: Path) -> None:
     """A blob, a segment before others, a name that no archive puts: the rest is judged all the same."""
-    first, second = names_of(copy / "archive", "segments")
-    blob = names_of(copy / "archive", "blobs")[0]
+    first, second = names_of(archived_copy / "archive", "segments")
+    blob = names_of(archived_copy / "archive", "blobs")[0]
     top = first.partition("/")[0]
-    (copy / "archive" / blob).unlink()
-    replace(copy / "archive", f"{top}/notes.txt", b"")
-    report = verify(copy / "archive")
+    (archived_copy / "archive" / blob).unlink()
+    replace(archived_copy / "archive", f"{top}/notes.txt", b"")
+    report = verify(archived_copy / "archive")
     assert sorted((finding.where.rpartition("archive/")[2], finding.code) for finding in report.findings) == sorted(
         [(blob, "Missing"), (f"{top}/notes.txt", "Stranger")]
     )
-    assert (report.size, report.segments, report.root) == (SEALED, 2, root_at(copy / "log", SEALED))
+    assert (report.size, report.segments, report.root) == (SEALED, 2, root_at(archived_copy / "log", SEALED))
     with pytest.raises(ArchiveIncompleteError, match="lacks blobs"):
-        restore(copy / "archive", copy / "restored")
-    (copy / "archive" / first).unlink()
-    report = verify(copy / "archive")
+        restore(archived_copy / "archive", archived_copy / "restored")
+    (archived_copy / "archive" / first).unlink()
+    report = verify(archived_copy / "archive")
     assert (report.size, report.segments) == (0, 1)
     assert second in {finding.where.rpartition("archive/")[2] for finding in report.findings}
     with pytest.raises(ArchiveIncompleteError, match="lacks a segment"):
-        restore(copy / "archive", copy / "restored")
+        restore(archived_copy / "archive", archived_copy / "restored")
 
 
-def test_a_checkpoint_of_another_history_is_refused(copy: Path) -> None:
+def test_a_checkpoint_of_another_history_is_refused(archived_copy: Path) -> None:
     """Signed by the log's own key: whoever restores or verifies sees the fork."""
     note = sign_checkpoint(Checkpoint(GENESIS.origin, 4000, bytes(32)), [SIGNER])
-    top = log_id(copy / "log").hex()
-    replace(copy / "archive", f"{top}/checkpoints/{4000:016d}-{digest_of(note).hex()}", note)
+    top = log_id(archived_copy / "log").hex()
+    replace(archived_copy / "archive", f"{top}/checkpoints/{4000:016d}-{digest_of(note).hex()}", note)
     with pytest.raises(ArchiveDivergedError, match="another history"):
-        restore(copy / "archive", copy / "restored")
-    assert [finding.code for finding in verify(copy / "archive").findings] == ["ArchiveDivergedError"]
+        restore(archived_copy / "archive", archived_copy / "restored")
+    assert [finding.code for finding in verify(archived_copy / "archive").findings] == ["ArchiveDivergedError"]
 
 
-def test_two_segments_of_the_same_records_are_refused(copy: Path) -> None:
+def test_two_segments_of_the_same_records_are_refused(archived_copy: Path) -> None:
     """A fork that someone put beside the log's own."""
-    fork = forked(copy)
-    push(fork, copy / "other")
-    for name in names_of(copy / "other", "segments"):
-        shutil.copy(copy / "other" / name, copy / "archive" / name)
+    fork = forked(archived_copy)
+    push(fork, archived_copy / "other")
+    for name in names_of(archived_copy / "other", "segments"):
+        shutil.copy(archived_copy / "other" / name, archived_copy / "archive" / name)
     with pytest.raises(ArchiveDivergedError):
-        restore(copy / "archive", copy / "restored")
-    assert not verify(copy / "archive").ok
+        restore(archived_copy / "archive", archived_copy / "restored")
+    assert not verify(archived_copy / "archive").ok
 
 
-def test_segments_of_two_histories_are_not_one(copy: Path) -> None:
+def test_segments_of_two_histories_are_not_one(archived_copy: Path) -> None:
     """The second segment of a fork by the same key behind the log's own first one."""
-    fork = forked(copy)
-    push(fork, copy / "other")
-    second = names_of(copy / "archive", "segments")[1]
-    (copy / "archive" / second).unlink()
-    strange = names_of(copy / "other", "segments")[1]
-    shutil.copy(copy / "other" / strange, copy / "archive" / strange)
+    fork = forked(archived_copy)
+    push(fork, archived_copy / "other")
+    second = names_of(archived_copy / "archive", "segments")[1]
+    (archived_copy / "archive" / second).unlink()
+    strange = names_of(archived_copy / "other", "segments")[1]
+    shutil.copy(archived_copy / "other" / strange, archived_copy / "archive" / strange)
     with pytest.raises(ArchiveDivergedError, match="does not follow"):
-        restore(copy / "archive", copy / "restored")
-    assert verify(copy / "archive").size == SEGMENT_RECORDS
+        restore(archived_copy / "archive", archived_copy / "restored")
+    assert verify(archived_copy / "archive").size == SEGMENT_RECORDS
 
 
 def test_a_bit_that_changes_nothing_shows_too() -> None:
@@ -180,17 +161,17 @@ def bombs() -> Iterator[tuple[str, bytes]]:
 @pytest.mark.invariant("I11")
 @pytest.mark.parametrize(("how", "bomb"), list(bombs()), ids=lambda value: value if isinstance(value, str) else "")
 @pytest.mark.parametrize("kind", ["segments", "blobs"])
-def test_a_bomb_is_refused_before_it_is_expanded(copy: Path, kind: str, how: str, bomb: bytes) -> None:
+def test_a_bomb_is_refused_before_it_is_expanded(archived_copy: Path, kind: str, how: str, bomb: bytes) -> None:
     """A gigabyte in some kilobytes, whatever it says of itself: refused by name, with no room taken for it."""
-    name = names_of(copy / "archive", kind)[0]
-    replace(copy / "archive", name, with_digest(bomb))
+    name = names_of(archived_copy / "archive", kind)[0]
+    replace(archived_copy / "archive", name, with_digest(bomb))
     where = read_name(name)
     assert where is not None
     tracemalloc.start()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         with pytest.raises(ArchiveDamagedError) as raised:
-            restore(copy / "archive", copy / "restored")
+            restore(archived_copy / "archive", archived_copy / "restored")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -203,13 +184,13 @@ def test_a_bomb_is_refused_before_it_is_expanded(copy: Path, kind: str, how: str
 
 
 @pytest.mark.invariant("I11")
-def test_a_bomb_with_a_segments_head_is_refused(copy: Path) -> None:
+def test_a_bomb_with_a_segments_head_is_refused(archived_copy: Path) -> None:
     """It begins as the segment does and states a gigabyte; a blob states one byte more than the bound."""
-    name = names_of(copy / "archive", "segments")[0]
-    raw = unpack((copy / "archive" / name).read_bytes(), 1 << 30, name)
-    replace(copy / "archive", name, pack(raw + bytes(1 << 28)))
+    name = names_of(archived_copy / "archive", "segments")[0]
+    raw = unpack((archived_copy / "archive" / name).read_bytes(), 1 << 30, name)
+    replace(archived_copy / "archive", name, pack(raw + bytes(1 << 28)))
     with pytest.raises(ArchiveBoundError, match="beyond what its header says"):
-        restore(copy / "archive", copy / "restored")
+        restore(archived_copy / "archive", archived_copy / "restored")
     with pytest.raises(ArchiveBoundError):
         unpack(pack(bytes(BLOB_BYTES_MAX + 1)), BLOB_BYTES_MAX, "blob")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -75,34 +74,17 @@ from wal.replica_opening import open_replica_directory
 from wal.rotation import COMPROMISED, SCHEDULED
 from wal.segment import decode_segment, encode_segment
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log with two sealed segments, and its archive by a node that holds the key; only to be read."""
-    folder = tmp_path_factory.mktemp("made")
-    make_log(folder / "log", SIZE)
-    push(folder / "log", folder / "archive")
-    return folder
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    """The same, free to be broken."""
-    shutil.copytree(made, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
 # ---- restore ----
 
 
 @pytest.mark.invariant("I2")
-def test_a_lost_log_comes_back(made: Path, tmp_path: Path) -> None:
+def test_a_lost_log_comes_back(archived: Path, tmp_path: Path) -> None:
     """Records, root, segments, checkpoint and blobs are those of the original; it is marked, and goes on with a peer's."""
-    built = restore(made / "archive", tmp_path / "log")
-    end = whole(made / "log", SEALED)
+    built = restore(archived / "archive", tmp_path / "log")
+    end = whole(archived / "log", SEALED)
     assert (built.head.index, built.checkpoint, built.promised, built.blobs) == (end, end, SIZE, 3)
-    assert built.root == root_at(made / "log", end) == root_at(tmp_path / "log", end)
-    original, restored = read_log_directory(str(made / "log")), read_log_directory(str(tmp_path / "log"))
+    assert built.root == root_at(archived / "log", end) == root_at(tmp_path / "log", end)
+    original, restored = read_log_directory(str(archived / "log")), read_log_directory(str(tmp_path / "log"))
     assert list(restored.scan()) == list(original.scan(1, end + 1))
     assert [read_blob(restored.storage, name) for name in BLOB_NAMES] == BLOBS
     rest = list(original.storage.scan(end + 1, SIZE + 1))
@@ -119,19 +101,19 @@ def test_a_lost_log_comes_back(made: Path, tmp_path: Path) -> None:
     assert note is not None
     replica.keep_checkpoint(note)
     replica.close()
-    assert root_at(tmp_path / "log", SIZE) == root_at(made / "log", SIZE)
+    assert root_at(tmp_path / "log", SIZE) == root_at(archived / "log", SIZE)
 
 
-def test_two_restores_differ_in_their_incarnation(made: Path, tmp_path: Path) -> None:
-    first, second = (restore(made / "archive", tmp_path / name) for name in ("a", "b"))
+def test_two_restores_differ_in_their_incarnation(archived: Path, tmp_path: Path) -> None:
+    first, second = (restore(archived / "archive", tmp_path / name) for name in ("a", "b"))
     assert first.incarnation != second.incarnation
     assert first._replace(incarnation=b"") == second._replace(incarnation=b"")
 
 
-def test_a_restore_replaces_nothing(made: Path, tmp_path: Path) -> None:
+def test_a_restore_replaces_nothing(archived: Path, tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     with pytest.raises(LogExistsError):
-        restore(made / "archive", tmp_path / "log")
+        restore(archived / "archive", tmp_path / "log")
 
 
 CUT = """
@@ -146,13 +128,13 @@ restore(sys.argv[1], Path(sys.argv[2]))
 
 @pytest.mark.invariant("I2")
 @pytest.mark.parametrize("place", ["encode_manifest", "mark_restored", "install_directory"])
-def test_a_killed_restore_leaves_no_log(made: Path, tmp_path: Path, place: str) -> None:
+def test_a_killed_restore_leaves_no_log(archived: Path, tmp_path: Path, place: str) -> None:
     """Under its name nothing is there, so nothing without its mark is; the next restore begins anew."""
-    command = [sys.executable, "-c", CUT, str(made / "archive"), str(tmp_path / "log"), place]
+    command = [sys.executable, "-c", CUT, str(archived / "archive"), str(tmp_path / "log"), place]
     done = subprocess.run(command, env=environment(), cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
     assert os.listdir(tmp_path) == ["log.restoring"]
-    restore(made / "archive", tmp_path / "log")
+    restore(archived / "archive", tmp_path / "log")
     assert os.listdir(tmp_path) == ["log"]
     assert is_restored(str(tmp_path / "log"))
 
@@ -173,9 +155,9 @@ def test_without_the_key_a_later_checkpoint_vouches(tmp_path: Path) -> None:
     assert (built.head.index, built.checkpoint) == (whole(tmp_path / "log", SEALED), SEGMENT_RECORDS + 700)
 
 
-def test_nothing_is_signed_without_the_key_in_force(made: Path, tmp_path: Path) -> None:
+def test_nothing_is_signed_without_the_key_in_force(archived: Path, tmp_path: Path) -> None:
     """Another key signs nothing, and what the log's own key has signed is archived."""
-    found = push(made / "log", tmp_path, signer=OTHER_SIGNER)
+    found = push(archived / "log", tmp_path, signer=OTHER_SIGNER)
     assert (found.archived_up_to, found.restorable_up_to, found.checkpoints) == (SEALED, 0, 1)
 
 
@@ -245,16 +227,16 @@ def test_members_and_epochs_lead_on_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.invariant("I10")
-def test_a_forged_seal_is_refused(copy: Path) -> None:
+def test_a_forged_seal_is_refused(archived_copy: Path) -> None:
     """By whoever restores, by whoever verifies, and by the node that would push."""
-    name = reseal(copy / "archive", OTHER_SIGNER)
+    name = reseal(archived_copy / "archive", OTHER_SIGNER)
     with pytest.raises(SignatureError):
-        restore(copy / "archive", copy / "restored")
-    assert not (copy / "restored").exists()
-    findings = verify(copy / "archive").findings
+        restore(archived_copy / "archive", archived_copy / "restored")
+    assert not (archived_copy / "restored").exists()
+    findings = verify(archived_copy / "archive").findings
     assert [(finding.where.endswith(name), finding.code) for finding in findings] == [(True, "SignatureError")]
     with pytest.raises(ArchiveDivergedError):
-        push(copy / "log", copy / "archive")
+        push(archived_copy / "log", archived_copy / "archive")
 
 
 @pytest.mark.invariant("I10")
@@ -314,53 +296,53 @@ def test_authority_records_are_those_of_the_segments(tmp_path: Path) -> None:
 
 
 @pytest.mark.invariant("I10")
-def test_an_archive_of_another_log_is_refused(copy: Path) -> None:
+def test_an_archive_of_another_log_is_refused(archived_copy: Path) -> None:
     """By id, by origin and key, and where another log's objects lie under this one's id."""
-    store = FolderArchive(str(copy / "archive"))
-    own = log_id(copy / "log")
+    store = FolderArchive(str(archived_copy / "archive"))
+    own = log_id(archived_copy / "log")
     for wanted in (Wanted(log_id=bytes(32)), Wanted(origin="example.org/other", key=GENESIS.key),
                    Wanted(origin=GENESIS.origin, key=OTHER_SIGNER.public)):  # fmt: skip
         with pytest.raises(ArchiveForeignError) as raised:
-            restore(copy / "archive", copy / "restored", wanted)
+            restore(archived_copy / "archive", archived_copy / "restored", wanted)
         assert own.hex() in str(raised.value.found)
     assert list(logs_in(store)) == [own]
-    os.rename(copy / "archive" / own.hex(), copy / "archive" / bytes(32).hex())
+    os.rename(archived_copy / "archive" / own.hex(), archived_copy / "archive" / bytes(32).hex())
     with pytest.raises(Refusal):
-        restore(copy / "archive", copy / "restored", Wanted(log_id=bytes(32)))
+        restore(archived_copy / "archive", archived_copy / "restored", Wanted(log_id=bytes(32)))
     with pytest.raises(ArchiveForeignError):
-        restore(copy / "archive", copy / "restored")
+        restore(archived_copy / "archive", archived_copy / "restored")
 
 
-def test_one_archive_holds_many_logs(made: Path, tmp_path: Path) -> None:
+def test_one_archive_holds_many_logs(archived: Path, tmp_path: Path) -> None:
     """Each under its id; the listing tells them apart, and each is found by its own key."""
     create_log_directory(str(tmp_path / "log"), GENESIS._replace(origin="a.example/log", key=NEXT_SIGNER.public),
                          signer=NEXT_SIGNER, clock=ticking_clock())  # fmt: skip
     push(tmp_path / "log", tmp_path / "archive", signer=NEXT_SIGNER)
-    push(made / "log", tmp_path / "archive")
+    push(archived / "log", tmp_path / "archive")
     store = FolderArchive(str(tmp_path / "archive"))
-    assert set(logs_in(store)) == {log_id(tmp_path / "log"), log_id(made / "log")}
-    assert find_log(store, WANTED) == log_id(made / "log")
+    assert set(logs_in(store)) == {log_id(tmp_path / "log"), log_id(archived / "log")}
+    assert find_log(store, WANTED) == log_id(archived / "log")
     found = {each.log_id: each for each in list_archive(store)}
-    assert found[log_id(made / "log")][1:] == (2, SEGMENT_RECORDS + 1, 3, 1, 2, SIZE)
+    assert found[log_id(archived / "log")][1:] == (2, SEGMENT_RECORDS + 1, 3, 1, 2, SIZE)
     assert found[log_id(tmp_path / "log")][1:] == (0, 0, 0, 1, 0, 0)
 
 
 # ---- in an object store ----
 
 
-def test_an_object_store_is_as_good(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_store_is_as_good(archived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same objects, the same report, the same log."""
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     with s3_server() as endpoint:
         make_bucket(endpoint, "archive")
         store = open_archive(f"s3://archive/{secrets.token_hex(4)}", endpoint=endpoint)
-        assert push(made / "log", store).archived_up_to == SEALED
-        assert push(made / "log", store)[2:6] == (0, 0, 0, 0)
-        assert objects(store) == objects(FolderArchive(str(made / "archive")))
+        assert push(archived / "log", store).archived_up_to == SEALED
+        assert push(archived / "log", store)[2:6] == (0, 0, 0, 0)
+        assert objects(store) == objects(FolderArchive(str(archived / "archive")))
         assert verify_archive(store, find_log(store, WANTED), blobs=named).findings == ()
         built = restore_from_archive(store, WANTED, str(tmp_path / "log"), clock=ticking_clock(), blobs=named)
-    assert built.root == root_at(made / "log", built.head.index)
+    assert built.root == root_at(archived / "log", built.head.index)
 
 
 # ---- the mark ----
