@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from femtoclaw.cli.audit_options import AUDIT
+from femtoclaw.cli.complying_options import COMPLY
+from femtoclaw.cli.release_options import MIGRATE, RELEASE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,5 +12,8 @@ if TYPE_CHECKING:
 
 OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "audit": ("what auditors ask: query, trace", "auditing", AUDIT),
+    "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
+    "release": ("the program as signed files: build, verify, deploy, rollback, list", "releasing", RELEASE),
+    "migrate": ("a home of an earlier format: plan, run, validate, rollback, history", "migrating", MIGRATE),
 }
 """Name to (help, module in femtoclaw.cli, what it takes)."""

@@ -1,0 +1,85 @@
+"""A compliance run: every requirement of the scope judged once, graded, and put into a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from femtoclaw.compliance.checking import Verdict, judge
+from femtoclaw.compliance.grading import Standing, grade
+from femtoclaw.compliance.laboratory import Laboratory
+from femtoclaw.compliance.load import load_checks
+from femtoclaw.compliance.register import DOMAINS, Requirement, domain_of, requirements
+from femtoclaw.compliance.report import make_report, reasons
+from femtoclaw.errors import UsageError
+from femtoclaw.home import Home
+
+EVERYTHING = "all"
+SEEDS = "seed"
+
+
+def scope_of(words: list[str]) -> list[Requirement]:
+    """The requirements that are asked for: by document, id, domain, ``seed`` or ``all``. Raises UsageError."""
+    register = requirements()
+    wanted = [word.strip() for word in words] or [EVERYTHING]
+    found: dict[str, Requirement] = {}
+    for word in wanted:
+        chosen = [each for each in register.values() if _is_of(each, word)]
+        if not chosen:
+            known = sorted({each.document for each in register.values()})
+            raise UsageError(
+                "no requirement is of that scope", where="--domain", found=word[:64],
+                expected=f"seed, all, an id, a domain, or one of {', '.join(known)}",
+            )  # fmt: skip
+        found |= {each.id: each for each in chosen}
+    return [each for each in register.values() if each.id in found]
+
+
+def _is_of(requirement: Requirement, word: str) -> bool:
+    if word == EVERYTHING or word.upper() in (requirement.document, requirement.id):
+        return True
+    if word == SEEDS:
+        return requirement.seed
+    return word in DOMAINS and domain_of(requirement) == word
+
+
+def measure(
+    home: Home, scope: list[Requirement], laboratory: Laboratory, told: Callable[[Verdict], None] | None = None
+) -> list[Verdict]:
+    """Judge them in the register's order; ``told`` hears each verdict."""
+    load_checks()
+    exempt = reasons()
+    found = []
+    for each in scope:
+        verdict = judge(each.id, laboratory, exempt)
+        found.append(verdict)
+        if told is not None:
+            told(verdict)
+    return found
+
+
+def report_on(
+    home: Home, scope: list[Requirement], words: list[str], verdicts: list[Verdict], begun: float
+) -> dict[str, Any]:
+    """The report of a run; the log is read for what installation it is. Raises LogError for a log that cannot be."""
+    from femtoclaw.restore import load_state
+    from wal.reader import read_log_directory
+
+    reader = read_log_directory(home.log)
+    try:
+        node, head, origin = load_state(reader).node, reader.head, reader.origin
+        members = reader.keys().newest.members
+        standing = Standing(False, members is not None and reader.checkpoint_note() is not None)
+    finally:
+        reader.close()
+    register = requirements()
+    installation = {
+        "runtime_id": node.runtime_id, "log": origin, "configuration": node.configuration.digest, "policy": node.policy.digest,
+    }  # fmt: skip
+    run = {
+        "time_ns": time.time_ns(), "seconds": round(time.monotonic() - begun, 3), "size": head.index, "link": head.link.hex(),
+    }  # fmt: skip
+    return make_report(
+        verdicts, register, grade(verdicts, register, standing), installation, run, words or [EVERYTHING]
+    )
