@@ -8,40 +8,32 @@ after that is an event in the log, every failure before it a line in the boot jo
 import contextlib
 import os
 import sys
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from femtoclaw import approvals, commands, config, distribution
+from cluster.errors import ClusterError
+from femtoclaw import approvals, commands, config
 from femtoclaw.adoption import may_be_enabled
 from femtoclaw.authority import Authority, Recorded
+from femtoclaw.boot_journal import since_last_start
 from femtoclaw.claws import SHIPPED
 from femtoclaw.crash_rules import interrupted
-from femtoclaw.errors import Category, ConfigurationError, FemtoClawError, PolicyError, Severity, UnavailableError
-from femtoclaw.home import (
-    Home,
-    check_permissions,
-    effective_configuration,
-    journal,
-    last_failure,
-    policy_text,
-    require,
-)
-from femtoclaw.integrity import DISTRIBUTION, check_recorded, refuse_root, settle_staged, takes_files
+from femtoclaw.errors import Category, FemtoClawError, PolicyError, Severity, UnavailableError
+from femtoclaw.home import Home, journal, require
+from femtoclaw.integrity import takes_files
 from femtoclaw.key_file import KeySigner
-from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
 from femtoclaw.policy import engine_version
-from femtoclaw.restore import load_state
-from femtoclaw.restored_log import refuse_restored
-from femtoclaw.sealing import NoSubjectKeyError, Sealer
+from femtoclaw.sealing import NoSubjectKeyError
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
 from femtoclaw.snapshot import encode_snapshot
 from femtoclaw.sources import Sources
+from femtoclaw.start_record import record_begin, record_failures
 from femtoclaw.state import Node
-from femtoclaw.subject_keys import StoredKeys, destroy_erased
+from femtoclaw.subject_keys import StoredKeys
+from femtoclaw.verified_start import Opener, Steps, verify_and_open
 from femtoclaw.version import VERSION
-from wal import Examination, Log, LogError, open_log_directory
-from wal.errors import LogFullError, WrongKeyError
+from wal import Examination, Log, LogError
+from wal.errors import LogFullError
 from wal.record import KIND_RECOVERED
 from wal.recovered import Rebuilt, decode_recovered
 
@@ -68,133 +60,61 @@ class Started(NamedTuple):
     subjects: StoredKeys
 
 
-Opener = Callable[[KeySigner, Callable[[], int]], tuple[Log, Examination]]
-"""Opens the log for writing with a key and a clock: what a member of a cluster does when it has been let in to lead."""
-
-
 def start(
     home: Home, sources: Sources, *, adopting: frozenset[str] = frozenset(), room: int = 0, opener: Opener | None = None,
-    in_doubt: bool = False,
+    in_doubt: bool = False, served: bool = False,
 ) -> Started:  # fmt: skip
     """Open a node for work. ``adopting`` names the files that an operator is about to have adopted (``CONFIGURATION``,
     ``POLICY``): they may differ from what is recorded. ``room`` is the least size of the log's map in bytes: who is about
     to raise it needs it for the record of that. ``opener`` opens the log where a member leads it; ``in_doubt``: its last
-    leader may have acted on records that nobody else has (CR-5). Raises the errors of each step; each is also a line in the
-    boot journal."""
+    leader may have acted on records that nobody else has (CR-5). ``served``: the steps of the start are recorded too, and not
+    only what they found: a node that opens for one command has them in the boot journal. Raises the errors of each step; each
+    is also a line in the boot journal, which the next good start records."""
     require(home)
-    boot_id = sources.new_id()
+    steps = Steps(home, sources, sources.new_id())
     try:
-        opened = _verify_and_open(home, sources, boot_id, adopting, room, opener)
-    except (FemtoClawError, LogError) as error:
-        journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
+        opened = verify_and_open(home, sources, steps, adopting, room, opener)
+    except (FemtoClawError, LogError, ClusterError) as error:
+        _tell_failure(home, sources, steps, error)
         raise
     log, authority, examination = opened.log, opened.authority, opened.examination
+    started = Started(home, sources, log, authority, examination, (), (), (), opened.signer, opened.subjects)
     try:
-        version, python = VERSION, sys.version.split()[0]
+        authority.observer = _Snapshots(log, authority)
+        since = since_last_start(home)
         verdict = IN_DOUBT if in_doubt else _verdict(log, examination)
-        authority.perform(commands.StartRuntime(boot_id, version, python, verdict, opened.checks))
-        _tell_storage(home, sources, authority, examination)
+        record_begin(started, steps, since, opened.checks, served=served)
+        authority.perform(commands.StartRuntime(steps.boot_id, VERSION, sys.version.split()[0], verdict, opened.checks))
+        record_failures(started, since)
+        _tell_storage(sources, authority, examination, since.storage)
         unknown, cut = _close_interrupted(authority)
         _expire_approvals(authority, sources)
         adopted = _adopt(home, authority, opened.effective, opened.policy)
     except FemtoClawError as error:
         # The operator's files are wrong, the log is not: leave it closed in order, with the reason in it.
-        journal(home, sources.wall_ns(), "start_failed", boot_id=boot_id, error=type(error).__name__, text=str(error))
+        _tell_failure(home, sources, steps, error, recorded=True)
         told = commands.RecordError(
             sources.new_id(), error.category.value, error.severity.value, error.code, "boot", error.what
         )
         with contextlib.suppress(FemtoClawError, LogError):
             authority.perform(told)
-        stop(
-            Started(home, sources, log, authority, examination, (), (), (), opened.signer, opened.subjects),
-            f"start failed: {error.code}",
-        )
+        stop(started, f"start failed: {error.code}")
         raise
     except BaseException:
         log.abandon()
         raise
-    journal(home, sources.wall_ns(), "started", boot_id=boot_id, size=log.size, case=examination.case.label)
-    return Started(
-        home, sources, log, authority, examination, tuple(unknown), tuple(cut), tuple(adopted), opened.signer,
-        opened.subjects,
+    journal(home, sources.wall_ns(), "started", boot_id=steps.boot_id, size=log.size, case=examination.case.label)
+    return started._replace(unknown=tuple(unknown), interrupted=tuple(cut), adopted=tuple(adopted))
+
+
+def _tell_failure(
+    home: Home, sources: Sources, steps: Steps, error: FemtoClawError | LogError | ClusterError, *, recorded: bool = False
+) -> None:  # fmt: skip
+    """A line in the boot journal. ``recorded``: the log has it too, and the next start need not tell it."""
+    journal(
+        home, sources.wall_ns(), "start_failed", boot_id=steps.boot_id, stage=steps.at, error=type(error).__name__,
+        code=getattr(error, "code", type(error).__name__), text=str(error), **({"recorded": True} if recorded else {}),
     )  # fmt: skip
-
-
-class _Opened(NamedTuple):
-    """A node whose files have passed every check, with its log open and nothing recorded yet."""
-
-    log: Log
-    examination: Examination
-    authority: Authority
-    signer: KeySigner
-    subjects: StoredKeys
-    effective: dict[str, Any]
-    policy: str
-    checks: tuple[str, ...]
-
-
-def _verify_and_open(
-    home: Home, sources: Sources, boot_id: str, adopting: frozenset[str], room: int, opener: Opener | None
-) -> _Opened:  # fmt: skip
-    """Every check in the runbook's order, each a line in the boot journal when it is passed. Raises the error of the
-    first that is not: no later one is made then."""
-
-    def passed(name: str) -> None:
-        journal(home, sources.wall_ns(), "stage", boot_id=boot_id, stage=name, result="verified", verifier="node")
-
-    accepting = DISTRIBUTION in adopting
-    runs_from = distribution.integrity() if accepting else distribution.require(home)
-    for stage in distribution.stages():
-        journal(home, sources.wall_ns(), "stage", boot_id=boot_id, **stage)
-    check_permissions(home)
-    effective = effective_configuration(home, None)
-    refuse_root(effective)
-    passed("configuration")
-    policy = policy_text(home, effective)
-    passed("policy")
-    if opener is None:
-        log, examination, signer = _open(home, sources, max(room, effective["memory"]["map_bytes"]))
-    else:
-        signer = load_signer(home)
-        log, examination = opener(signer, sources.wall_ns)
-    try:
-        if not accepting:
-            distribution.require(home, log.key)
-        passed("keys and log")
-        subjects = StoredKeys(home, signer)
-        authority = _authority(log, Sealer(subjects))
-        destroy_erased(home, signer, authority.state.node.erased)
-        if settle_staged(home, authority.state.node, effective):
-            effective = effective_configuration(home, None)
-            policy = policy_text(home, effective)
-        checks = (*runs_from.check(), *check_recorded(home, authority.state.node, effective, policy, adopting))
-        passed("registry and record")
-    except BaseException:
-        log.abandon()
-        raise
-    return _Opened(log, examination, authority, signer, subjects, effective, policy, checks)
-
-
-def _open(home: Home, sources: Sources, map_bytes: int) -> tuple[Log, Examination, KeySigner]:
-    """Open the log with the key that is in force, and bring the key files to what it says: a crash may have come between
-    the record of a rotation and them."""
-    refuse_restored(home)
-    signer = load_signer(home)
-    try:
-        log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
-    except WrongKeyError as error:
-        # Whoever has the key that the log names opens it: a rotation leaves it in a file of its own until it is settled.
-        try:
-            signer = select_signer(home, parse_public_key(str(error.expected), home.log))
-        except ConfigurationError:
-            raise error from None
-        log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
-    try:
-        settle(home, signer.public, [signer])
-    except BaseException:
-        log.abandon()
-        raise
-    return log, examination, signer
 
 
 def _verdict(log: Log, examination: Examination) -> str:
@@ -208,27 +128,17 @@ def _verdict(log: Log, examination: Examination) -> str:
     return examination.case.verdict.value
 
 
-def _tell_storage(home: Home, sources: Sources, authority: Authority, examination: Examination) -> None:
+def _tell_storage(sources: Sources, authority: Authority, examination: Examination, stopped_by: str) -> None:
     """Record what was found on opening, and what stopped the log before: then it could not be recorded (STORAGE-21.1)."""
     verdict = examination.case.verdict.value
     for severity, code, told in (
         (Severity.WARNING, verdict, "; ".join(examination.findings)),
-        (Severity.ERROR, "STORAGE_FAILED", last_failure(home)),
+        (Severity.ERROR, "STORAGE_FAILED", stopped_by),
     ):
         if told:
             category = Category.MEMORY.value
             error = commands.RecordError(sources.new_id(), category, severity.value, code, "storage", told[:TOLD_MAX])
             authority.perform(error)
-
-
-def _authority(log: Log, sealer: Sealer) -> Authority:
-    try:
-        authority = Authority(log, load_state(log), sealer=sealer)
-        authority.observer = _Snapshots(log, authority)
-        return authority
-    except BaseException:
-        log.abandon()
-        raise
 
 
 def stop(started: Started, reason: str) -> None:

@@ -266,10 +266,6 @@ def read_text(path: str) -> str:
         raise ConfigurationError("file is not UTF-8", where=path, expected="UTF-8", found=found) from None
 
 
-FAILURES = ("storage_failed", "stop_not_recorded")
-"""Lines of the boot journal that the next start turns into an event."""
-
-
 def journal(home: Home, wall_ns: int, event: str, **fields: object) -> None:
     """Append one line to the boot journal, which with the old one stays within twice ``JOURNAL_BYTES_MAX`` (I11).
 
@@ -318,24 +314,3 @@ def names(path: str, fd: int) -> bool:
 def claw_names(manifests: "tuple[Manifest, ...]") -> frozenset[str]:
     """Names of the shipped claws: the only ones a configuration may mention."""
     return frozenset(manifest.name for manifest in manifests)
-
-
-def last_failure(home: Home) -> str | None:
-    """What stopped the log in the last life, as the journal has it: a failed log cannot record its own failure."""
-    import json
-
-    try:
-        lines = read_bounded(home.journal, JOURNAL_BYTES_MAX).splitlines()
-    except ConfigurationError:
-        return None
-    for line in reversed(lines):
-        try:
-            told = json.loads(line)
-            event, text = told["event"], str(told.get("text", ""))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # a line that a crash cut; what it would have said is lost, the others are not
-        if event in FAILURES:
-            return text
-        if event == "started":
-            return None
-    return None

@@ -50,12 +50,61 @@ def check_recorded(
     Raises IntegrityError in secure mode for a file that differs and is not in ``adopting``, ConfigurationError for
     capabilities of claws that are not registered.
     """
+    require_registered(home, node, effective)
+    require_signed_files(home, node, adopting)
+    return (
+        *check_configuration(home, node, effective, adopting), *check_policy(home, node, effective, policy, adopting),
+        *check_registry(node), "privileges", privilege(), "", "kernel", "sandbox", sandbox(), "", "kernel",
+    )  # fmt: skip
+
+
+Check = tuple[str, str, str, str]
+"""Component, result, digest and anchor, as a start records them."""
+
+
+def check_configuration(home: Home, node: Node, effective: dict[str, Any], adopting: frozenset[str]) -> Check:
+    """Of the configuration that is read from the files. Raises IntegrityError as ``check_recorded``."""
+    same = config.canonical(effective) == node.configuration.content
+    recorded, remedy = node.configuration.digest, "put the file back, or have it adopted: `femtoclaw config set`"
+    return _compared(node, CONFIGURATION, same, recorded, home.config_file, remedy, adopting)
+
+
+def check_policy(home: Home, node: Node, effective: dict[str, Any], policy: str, adopting: frozenset[str]) -> Check:
+    """Of the policy file's text. Raises IntegrityError as ``check_recorded``."""
+    file = home.inside(effective["policy"]["file"])
+    remedy = f"put the file back, or have it adopted: `femtoclaw policy set {file}`"
+    return _compared(node, POLICY, policy == node.policy.text, node.policy.digest, file, remedy, adopting)
+
+
+def _compared(
+    node: Node, component: str, same: bool, recorded: str, path: str, remedy: str, adopting: frozenset[str]
+) -> Check:
+    result = VERIFIED if same else ADOPTING if component in adopting else DIFFERS
+    if result == DIFFERS and not takes_files(node):
+        raise IntegrityError(
+            f"the {component} is not the one that is recorded", where=path, expected=f"{component} {recorded[:16]}",
+            found="another", remedy=remedy,
+        )  # fmt: skip
+    return component, result, recorded, "log"
+
+
+def check_registry(node: Node) -> Check:
+    """Which claws are registered, and which of them are on."""
+    return "registry", VERIFIED, _registry_digest(node), "log"
+
+
+def require_registered(home: Home, node: Node, effective: dict[str, Any]) -> None:
+    """Raise ConfigurationError for capabilities of claws that are not registered."""
     unknown = sorted(set(effective["capabilities"]) - set(node.registry)) if node.registry else []
     if unknown:
         raise ConfigurationError(
             "unknown claw", where=f"{home.config_file}: capabilities", expected=", ".join(sorted(node.registry)),
             found=unknown[0],
         )  # fmt: skip
+
+
+def require_signed_files(home: Home, node: Node, adopting: frozenset[str]) -> None:
+    """Raise IntegrityError where a node with operators lacks its index of keys, or what it trusts to run it."""
     if node.control.version and not os.path.lexists(key_index_file(home)):
         raise IntegrityError(
             "the index of the key files is gone", where=key_index_file(home), expected="the index that this node signed",
@@ -67,23 +116,11 @@ def check_recorded(
             expected="the pin that this node signed", found="nothing",
             remedy="put it back from a backup, or have an operator accept: `femtoclaw distribution accept DIGEST`",
         )  # fmt: skip
-    told: list[str] = []
-    file = home.inside(effective["policy"]["file"])
-    for component, same, recorded, path, remedy in (
-        (CONFIGURATION, config.canonical(effective) == node.configuration.content, node.configuration.digest,
-         home.config_file, "put the file back, or have it adopted: `femtoclaw config set`"),
-        (POLICY, policy == node.policy.text, node.policy.digest, file,
-         f"put the file back, or have it adopted: `femtoclaw policy set {file}`"),
-    ):  # fmt: skip
-        result = VERIFIED if same else ADOPTING if component in adopting else DIFFERS
-        if result == DIFFERS and not takes_files(node):
-            raise IntegrityError(
-                f"the {component} is not the one that is recorded", where=path, expected=f"{component} {recorded[:16]}",
-                found="another", remedy=remedy,
-            )  # fmt: skip
-        told += [component, result, recorded, "log"]
-    return (*told, "registry", VERIFIED, _registry_digest(node), "log", "privileges", privilege(), "", "kernel",
-            "sandbox", sandbox(), "", "kernel")  # fmt: skip
+
+
+def staged(home: Home, effective: dict[str, Any]) -> bool:
+    """Whether a file waits for its adoption to be recorded, or was left waiting by a crash."""
+    return any(os.path.lexists(path + STAGED) for path in (home.config_file, home.inside(effective["policy"]["file"])))
 
 
 def stage(path: str, raw: bytes) -> None:

@@ -5,7 +5,6 @@ contains the node in the same append: from then on every call is denied until th
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
-import json
 import re
 from typing import Any
 
@@ -140,6 +139,8 @@ def alert_acknowledge(node: Node, command: Any, body: dict[str, Any]) -> list[Ev
 
 def procedure(node: Node, command: Any, body: dict[str, Any]) -> list[Event] | str:
     """The begin or the end of a procedure: ``resource`` is what it is about."""
+    import json
+
     if not _ID.fullmatch(body["id"]):
         raise ConfigurationError("a procedure's id is none", expected="32 hex digits", found="another text")
     made: Event

@@ -9,7 +9,7 @@ from typing import Any
 from cluster.errors import ClusterError
 from femtoclaw.api.executor import Freshness
 from femtoclaw.api.local import LocalExecutor
-from femtoclaw.boot import Opener, Started, start, stop
+from femtoclaw.boot import Started, start, stop
 from femtoclaw.cli.execute import claws_isolation, tell_recovery
 from femtoclaw.cli.render import Output
 from femtoclaw.config import resolve
@@ -17,6 +17,7 @@ from femtoclaw.gate import Gate
 from femtoclaw.home import Home
 from femtoclaw.modules.recording import record_faults
 from femtoclaw.sources import Sources
+from femtoclaw.verified_start import Opener
 from wal import LogError
 
 
@@ -31,7 +32,7 @@ class Session:
         errors of each step; then nothing is left open but what ``opener`` opened."""
         self._output = output
         self._gate: Gate | None = None
-        self.started: Started = start(home, sources, opener=opener, in_doubt=in_doubt)
+        self.started: Started = start(home, sources, opener=opener, in_doubt=in_doubt, served=True)
         try:
             tell_recovery(self.started, output)
             recorded = json.loads(self.started.authority.state.node.configuration.content)
