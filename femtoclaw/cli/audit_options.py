@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 AUDIT: dict[str, dict[str, Any]] = COSIGNING | {
-    "what": {"choices": ("query", "trace"), "help": "query; trace EXECUTION_ID"},
-    "targets": {"type": utf8, "nargs": "*", "metavar": "EXECUTION_ID"},
-    "--execution": {"type": utf8, "metavar": "ID", "help": "query: of this execution"},
+    "what": {
+        "choices": ("query", "trace", "export", "statement"),
+        "help": "query; trace EXECUTION_ID; export --out FILE; statement FILE --key KEY",
+    },
+    "targets": {"type": utf8, "nargs": "*", "metavar": "EXECUTION_ID|FILE"},
+    "--execution": {"type": utf8, "metavar": "ID", "help": "query, export --format scitt: of this execution"},
     "--type": {"type": utf8, "metavar": "KIND", "help": "query: an event type, or operator_action"},
     "--since": {
         "type": moment,
@@ -21,5 +24,13 @@ AUDIT: dict[str, dict[str, Any]] = COSIGNING | {
     "--until": {"type": moment, "metavar": "TIME"},
     "--capability": {"type": utf8, "metavar": "NAME", "help": "query: of this claw"},
     "--operator": {"type": utf8, "metavar": "NAME", "help": "query: by this operator"},
+    "--format": {
+        "choices": ("jsonl", "ocsf", "scitt"),
+        "help": "export: JSON lines (default), OCSF events, a COSE statement",
+    },
+    "--out": {"type": utf8, "metavar": "FILE", "help": "export: the new file"},
+    "--first": {"type": int, "metavar": "N", "help": "export: from this record on (default 1)"},
+    "--last": {"type": int, "metavar": "N", "help": "export: to this record (default: the last signed one)"},
+    "--key": {"metavar": "KEY", "help": "statement: the public key you trust: a file, or name+hash+base64"},
     "--limit": {"type": int, "default": 0, "metavar": "N", "help": "query: the newest N (default: all)"},
 }

@@ -21,22 +21,27 @@ if TYPE_CHECKING:
     Answer = TypeVar("Answer")
 
 _QUERY = ("execution", "type", "since", "until", "capability", "operator")
+_EXPORT = ("format", "out", "first", "last", "execution")
 
 
 def audit(arguments: Arguments, output: Output) -> int:
-    """``query``, ``trace EXECUTION_ID``."""
-    acts = {"query": _query, "trace": _trace}
+    """``query``, ``trace EXECUTION_ID``, ``export --out FILE``, ``statement FILE --key KEY``."""
+    from femtoclaw.cli.audit_export import export, statement
+
+    acts = {"query": _query, "trace": _trace, "export": export, "statement": statement}
     home = locate(getattr(arguments, "home", None))
-    require(home)
-    if arguments.what != "query":
-        _refuse_filters(arguments)
+    if arguments.what != "statement":  # whoever checks one needs no node
+        require(home)
+    _refuse_options(arguments)
     return acts[arguments.what](home, arguments, output)
 
 
-def _refuse_filters(arguments: Arguments) -> None:
-    for option in _QUERY:
+def _refuse_options(arguments: Arguments) -> None:
+    """Options of the other acts are mistakes."""
+    takes = {"query": _QUERY, "trace": (), "export": _EXPORT, "statement": ("key",)}
+    for option in {name for names in takes.values() for name in names} - set(takes[arguments.what]):
         if getattr(arguments, option) is not None:
-            raise UsageError(f"--{option} is for query", where=f"audit {arguments.what}")
+            raise UsageError(f"--{option} has no meaning here", where=f"audit {arguments.what}")
 
 
 def _verified(home: Home, output: Output) -> tuple[LogReader, Verified]:

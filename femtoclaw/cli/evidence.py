@@ -250,7 +250,7 @@ def export(arguments: Arguments, output: Output) -> int:
     from femtoclaw.audit import named_blobs
     from wal.bundle import signed_checkpoint, write_bundle
 
-    _refuse_own(locate(getattr(arguments, "home", None)), arguments.bundle)
+    refuse_own(locate(getattr(arguments, "home", None)), arguments.bundle, "--bundle")
     reader = _reader(arguments)
     try:
         covered = signed_checkpoint(reader)  # once: a writer may replace it, and the blobs must be those of its records
@@ -271,8 +271,9 @@ def export(arguments: Arguments, output: Output) -> int:
     return 0
 
 
-def _refuse_own(home: Home, path: str) -> None:
-    """Keep a bundle's name out of what the node itself reads and writes, by whatever way the path leads there."""
+def refuse_own(home: Home, path: str, option: str) -> None:
+    """Keep the name of a file that ``option`` asks for out of what the node itself reads and writes, by whatever way the path
+    leads there. Raises UsageError."""
     top = os.path.realpath(home.path)
     target = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
     folders = [home.log, os.path.dirname(home.key_file), os.path.dirname(home.index_file)]
@@ -287,6 +288,6 @@ def _refuse_own(home: Home, path: str) -> None:
     )
     if beside or inside or target in map(os.path.realpath, files):
         raise UsageError(
-            "this is a place of the node's own", where="--bundle", expected="a path outside of the home", found=path,
+            "this is a place of the node's own", where=option, expected="a path outside of the home", found=path,
             remedy="name a file elsewhere, such as femtoclaw.bundle",
         )  # fmt: skip
