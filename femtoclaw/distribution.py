@@ -64,6 +64,7 @@ def require(home: Home, node_key: PublicKey | None = None) -> Integrity:
         return found
     if node_key is not None:
         _check_signer(home, node_key)
+    pin = pin.for_digest(found.digest)
     if pin.state == "sealed" and found.digest != pin.digest:
         raise SecurityError(
             "this home trusts another distribution than the one that runs", where=pin_path(home), expected=pin.digest,
@@ -152,6 +153,29 @@ def acceptable(home: Home, digest: str) -> Integrity:
             found=found.counter, remedy="install one that is not older; the floor never falls",
         )  # fmt: skip
     return found
+
+
+def trust_both(home: Home, digest: str, key: str, signer: Signer) -> None:
+    """While a release takes the place of another: the distribution with this digest, by this key, may start beside the one
+    that is trusted. Nothing is done for a home that trusts whatever runs."""
+    before = trusted(home)
+    if before is not None and before.state == "sealed":
+        also = (digest, key) if digest != before.digest else None
+        _write_pin(home, sealed.Pin("sealed", before.digest, before.key, before.floor, before.revoked, also), signer)
+
+
+def trust_only(home: Home, digest: str, key: str, floor: int, signer: Signer) -> None:
+    """From now on nothing but the distribution with this digest. The floor is the higher of ``floor`` and what it was."""
+    before = trusted(home) or sealed.Pin("unverified")
+    _write_pin(home, sealed.Pin("sealed", digest, key, max(floor, before.floor), before.revoked), signer)
+
+
+def trust_one_again(home: Home, signer: Signer) -> None:
+    """Forget the second distribution of ``trust_both``. Nothing is done where there is none."""
+    before = trusted(home)
+    if before is not None and before.also is not None:
+        before.also = None
+        _write_pin(home, before, signer)
 
 
 def revoke(home: Home, key: str, signer: Signer) -> None:

@@ -88,7 +88,9 @@ def distribution_changed(home: Home) -> list[str]:
         trusted = sealed.read_pin(home.path)
     except Refused:
         return [*changed, pin_path(home)]
-    other = found is not None and trusted is not None and trusted.digest not in ("", found.manifest.digest)
+    other = False
+    if found is not None and trusted is not None:
+        other = trusted.for_digest(found.manifest.digest).digest not in ("", found.manifest.digest)
     if other:
         changed.append(pin_path(home))
     return changed

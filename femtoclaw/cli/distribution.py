@@ -113,5 +113,6 @@ def _describe(home: Home) -> dict[str, Any]:
     body: dict[str, Any] = {"place": ROOT, "result": found.result, "digest": found.digest, "counter": found.counter}
     body |= {"anchor": found.anchor, "trust": found.trust, "interpreter": interpreter()}
     home_says = {"home": "none" if pin is None else pin.state, "trusted": "" if pin is None else pin.digest}
+    home_says["also"] = pin.also[0] if pin is not None and pin.also is not None else ""
     body |= home_says | {"floor": 0 if pin is None else pin.floor, "revoked": [] if pin is None else list(pin.revoked)}
     return body | {"secure_boot": secure_boot(), "privilege": privilege()}

@@ -81,22 +81,35 @@ class Manifest:
 
 
 class Pin:
-    """What a home trusts. ``state`` is ``sealed``, or ``unverified``: made by a process that nothing had verified."""
+    """What a home trusts. ``state`` is ``sealed``, or ``unverified``: made by a process that nothing had verified.
+
+    ``also`` is a second distribution, digest of its manifest and key, while a release takes the place of another: whichever of
+    the two a power cut leaves in place starts.
+    """
 
     def __init__(
-        self, state: str, digest: str = "", key: str = "", floor: int = 0, revoked: tuple[str, ...] = ()
-    ) -> None:
+        self, state: str, digest: str = "", key: str = "", floor: int = 0, revoked: tuple[str, ...] = (),
+        also: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.state = state
         self.digest = digest
         self.key = key
         self.floor = floor
         self.revoked = revoked
+        self.also = also
+
+    def for_digest(self, digest: str) -> Pin:
+        """The pin as a distribution with this digest has to meet it."""
+        if self.also is None or self.state != "sealed" or self.also[0] != digest:
+            return self
+        return Pin(self.state, *self.also, self.floor, self.revoked)
 
     def text(self) -> str:
         """The signed text."""
         lines = [PIN_TITLE, f"state {self.state}"]
         if self.state == "sealed":
             lines += [f"digest {self.digest}", f"key {self.key}", f"floor {self.floor}"]
+            lines += [f"also {' '.join(self.also)}"] if self.also is not None else []
         return "\n".join([*lines, *(f"revoked {key}" for key in self.revoked), ""])
 
 
@@ -254,7 +267,10 @@ def parse_pin(text: str) -> Pin:
     if pin.state not in ("sealed", "unverified"):
         raise ValueError("another state")
     pin.floor = int(said.get("floor", "0"))
-    if pin.state == "sealed" and (not pin.digest or not pin.key):
+    if "also" in said:
+        digest, _, key = said["also"].partition(" ")
+        pin.also = (digest, key)
+    if pin.state == "sealed" and (not pin.digest or not pin.key or (pin.also is not None and not all(pin.also))):
         raise ValueError("sealed, and not by what")
     return pin
 

@@ -90,8 +90,9 @@ def verify(root: str, home: str | None, *, check_pin: bool = True, defer: bool =
         raise Refused("NOT_SEALED", "the distribution's manifest is gone", where, pin.digest, "nothing") from None
     except OSError as error:
         raise Refused("BAD_MANIFEST", "the manifest cannot be read", where, "a file", str(error.strerror)) from None
-    key, trust = _anchor(root, raw, pin)
     digest = sealed.hasher("sha256")(raw).hexdigest()
+    pin = pin.for_digest(digest) if pin is not None else None
+    key, trust = _anchor(root, raw, pin)
     manifest = sealed.parse(sealed.check_signature(raw, key, where), digest, where)
     if pin is not None:
         _check_pin(pin, manifest, where)

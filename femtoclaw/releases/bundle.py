@@ -78,7 +78,7 @@ class OpenRelease:
     def __init__(self, path: str) -> None:
         """Raises ConfigurationError when there is no such file, ReleaseRefusedError for one that is no release."""
         try:
-            self._file = open(path, "rb", opener=_at_once)
+            self._file = open(path, "rb", opener=_at_once)  # noqa: SIM115
         except OSError as error:
             raise ConfigurationError("the release cannot be read", where=path, found=error.strerror) from error
         self.path = path

@@ -1,0 +1,107 @@
+"""Whether a release fits the node that it is to run: interpreter, stored formats, modules, claws. Pure.
+
+Each kind that does not fit is refused by its name, before anything is backed up or unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from femtoclaw.isolation.abi import compatible, parse_version
+from femtoclaw.migration.formats import format_of
+from femtoclaw.modules.declared import runtime_fits
+from femtoclaw.recorded import recorded_manifest
+from femtoclaw.releases.refusal import IncompatibleReleaseError
+from femtoclaw.releases.statement import Release
+from femtoclaw.state import Node
+
+
+def check_fit(release: Release, node: Node, interpreter: str, log_format: int, used: Mapping[int, int]) -> None:
+    """Raise IncompatibleReleaseError for the first kind that does not fit.
+
+    ``interpreter`` is what would run it, ``log_format`` that of the node's log, ``used`` each event type's code that the log
+    holds with the newest version of it.
+    """
+    _check_runtime(release, interpreter)
+    _check_storage(release, node, log_format, used)
+    _check_modules(release, node)
+    _check_claws(release, node)
+
+
+def _check_runtime(release: Release, interpreter: str) -> None:
+    if release.python != interpreter:
+        raise IncompatibleReleaseError(
+            "runtime",
+            "it was made for another interpreter",
+            where="the release",
+            expected=interpreter,
+            found=release.python,
+        )
+
+
+def _check_storage(release: Release, node: Node, log_format: int, used: Mapping[int, int]) -> None:
+    for what, (oldest, newest), found in (
+        ("the log", release.log, log_format),
+        ("the home", release.home, format_of(node)),
+    ):
+        if not oldest <= found <= newest:
+            raise IncompatibleReleaseError(
+                "storage", f"it does not read {what}", where=what, expected=f"format {oldest} to {newest}", found=found
+            )
+    for code, version in sorted(used.items()):
+        if release.events.get(code, 0) < version:
+            known = release.events.get(code, 0)
+            raise IncompatibleReleaseError(
+                "storage", "the log holds records that it does not read", where=f"events of type {code}",
+                expected=f"up to version {known}" if known else "none of this type", found=f"version {version}",
+            )  # fmt: skip
+
+
+def _check_modules(release: Release, node: Node) -> None:
+    runtime = parse_version(release.abi)
+    for name, claw in sorted(node.registry.items()):
+        if not claw.publisher:
+            continue
+        manifest = recorded_manifest(name, claw.manifest)
+        if manifest.abi and not compatible(runtime, parse_version(manifest.abi)):
+            raise IncompatibleReleaseError(
+                "module", "an installed module was built for another interface", where=name, expected=release.abi,
+                found=manifest.abi,
+            )  # fmt: skip
+        if not runtime_fits(manifest.requires_runtime, release.program):
+            raise IncompatibleReleaseError(
+                "module", "an installed module does not run under this version", where=name,
+                expected=manifest.requires_runtime, found=release.program,
+            )  # fmt: skip
+
+
+def _check_claws(release: Release, node: Node) -> None:
+    for name, claw in sorted(node.registry.items()):
+        if claw.publisher and name in release.claws:
+            raise IncompatibleReleaseError(
+                "capability", "it brings a claw with the name of an installed module", where=name,
+                expected="another name", found=f"a module of {claw.publisher}",
+            )  # fmt: skip
+        if claw.enabled and not claw.publisher and name not in release.claws:
+            raise IncompatibleReleaseError(
+                "capability", "a claw that is enabled is not part of it", where=name, expected="the claw, or that it is disabled",
+                found=", ".join(sorted(release.claws)) or "no claw",
+            )  # fmt: skip
+
+
+def changed_claws(release: Release, node: Node) -> list[str]:
+    """Claws in use whose manifest is another one in the release: a new start registers them disabled, and whoever wants them
+    permits them again."""
+    return sorted(
+        name
+        for name, claw in node.registry.items()
+        if not claw.publisher and release.claws.get(name, claw.digest) != claw.digest
+    )
+
+
+def installed_of(content: bytes) -> dict[str, str]:
+    """What a recorded deployment or rollback put in use: name, digest, key and so on; empty for none."""
+    body = json.loads(content or b"{}")
+    found = body.get("installed")
+    return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}

@@ -1,0 +1,80 @@
+"""What the log says of releases: which were put in use and found good, and which events a release has to read."""
+
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+from typing import NamedTuple
+
+import msgpack
+
+from femtoclaw import events
+from femtoclaw.event_codec import CODES, EventFormatError, decode
+from femtoclaw.home import Home
+from femtoclaw.releases.fitting import installed_of
+from wal.reader import read_log_directory
+from wal.record import KIND_EVENT
+
+_PROCEDURES = ("release.deploy", "release.rollback")
+_ENDED = next(code for code, kind in CODES.items() if kind is events.ProcedureEnded)
+
+
+class Entry(NamedTuple):
+    """A release that was put in use and checked at work: where that stands in the log, when, by whom."""
+
+    record: int
+    time_ns: int
+    procedure: str
+    name: str
+    digest: str
+    key: str
+    counter: int
+    operator: str
+
+
+def deployments(home: Home) -> list[Entry]:
+    """Every release that was put in use and marked good, oldest first. Raises LogError."""
+    reader = read_log_directory(home.log)
+    found = []
+    try:
+        for record in reader.scan(1, reader.size + 1):
+            if record.kind != KIND_EVENT or _type_of(record.payload)[0] != _ENDED:
+                continue
+            try:
+                event = decode(record.payload)
+            except EventFormatError:
+                continue
+            if isinstance(event, events.ProcedureEnded) and event.procedure in _PROCEDURES and event.result == "done":
+                said = installed_of(event.content)
+                if said:
+                    found.append(
+                        Entry(record.index, record.time_ns, event.procedure, said["name"], said["digest"], said["key"],
+                              int(said["counter"]), event.operator)
+                    )  # fmt: skip
+    finally:
+        reader.close()
+    return found
+
+
+def used_events(home: Home) -> dict[int, int]:
+    """Every event type's code in the log, with the newest version of it. Raises LogError."""
+    reader = read_log_directory(home.log)
+    used: dict[int, int] = {}
+    try:
+        for record in reader.scan(1, reader.size + 1):
+            if record.kind == KIND_EVENT:
+                code, version = _type_of(record.payload)
+                used[code] = max(version, used.get(code, 0))
+    finally:
+        reader.close()
+    return used
+
+
+def _type_of(payload: bytes) -> tuple[int, int]:
+    """Type code and version of an event's bytes; zeros for what is none."""
+    unpacker = msgpack.Unpacker(max_buffer_size=0)
+    try:
+        unpacker.feed(payload[:32])
+        if unpacker.read_array_header() < 2:
+            return 0, 0
+        code, version = unpacker.unpack(), unpacker.unpack()
+    except (ValueError, msgpack.UnpackException):
+        return 0, 0
+    return (code, version) if type(code) is int and type(version) is int else (0, 0)
