@@ -8,7 +8,7 @@ The bytes are those of ``proto/cluster/v1/replication.proto``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import zstandard
 
@@ -68,6 +68,9 @@ from wal.epoch_start import Promise
 from wal.limits import BLOB_BYTES_MAX
 from wal.note import SIGNATURE_BYTES
 
+_Puts: TypeAlias = dict[type, tuple[str, Callable[[Any, Any], None]]]
+"""How a message of each type is put into which field of its envelope."""
+
 _PACK_LEVEL = 1
 _SMALL_BYTES_MAX = NOTE_BYTES_MAX + 4096
 _ENTRIES_WIRE_MAX = APPEND_BYTES_MAX + 8 * ENTRIES_RECORDS_MAX + _SMALL_BYTES_MAX
@@ -97,8 +100,12 @@ def encode_to_follower(message: ToFollower) -> bytes:
         return _encode_entries(message)
     if isinstance(message, SealedSegment):
         return _encode_sealed_segment(message)
-    envelope = pb.ToFollower()
-    field, put = _PUT_TO_FOLLOWER[type(message)]
+    return _encoded(pb.ToFollower(), _PUT_TO_FOLLOWER, message)
+
+
+def _encoded(envelope: Any, puts: _Puts, message: object) -> bytes:
+    """The bytes of an envelope with this message in the field of its type."""
+    field, put = puts[type(message)]
     target = getattr(envelope, field)
     target.SetInParent()
     put(target, message)
@@ -227,12 +234,7 @@ def _get_transfer_now(message: Any) -> TransferNow:
 
 def encode_to_source(message: ToSource) -> bytes:
     """The bytes of a follower's message. Raises WireError when it is over a bound."""
-    envelope = pb.ToSource()
-    field, put = _PUT_TO_SOURCE[type(message)]
-    target = getattr(envelope, field)
-    target.SetInParent()
-    put(target, message)
-    return serialized(envelope)
+    return _encoded(pb.ToSource(), _PUT_TO_SOURCE, message)
 
 
 def decode_to_source(raw: bytes) -> ToSource:
@@ -314,14 +316,7 @@ def decode_promise_request(raw: bytes) -> PromiseRequest:
 
 def encode_promise_reply(message: Promised | Refused) -> bytes:
     """The bytes of the answer. Raises WireError when it is over a bound."""
-    envelope = pb.PromiseReply()
-    if isinstance(message, Refused):
-        envelope.refused.SetInParent()
-        _put_refused(envelope.refused, message)
-    else:
-        envelope.promised.SetInParent()
-        _put_promised(envelope.promised, message)
-    return serialized(envelope)
+    return _encoded(pb.PromiseReply(), _PUT_PROMISE_REPLY, message)
 
 
 def decode_promise_reply(raw: bytes) -> Promised | Refused:
@@ -436,7 +431,7 @@ def _check_chunk(data: bytes, blob_bytes: int) -> None:
         refuse(Reason.MALFORMED, where, "a piece of the blob", f"{len(data)} of {blob_bytes} bytes")
 
 
-_PUT_TO_FOLLOWER: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
+_PUT_TO_FOLLOWER: _Puts = {
     Hello: ("hello", _put_hello),
     Align: ("align", _put_align),
     Heartbeat: ("heartbeat", _put_heartbeat),
@@ -449,9 +444,10 @@ _GET_TO_FOLLOWER: dict[str, Callable[[Any], Any]] = {
     "heartbeat": _get_heartbeat,
     "transfer_now": _get_transfer_now,
 }
-_PUT_TO_SOURCE: dict[type, tuple[str, Callable[[Any, Any], None]]] = {
+_PUT_TO_SOURCE: _Puts = {
     Welcome: ("welcome", _put_welcome),
     Ack: ("ack", _put_ack),
     Refused: ("refused", _put_refused),
 }
 _GET_TO_SOURCE: dict[str, Callable[[Any], Any]] = {"welcome": _get_welcome, "ack": _get_ack, "refused": _get_refused}
+_PUT_PROMISE_REPLY: _Puts = {Promised: ("promised", _put_promised), Refused: ("refused", _put_refused)}

@@ -7,40 +7,17 @@ histories disagree, 4 unavailable, 5 outcome unknown).
 
 from __future__ import annotations
 
+from wal.described_error import DescribedError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cluster.messages import Reason
 
 
-class ClusterError(Exception):
+class ClusterError(DescribedError):
     """Base of all errors of this package. ``what`` is one sentence without a trailing dot; never holds a secret."""
 
-    exit_code = 70
     default_remedy = "report this as a defect, with the output of `femtoclaw status --json`"
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        where: str = "",
-        expected: object = None,
-        found: object = None,
-        remedy: str | None = None,
-    ) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.expected = expected
-        self.found = found
-        self.remedy = remedy if remedy is not None else self.default_remedy
-
-    def __str__(self) -> str:
-        parts = [self.what]
-        if self.where:
-            parts.append(f"at {self.where}")
-        told = {"expected": self.expected, "found": self.found}
-        facts = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
-        return "; ".join([*parts, facts] if facts else parts)
 
 
 class ClusterConfigurationError(ClusterError):

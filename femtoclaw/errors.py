@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from wal.described_error import DescribedError
+
 
 class Category(str, Enum):
     """Exactly one per error (ERROR-3.1)."""
@@ -35,38 +37,13 @@ class Severity(str, Enum):
     CRITICAL = "CRITICAL"
 
 
-class FemtoClawError(Exception):
+class FemtoClawError(DescribedError):
     """Base of the runtime's errors. ``what`` is one sentence without a trailing dot; never holds a secret (I12)."""
 
     category = Category.RUNTIME
     severity = Severity.ERROR
     code = "RUNTIME_ERROR"
-    exit_code = 70
     default_remedy = "report this as a defect, with the output of `femtoclaw status --json`"
-
-    def __init__(
-        self,
-        what: str,
-        *,
-        where: str = "",
-        expected: object = None,
-        found: object = None,
-        remedy: str | None = None,
-    ) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.expected = expected
-        self.found = found
-        self.remedy = remedy if remedy is not None else self.default_remedy
-
-    def __str__(self) -> str:
-        parts = [self.what]
-        if self.where:
-            parts.append(f"at {self.where}")
-        told = {"expected": self.expected, "found": self.found}
-        facts = ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
-        return "; ".join([*parts, facts] if facts else parts)
 
 
 class ConfigurationError(FemtoClawError):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {"wal": {"wal"}, "cluster": {"cluster", "wal"}, "femtoclaw": {"femtoclaw", "cluster", "wal"}}
 OURS = set(ALLOWED)
 PURE = {
-    "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors "
+    "wal": "record chain merkle note checkpoint recovery recovered head segment manifest genesis limits errors described_error "
     "cosignature fork_proof",
     "cluster": "witness witness_state witness_config messages steps standing following leading candidacy replica recent_frames "
     "coordinator coordinator_model "
