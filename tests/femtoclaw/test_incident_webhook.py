@@ -1,0 +1,240 @@
+"""Alerts on their way out: to a real server that answers, refuses, hangs, and comes back. Nothing waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from femtoclaw.home import Home
+from femtoclaw.incidents import webhook
+from femtoclaw.incidents.alertmanager import Alert, alerts_of
+from femtoclaw.incidents.detection import Told
+from femtoclaw.incidents.webhook import Notifier
+from femtoclaw.monitoring.looked import OK, WARNING, Finding
+from femtoclaw.sources import live
+from femtoclaw.state import EMPTY, Incident
+from tests.femtoclaw.serving_process import wait_until
+
+NODE = "0" * 32
+TOKEN = "s3cret-token"
+
+
+class Receiver:
+    """An HTTP server on loopback; ``answer`` is the status of each answer, 0 to hang up, -1 to say nothing until it is over."""
+
+    def __init__(self) -> None:
+        self.answer = 200
+        self.batches: list[list[dict[str, Any]]] = []
+        self.headers: list[dict[str, str]] = []
+        self.over = threading.Event()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["Content-Length"]))
+                answer = receiver.answer
+                receiver.headers.append(dict(self.headers) | {"path": self.path})
+                if answer == -1:
+                    receiver.over.wait(20)
+                if answer <= 0:
+                    return
+                if answer == 200:
+                    receiver.batches.append(json.loads(raw))
+                self.send_response(answer)
+                self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def alerts(self) -> list[dict[str, Any]]:
+        return [alert for batch in self.batches for alert in batch]
+
+    def close(self) -> None:
+        self.over.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def notifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifier]:
+    """One that is quick to give up, and to try again."""
+    for name, seconds in (("WAIT_S", 0.01), ("WAIT_MAX_S", 0.02), ("TOTAL_S", 0.4), ("CONNECT_S", 0.4)):
+        monkeypatch.setattr(webhook, name, seconds)
+    made = Notifier(Home(str(tmp_path)), live(), again_s=60, rest_s=0.05)
+    yield made
+    made.close()
+
+
+def alert(name: str = "crash") -> Alert:
+    return Alert((("alertname", name), ("severity", "high")), (("description", "x"),), 1_800_000_000 * 10**9)
+
+
+def journal(tmp_path: Path) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return [json.loads(line)["text"] for line in (tmp_path / "boot.journal").read_text().splitlines()]
+    return []
+
+
+def test_what_is_due_is_sent_once_and_its_end_once(notifier: Notifier, receiver: Receiver) -> None:
+    """As an Alertmanager takes it: labels that stay, a start, and an end when it is over."""
+    notifier.configure(receiver.url, "")
+    for _ in range(3):
+        notifier.update(NODE, [alert(), alert("disk_low")])
+        assert notifier.flush(10)
+    notifier.update(NODE, [alert()])
+    assert notifier.flush(10)
+    first, second, end = receiver.alerts
+    assert first == {
+        "labels": {"alertname": "crash", "severity": "high"}, "annotations": {"description": "x"},
+        "startsAt": "2027-01-15T08:00:00.000Z", "generatorURL": f"urn:femtoclaw:{NODE}",
+    }  # fmt: skip
+    assert "endsAt" not in second
+    assert end["labels"] == second["labels"]
+    assert end["endsAt"] >= end["startsAt"]
+    assert receiver.headers[0]["path"] == "/api/v2/alerts"
+    assert notifier.check().result == OK
+
+
+@pytest.mark.parametrize("answer", [500, 404, 302, 0, -1])
+def test_what_could_not_be_delivered_stays_due(
+    notifier: Notifier, receiver: Receiver, tmp_path: Path, answer: int
+) -> None:
+    """Shown in health and in the journal, tried a bounded number of times at once, and delivered when somebody takes it. Whoever
+    hands an alert over waits for none of it."""
+    receiver.answer = answer
+    notifier.configure(receiver.url, "")
+    began = time.monotonic()
+    notifier.update(NODE, [alert()])
+    assert time.monotonic() - began < 0.2
+    wait_until(lambda: notifier.check().result == WARNING, "health", 20)
+    assert 1 <= len(receiver.headers) <= 2 * webhook.ATTEMPTS
+    assert not notifier.flush(0)
+    assert len([text for text in journal(tmp_path) if text.startswith("not delivered")]) == 1
+    receiver.answer = 200
+    receiver.over.set()
+    assert notifier.flush(20)
+    assert [each["labels"]["alertname"] for each in receiver.alerts] == ["crash"]
+    wait_until(lambda: notifier.check().result == OK and journal(tmp_path)[-1] == "delivered again", "again", 10)
+
+
+def test_nobody_listens_and_then_somebody_does(notifier: Notifier, tmp_path: Path) -> None:
+    """A port that refuses; then a receiver at it."""
+    receiver = Receiver()
+    url = receiver.url
+    receiver.close()
+    notifier.configure(url, "")
+    notifier.update(NODE, [alert()])
+    wait_until(lambda: notifier.check().result == WARNING, "health", 20)
+    again = Receiver()
+    notifier.configure(again.url, "")
+    notifier.update(NODE, [alert()])
+    assert notifier.flush(20)
+    assert len(again.alerts) == 1
+    again.close()
+
+
+def test_the_token_comes_from_a_file_that_nobody_else_may_read(
+    notifier: Notifier, receiver: Receiver, tmp_path: Path
+) -> None:
+    """It is sent, and neither health nor journal nor an alert holds it; a file that others may read is not used."""
+    file = tmp_path / "alert.token"
+    file.write_text(TOKEN + "\n")
+    file.chmod(0o644)
+    notifier.configure(receiver.url, "alert.token")
+    notifier.update(NODE, [alert()])
+    wait_until(lambda: notifier.check().result == WARNING, "health", 20)
+    assert not receiver.headers
+    file.chmod(0o600)
+    assert notifier.flush(20)
+    assert receiver.headers[-1]["Authorization"] == f"Bearer {TOKEN}"
+    told = json.dumps(receiver.alerts) + notifier.check().text + " ".join(journal(tmp_path))
+    assert TOKEN not in told
+
+
+def test_what_another_leads_is_not_said_to_have_ended(notifier: Notifier, receiver: Receiver) -> None:
+    notifier.configure(receiver.url, "")
+    notifier.update(NODE, [alert()])
+    assert notifier.flush(10)
+    notifier.update(NODE, [], ends=False)
+    notifier.update(NODE, [])
+    assert notifier.flush(10)
+    assert len(receiver.alerts) == 1
+
+
+def test_every_open_incident_and_alert_is_told() -> None:
+    """With what its records say where they were seen, from the state alone where not; what no log holds as well."""
+    from femtoclaw import events
+
+    raised = events.AlertRaised("b" * 32, "health.memory", 2, "health", "", "no room", (), 5)
+    operations = EMPTY.node.operations._replace(
+        incidents=EMPTY.node.operations.incidents.set("a" * 32, Incident("crash", 2, "", 3600 * 10**9 + 7)),
+        alerts=EMPTY.node.operations.alerts.set("b" * 32, 5),
+    )
+    node = EMPTY.node._replace(operations=operations, runtime_id=NODE)
+    found = alerts_of(node, {"b" * 32: Told(3, raised)}, [Finding("disk_low", "little space")], 9)
+    labels = [dict(each.labels) for each in found]
+    assert [each["alertname"] for each in labels] == ["crash", "health.memory", "disk_low"]
+    assert (labels[0]["incident"], labels[0]["severity"], found[0].starts_ns) == ("a" * 32, "high", 7)
+    assert labels[2]["recorded"] == "no"
+    assert all(each["node"] == NODE for each in labels)
+
+
+@pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason="no Alertmanager here")
+def test_a_real_alertmanager_takes_them(notifier: Notifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows the alert as active, and not any more after its end."""
+    for name, seconds in (("TOTAL_S", 8.0), ("CONNECT_S", 3.0)):
+        monkeypatch.setattr(webhook, name, seconds)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "am.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    process = subprocess.Popen(
+        ["prometheus-alertmanager", f"--config.file={tmp_path}/am.yml", f"--storage.path={tmp_path}/am",
+         f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"GOMAXPROCS": "1"},
+    )  # fmt: skip
+
+    def active() -> list[str]:
+        with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api/v2/alerts", timeout=5) as answer:
+            return [each["labels"]["alertname"] for each in json.load(answer)]
+        return ["not there"]
+
+    try:
+        wait_until(lambda: active() == [], "an Alertmanager", 30)
+        notifier.configure(f"http://127.0.0.1:{port}", "")
+        notifier.update(NODE, [alert()._replace(starts_ns=time.time_ns())])
+        assert notifier.flush(20), notifier.check()
+        wait_until(lambda: active() == ["crash"], "active", 20)
+        notifier.update(NODE, [])
+        assert notifier.flush(20), notifier.check()
+        wait_until(lambda: active() == [], "over", 20)
+    finally:
+        process.terminate()
+        process.wait(20)
