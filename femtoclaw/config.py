@@ -14,7 +14,16 @@ from blake3 import blake3
 
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.manifest import RESERVED
-from femtoclaw.settings import check_brain_name, check_brains, check_claw, check_plain, check_webhook
+from femtoclaw.settings import (
+    check_brain_name,
+    check_brains,
+    check_claw,
+    check_collector,
+    check_line_file,
+    check_listen,
+    check_plain,
+    check_webhook,
+)
 
 STEPS_MAX = 1000
 CONCURRENCY_MAX = 1000
@@ -32,7 +41,17 @@ EMBEDDED: dict[str, Any] = {
     "capabilities": {},
     "policy": {"file": "policy.cedar"},
     "memory": {"map_bytes": 64 * 1024**3},
-    "observability": {"telemetry_retention_events": 1_000_000, "alert_webhook": "", "alert_token_file": ""},
+    "observability": {
+        "telemetry_retention_events": 1_000_000,
+        "alert_webhook": "",
+        "alert_token_file": "",
+        "denial_burst": 20,
+        "denial_window_s": 60,
+        "health_interval_s": 60,
+        "listen": "",
+        "log": "",
+        "traces": "",
+    },
     "security": {"workspace": "workspace", "allow_root": False},
 }
 """Defaults, and at the same time the list of every key that exists. ``capabilities.NAME`` has ``enabled`` and
@@ -43,8 +62,16 @@ _BOUNDS = {
     ("runtime", "concurrency_max"): CONCURRENCY_MAX,
     ("memory", "map_bytes"): 1 << 46,
     ("observability", "telemetry_retention_events"): 1 << 40,
+    ("observability", "health_interval_s"): 86_400,
+    ("observability", "denial_burst"): 256,
+    ("observability", "denial_window_s"): 86_400,
 }
-LATER = frozenset({("observability", "alert_webhook"), ("observability", "alert_token_file")})
+LATER = frozenset(
+    ("observability", key)
+    for key in (
+        "alert_webhook", "alert_token_file", "denial_burst", "denial_window_s", "health_interval_s", "listen", "log", "traces",
+    )
+)  # fmt: skip
 """Keys that came when nodes were in service: left out of the canonical form where they have their defaults, so that what an older
 program recorded is still the same configuration. Of these a text may be empty: then there is none."""
 
@@ -101,9 +128,20 @@ def _set(
         check_brain_name(value, at)
     if (domain, key) == ("runtime", "brains"):
         check_brains(value, at)
-    if (domain, key) == ("observability", "alert_webhook"):
-        check_webhook(value, at)
+    if domain == "observability":
+        _check_observability(key, value, at)
     effective[domain][key] = value
+
+
+def _check_observability(key: str, value: Any, at: str) -> None:
+    if key == "alert_webhook":
+        check_webhook(value, at)
+    if key == "traces":
+        check_collector(value, at)
+    if key == "listen":
+        check_listen(value, at)
+    if key == "log":
+        check_line_file(value, at)
 
 
 def _capability(name: str, value: Any, at: str, claws: frozenset[str] | None) -> dict[str, Any]:

@@ -229,6 +229,15 @@ def check_brain_name(value: str, at: str) -> None:
 def check_webhook(value: str, at: str) -> None:
     """Refuse all but nothing and an address that alerts may be sent to: https, or http to this machine, without user, query or
     fragment. Raises ConfigurationError, which never repeats the address: somebody may have put a password in it."""
+    _check_target(value, at, "alerts cannot be sent there")
+
+
+def check_collector(value: str, at: str) -> None:
+    """Refuse all but nothing and an address that traces may be sent to, as ``check_webhook`` does."""
+    _check_target(value, at, "traces cannot be sent there")
+
+
+def _check_target(value: str, at: str, what: str) -> None:
     if not value:
         return
     from femtoclaw.web_address import AddressInvalid, read_address
@@ -241,6 +250,31 @@ def check_webhook(value: str, at: str) -> None:
         fits = False
     if not fits:
         raise ConfigurationError(
-            "alerts cannot be sent there", where=at, expected="https://HOST[:PORT][/PATH], or http:// and this machine",
-            found="another address",
-        )  # fmt: skip
+            what, where=at, expected="https://HOST[:PORT][/PATH], or http:// and this machine", found="another address"
+        )
+
+
+def check_listen(value: str, at: str) -> None:
+    """Refuse all but nothing and HOST:PORT: an address of this machine in digits, an IPv6 one in brackets, port 0 to 65535."""
+    if not value:
+        return
+    from ipaddress import ip_address
+
+    host, colon, port = value.rpartition(":")
+    try:
+        fits = bool(colon) and port.isascii() and port.isdigit() and int(port) < 1 << 16
+        ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigurationError(
+            "not an address to listen at", where=at, expected="such as 127.0.0.1:9464 or [::1]:9464", found="another text"
+        )
+
+
+def check_line_file(value: str, at: str) -> None:
+    """Refuse all but nothing, ``stderr``, and the path of a file whose name ends in .jsonl: none of a node's own files has one."""
+    if value and value != "stderr" and (not value.endswith(".jsonl") or len(value.encode()) > PATH_BYTES_MAX):
+        raise ConfigurationError(
+            "not a place for lines", where=at, expected="`stderr`, or the path of a file that ends in .jsonl", found="another"
+        )

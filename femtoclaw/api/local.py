@@ -33,7 +33,11 @@ AT_REST_ONLY = ("key.rotate", "distribution.accept", "distribution.revoke")
 """What changes the process itself: it cannot be done to a node at work."""
 
 LIVE = ("agent", "brain", "brains", "environment", "steps_max")
-"""Keys of ``runtime`` that a node at work follows; so does it follow all of ``capabilities`` and ``observability``."""
+"""Keys of ``runtime`` that a node at work follows; so does it follow all of ``capabilities``, and of ``observability`` all but
+those in ``OBSERVING``."""
+
+OBSERVING = ("health_interval_s", "listen", "log", "traces")
+"""Keys of ``observability`` that only a start reads: threads and sockets are made from them."""
 
 RUN_SOURCE = "api"
 STOP_FIRST = "stop `femtoclaw serve` for this home, then run this again"
@@ -219,9 +223,10 @@ def _keys_of_a_start(node: Node, content: bytes) -> list[str]:
     return [
         f"{domain}.{key}"
         for domain in sorted(before.keys() | after.keys())
-        if domain not in ("capabilities", "observability")
+        if domain != "capabilities"
         for key in sorted(before.get(domain, {}).keys() | after.get(domain, {}).keys())
         if before.get(domain, {}).get(key) != after.get(domain, {}).get(key) and (domain, key) not in _LIVE_KEYS
+        and not (domain == "observability" and key not in OBSERVING)
     ]
 
 

@@ -51,17 +51,20 @@ class Monitor:
 
     def __init__(
         self, home: Home, sources: Sources, interval_s: float, record: Record, *, detectors: Sequence[Detector] = (),
-        report: Report | None = None, compliance: Detector | None = None, sample: Callable[[Looked], None] | None = None,
+        report: Report | None = None, compliance: Detector | None = None, begin: Callable[[], None] | None = None,
+        sample: Callable[[Looked], None] | None = None,
     ) -> None:  # fmt: skip
         """``detectors`` are asked after each look, and ``report`` takes what they found. ``compliance`` is asked in rounds of its
-        own; what it finds becomes alerts. ``sample`` hears of every look."""
+        own; what it finds becomes alerts. ``begin`` is called before, and ``sample`` hears of, every look of the health monitor."""
         self._home = home
         self._sources = sources
         self._record = record
         self._detectors = tuple(detectors)
         self._report = report
         self._compliance = compliance
+        self._begin = begin
         self._sample = sample
+        self.started = False
         self._looking: Looking | None = None
         self._watched: Watched | None = None
         self._preparing = threading.Lock()
@@ -91,6 +94,7 @@ class Monitor:
 
     def start(self) -> None:
         """Begin."""
+        self.started = True
         for each in (*self._rounds.values(), self._watch):
             each.start()
 
@@ -140,6 +144,8 @@ class Monitor:
     # --- the rounds ---
 
     def _health(self) -> None:
+        if self._begin is not None:
+            self._begin()
         looked = self.look()
         if looked is not None:
             if self._sample is not None:
