@@ -68,7 +68,7 @@ def _push(store: ArchiveStore, arguments: Arguments, output: Output) -> int:
     try:
         signer = _signer(home, output)
         archiver = Archiver(store, reader, blobs=blob_names(reader), signer=signer)
-        pushed = archiver.push(_commit(reader), lambda index: output.progress(f"archived up to {index} ..."))
+        pushed = archiver.push(committed(reader), lambda index: output.progress(f"archived up to {index} ..."))
         output.progress("")
         size = reader.size
     finally:
@@ -97,7 +97,7 @@ def _tell_what_waits(pushed: Pushed, size: int, output: Output) -> None:
         )
 
 
-def _commit(reader: LogReader) -> int | None:
+def committed(reader: LogReader) -> int | None:
     """How far the members of the log have it, None for a log without members: all of it is this node's own.
 
     What is sealed is committed: a leader seals nothing else.

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 AUDIT: dict[str, dict[str, Any]] = COSIGNING | {
     "what": {
-        "choices": ("query", "trace", "export", "statement"),
-        "help": "query; trace EXECUTION_ID; export --out FILE; statement FILE --key KEY",
+        "choices": ("query", "trace", "export", "statement", "retain"),
+        "help": "query; trace EXECUTION_ID; export --out FILE; statement FILE --key KEY; retain ARCHIVE",
     },
-    "targets": {"type": utf8, "nargs": "*", "metavar": "EXECUTION_ID|FILE"},
+    "targets": {"type": utf8, "nargs": "*", "metavar": "EXECUTION_ID|FILE|ARCHIVE"},
     "--execution": {"type": utf8, "metavar": "ID", "help": "query, export --format scitt: of this execution"},
     "--type": {"type": utf8, "metavar": "KIND", "help": "query: an event type, or operator_action"},
     "--since": {
@@ -32,5 +32,7 @@ AUDIT: dict[str, dict[str, Any]] = COSIGNING | {
     "--first": {"type": int, "metavar": "N", "help": "export: from this record on (default 1)"},
     "--last": {"type": int, "metavar": "N", "help": "export: to this record (default: the last signed one)"},
     "--key": {"metavar": "KEY", "help": "statement: the public key you trust: a file, or name+hash+base64"},
+    "--endpoint": {"type": utf8, "metavar": "URL", "help": "retain s3://...: of an S3-compatible service"},
+    "--delete": {"type": int, "metavar": "N", "help": "retain: ask that records 1 to N go; says why they do not"},
     "--limit": {"type": int, "default": 0, "metavar": "N", "help": "query: the newest N (default: all)"},
 }

@@ -25,10 +25,11 @@ _EXPORT = ("format", "out", "first", "last", "execution")
 
 
 def audit(arguments: Arguments, output: Output) -> int:
-    """``query``, ``trace EXECUTION_ID``, ``export --out FILE``, ``statement FILE --key KEY``."""
+    """``query``, ``trace EXECUTION_ID``, ``export --out FILE``, ``statement FILE --key KEY``, ``retain ARCHIVE``."""
     from femtoclaw.cli.audit_export import export, statement
+    from femtoclaw.cli.audit_retain import retain
 
-    acts = {"query": _query, "trace": _trace, "export": export, "statement": statement}
+    acts = {"query": _query, "trace": _trace, "export": export, "statement": statement, "retain": retain}
     home = locate(getattr(arguments, "home", None))
     if arguments.what != "statement":  # whoever checks one needs no node
         require(home)
@@ -38,7 +39,7 @@ def audit(arguments: Arguments, output: Output) -> int:
 
 def _refuse_options(arguments: Arguments) -> None:
     """Options of the other acts are mistakes."""
-    takes = {"query": _QUERY, "trace": (), "export": _EXPORT, "statement": ("key",)}
+    takes = {"query": _QUERY, "trace": (), "export": _EXPORT, "statement": ("key",), "retain": ("endpoint", "delete")}
     for option in {name for names in takes.values() for name in names} - set(takes[arguments.what]):
         if getattr(arguments, option) is not None:
             raise UsageError(f"--{option} has no meaning here", where=f"audit {arguments.what}")
