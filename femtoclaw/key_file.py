@@ -59,6 +59,13 @@ class KeySigner(Ed25519Signer):
 
         return blake3(self._seed, derive_key_context=context).digest()
 
+    def exchange_key(self) -> bytes:
+        """The private Curve25519 key of the same pair: opens what was sealed to the public half."""
+        from nacl.bindings import crypto_sign_ed25519_sk_to_curve25519
+
+        raw: bytes = crypto_sign_ed25519_sk_to_curve25519(self._seed + self.public.raw)
+        return raw
+
 
 def seal(name: str, seed: bytes, passphrase: str | None, *, ops: int = OPS, memory: int = MEMORY_BYTES) -> bytes:
     """The bytes of a key file: encrypted, or plain without a passphrase. ``memory`` in bytes.

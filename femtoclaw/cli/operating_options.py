@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from femtoclaw.cli.audit_options import AUDIT
+from femtoclaw.cli.backup_options import BACKUP
 from femtoclaw.cli.complying_options import COMPLY
 from femtoclaw.cli.release_options import MIGRATE, RELEASE
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "audit": ("what auditors ask: query, trace", "auditing", AUDIT),
+    "backup": ("backups of this node: keygen, create, list, verify, restore, resume, prune", "backing_up", BACKUP),
     "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
     "release": ("the program as signed files: build, verify, deploy, rollback, list", "releasing", RELEASE),
     "migrate": ("a home of an earlier format: plan, run, validate, rollback, history", "migrating", MIGRATE),

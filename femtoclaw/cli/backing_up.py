@@ -1,0 +1,288 @@
+"""``backup``: a node's backups: keygen, create, list, verify, restore, resume, prune."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from femtoclaw.cli.options import Arguments
+from femtoclaw.cli.render import Output, when
+from femtoclaw.errors import ConfigurationError, UsageError
+from femtoclaw.home import OTHERS_WRITE, Home, check_mode, locate, require
+
+if TYPE_CHECKING:
+    from cluster.archive import ArchiveStore
+    from femtoclaw.backup.creating import Created
+    from femtoclaw.backup.place import Kept
+    from wal.note import PublicKey
+
+_NEEDS = {
+    "keygen": ("out",), "create": ("to",), "list": ("from",), "verify": ("from",), "restore": ("from", "to", "key"),
+    "resume": (), "prune": ("from", "keep"),
+}  # fmt: skip
+
+
+def backup(arguments: Arguments, output: Output) -> int:
+    """0 done, 1 refused, 2 usage, 3 a backup that is not what was signed (nothing was written), 4 unavailable."""
+    from femtoclaw.cli.backup_resuming import resume
+
+    acts = {
+        "keygen": _keygen, "create": _create, "list": _list, "verify": _verify, "restore": _restore, "resume": resume,
+        "prune": _prune,
+    }  # fmt: skip
+    for name in _NEEDS[arguments.what]:
+        if getattr(arguments, name) is None:
+            raise UsageError(f"backup {arguments.what} needs --{name}", where="backup")
+    return acts[arguments.what](arguments, output)
+
+
+def _store(arguments: Arguments, target: str, *, create: bool = False) -> ArchiveStore:
+    from cluster.archive import open_archive
+
+    return open_archive(target, endpoint=arguments.endpoint, create=create)
+
+
+def _keygen(arguments: Arguments, output: Output) -> int:
+    """Make a recovery key: both halves where --out says, the public one also in the home, if there is one."""
+    from femtoclaw.backup.recovery_key import NAME, PUBLIC_FILE
+    from femtoclaw.key_file import at_rest, create_key
+    from femtoclaw.passphrase import chosen_passphrase
+    from wal.durable_file import write_file
+
+    out = os.path.abspath(arguments.out)
+    public = create_key(out, NAME, chosen_passphrase(out))
+    home = locate(getattr(arguments, "home", None))
+    installed = None
+    if os.path.isdir(home.log):
+        installed = os.path.join(home.path, PUBLIC_FILE)
+        write_file(installed, public.vkey().encode() + b"\n")
+    kept = at_rest(out)
+    output.data({"file": out, "public_key": public.vkey(), "at_rest": kept, "installed": installed})
+    output.line(public.vkey(), "bold")
+    output.fields([("recovery key", out), ("kept", kept), ("public half in the home", installed or "no")])
+    output.note("take the recovery key away from this machine: without it no backup opens, and with it every one does")
+    return 0
+
+
+def _create(arguments: Arguments, output: Output) -> int:
+    """One backup, on record as the procedure backup.create."""
+    from femtoclaw.backup.creating import create
+    from femtoclaw.backup.place import alone
+    from femtoclaw.cli.asking import signer_of
+    from femtoclaw.cli.execute import open_node
+    from femtoclaw.control import load_cosigners
+    from femtoclaw.goals import reading
+    from femtoclaw.procedures import procedure
+
+    home = locate(getattr(arguments, "home", None))
+    require(home)
+    recovery = _recovery_public(arguments, home)
+    _refuse_inside(home, arguments.to)
+    store = _store(arguments, arguments.to, create=True)
+    try:
+        with open_node(getattr(arguments, "home", None), output) as node, alone(store):
+            started = node.started
+            cosigners = load_cosigners(home, arguments.cosign)
+            who = signer_of(node, arguments)
+            with (
+                procedure(started, who, "backup.create", home.path, cosigners=cosigners) as told,
+                reading(started) as reader,
+            ):
+                created = create(
+                    store, home, reader, started.signer, recovery, started.sources,
+                    told=lambda index: output.progress(f"backed up to {index} ..."),
+                )  # fmt: skip
+                told.content = _recorded(created, store.name)
+                told.detail = f"{created.manifest.size} records, backup {created.manifest.id}"
+    finally:
+        store.close()
+    output.progress("")
+    body = {"place": store.name, "procedure": told.id, "goals": told.goals, "recorded_at": told.ended} | _shown(created)
+    output.data(body)
+    manifest = created.manifest
+    output.line(f"backup {manifest.id} of {manifest.size} records", "green")
+    output.fields([
+        ("root", manifest.root), ("state", manifest.state_hash), ("manifest", created.digest),
+        ("objects", f"{created.objects}, {created.new_objects} of them new ({created.new_bytes} bytes)"),
+        *((part, f"{manifest.parts[part].count}  {manifest.parts[part].digest}") for part in manifest.parts),
+    ])  # fmt: skip
+    return 0
+
+
+def _recovery_public(arguments: Arguments, home: Home) -> PublicKey:
+    from femtoclaw.backup.recovery_key import PUBLIC_FILE, load_recovery_public
+
+    path = arguments.key or os.path.join(home.path, PUBLIC_FILE)
+    if not os.path.lexists(path):
+        raise ConfigurationError(
+            "there is no recovery key to seal the backup to", where=path, expected="its public half",
+            found="nothing", remedy="run `femtoclaw backup keygen --out FILE`, and keep FILE away from this machine",
+        )  # fmt: skip
+    check_mode(path, OTHERS_WRITE)
+    return load_recovery_public(path)
+
+
+def _refuse_inside(home: Home, place: str) -> None:
+    root = os.path.realpath(home.path)
+    if not place.startswith("s3://") and os.path.commonpath([root, os.path.realpath(place)]) == root:
+        raise ConfigurationError(
+            "a backup inside of what it is of", where="--to", expected="a place outside of the home", found=place
+        )
+
+
+def _recorded(created: Created, place: str) -> dict[str, Any]:
+    """What the log keeps of a backup (RUNBOOK-18.2)."""
+    manifest = created.manifest
+    return {
+        "id": manifest.id, "manifest": created.digest, "place": place, "size": manifest.size, "root": manifest.root,
+        "state_hash": manifest.state_hash, "parts": {name: list(part) for name, part in manifest.parts.items()},
+    }  # fmt: skip
+
+
+def _shown(created: Created) -> dict[str, Any]:
+    manifest = created.manifest
+    return {
+        "id": manifest.id, "manifest": created.digest, "log": manifest.log_id, "origin": manifest.origin,
+        "size": manifest.size, "link": manifest.link, "root": manifest.root, "state_hash": manifest.state_hash,
+        "parts": {name: part._asdict() for name, part in manifest.parts.items()}, "objects": created.objects,
+        "new_objects": created.new_objects, "new_bytes": created.new_bytes, "plain_bytes": manifest.plain_bytes,
+        "recovery_key": manifest.recovery_key,
+    }  # fmt: skip
+
+
+def _found(arguments: Arguments, store: ArchiveStore) -> Kept:
+    from femtoclaw.backup.place import find, one_log
+
+    return find(store, one_log(store, arguments.log), arguments.id)
+
+
+def _list(arguments: Arguments, output: Output) -> int:
+    """What is there, each manifest's signature checked; 3 when one does not read."""
+    from femtoclaw.backup.layout import BackupDamagedError
+    from femtoclaw.backup.place import load, logs_in, manifest_names
+
+    store = _store(arguments, getattr(arguments, "from"))
+    rows: list[dict[str, Any]] = []
+    try:
+        for log_id in [arguments.log] if arguments.log is not None else logs_in(store):
+            for name in manifest_names(store, log_id):
+                try:
+                    rows.append(_listed(load(store, log_id, name)))
+                except BackupDamagedError as error:
+                    rows.append({"log": log_id, "name": name, "ok": False, "error": str(error)})
+    finally:
+        store.close()
+    output.data({"place": store.name, "backups": rows})
+    for row in rows:
+        told = f"{row['id']}  {row['at']}  {row['size']:>9} records" if row["ok"] else f"{row['name']}  {row['error']}"
+        output.line(told, "" if row["ok"] else "red")
+    if not rows:
+        output.line("this place holds no backup")
+    return 0 if all(row["ok"] for row in rows) else 3
+
+
+def _listed(kept: Kept) -> dict[str, Any]:
+    manifest = kept.manifest
+    return {
+        "ok": True, "id": manifest.id, "log": manifest.log_id, "at": when(manifest.at_ns), "at_ns": manifest.at_ns,
+        "size": manifest.size, "root": manifest.root, "state_hash": manifest.state_hash, "manifest": kept.digest,
+        "objects": sum(1 for _ in manifest.objects()), "plain_bytes": manifest.plain_bytes, "version": manifest.version,
+        "recovery_key": manifest.recovery_key,
+    }  # fmt: skip
+
+
+def _verify(arguments: Arguments, output: Output) -> int:
+    """Check one backup, with its recovery key by restoring it; 3 where it is not what was signed."""
+    from femtoclaw.backup.recovery_key import RecoveryKey
+    from femtoclaw.backup.verifying import verify
+    from femtoclaw.sources import live
+
+    store = _store(arguments, getattr(arguments, "from"))
+    try:
+        kept = _found(arguments, store)
+        key = RecoveryKey(arguments.key) if arguments.key is not None else None
+        sources = live()
+        begun = sources.elapsed_ns()
+        verified = verify(store, kept, key, sources, work=arguments.work, told=output.progress)
+        seconds = (sources.elapsed_ns() - begun) / 1e9
+    finally:
+        store.close()
+    output.progress("")
+    manifest = kept.manifest
+    output.data(
+        {"ok": True, "id": manifest.id, "log": manifest.log_id, "manifest": kept.digest, "seconds": round(seconds, 3)}
+        | verified._asdict() | {"size": manifest.size, "root": manifest.root, "state_hash": manifest.state_hash}
+    )  # fmt: skip
+    if verified.restored:
+        output.line(
+            f"ok: backup {manifest.id} restores to {verified.records} records, root and state as signed", "green"
+        )
+    else:
+        output.line(f"ok: backup {manifest.id}: all {verified.objects} objects are those that were signed for", "green")
+        output.note("it was not restored: that needs the recovery key (--key FILE)")
+    output.fields([
+        ("log", manifest.log_id), ("root", manifest.root), ("state", manifest.state_hash), ("seconds", f"{seconds:.3f}"),
+    ])  # fmt: skip
+    return 0
+
+
+def _restore(arguments: Arguments, output: Output) -> int:
+    """Make a home out of a backup; it does not start before ``backup resume``."""
+    from femtoclaw.backup.rebuilding import EVERYTHING
+    from femtoclaw.backup.recovery_key import RecoveryKey
+    from femtoclaw.backup.restoring import restore
+    from femtoclaw.cli.filters import read_until
+    from femtoclaw.sources import live
+
+    until = EVERYTHING
+    if arguments.at_index is not None:
+        until = until._replace(index=arguments.at_index)
+    if arguments.at_time is not None:
+        until = until._replace(time_ns=read_until(arguments.at_time) or 0)
+    store = _store(arguments, getattr(arguments, "from"))
+    try:
+        kept = _found(arguments, store)
+        sources = live()
+        begun = sources.elapsed_ns()
+        restored = restore(
+            store, kept, RecoveryKey(arguments.key), arguments.to, sources, until=until, replace=arguments.replace,
+            told=output.progress,
+        )  # fmt: skip
+        seconds = (sources.elapsed_ns() - begun) / 1e9
+    finally:
+        store.close()
+    output.progress("")
+    output.data(restored.plain() | {"seconds": round(seconds, 3)})
+    for step in restored.steps:
+        output.line(f"  {step.step:<14} {step.detail}")
+    output.line(f"restored {restored.size} records into {restored.home}", "green")
+    output.fields([
+        ("log", restored.log_id), ("root", restored.root), ("state", restored.state_hash), ("seconds", f"{seconds:.3f}"),
+        *([("replaced log", f"{restored.replaced.path}: {restored.replaced.size} records, root {restored.replaced.root}")]
+          if restored.replaced else []),
+    ])  # fmt: skip
+    for note in restored.notes:
+        output.note(note)
+    if arguments.log is None:
+        output.note("which log this is was taken from the backup itself: compare its id with the one that you noted")
+    if restored.known > restored.size:
+        output.note(f"the log is known to have had {restored.known} records: those behind {restored.size} are not here")
+    output.note("it does not start before you say how it goes on: `femtoclaw backup resume` (docs/backup.md)")
+    return 0
+
+
+def _prune(arguments: Arguments, output: Output) -> int:
+    """Remove all but the newest backups of a log, and what none of these needs."""
+    from femtoclaw.backup.place import one_log, prune
+
+    store = _store(arguments, getattr(arguments, "from"))
+    try:
+        log_id = one_log(store, arguments.log)
+        pruned = prune(store, log_id, arguments.keep)
+    finally:
+        store.close()
+    output.data({"place": store.name, "log": log_id} | pruned._asdict())
+    output.line(
+        f"removed {pruned.manifests} backups and {pruned.objects} objects; {len(pruned.kept)} backups are kept", "green"
+    )
+    return 0

@@ -1,0 +1,31 @@
+"""The options of ``backup``, as data."""
+
+from __future__ import annotations
+
+from femtoclaw.cli.shared_options import COSIGNING, moment, utf8
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+BACKUP: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {
+        "choices": ("keygen", "create", "list", "verify", "restore", "resume", "prune"),
+        "help": "keygen --out FILE; create --to PLACE; list, verify, prune --from PLACE; restore --from PLACE --to HOME; resume",
+    },
+    "--to": {"metavar": "PLACE|HOME", "help": "create: a folder, or s3://BUCKET/PREFIX; restore: the home to make"},
+    "--from": {"metavar": "PLACE", "help": "list, verify, restore, prune: where the backups are"},
+    "--key": {"metavar": "FILE", "help": "create: the recovery key's public half (default: HOME/recovery.pub); verify, restore: "
+              "the recovery key"},
+    "--out": {"metavar": "FILE", "help": "keygen: the new recovery key; its public half: FILE with .pub, and in the home"},
+    "--id": {"type": utf8, "metavar": "ID", "help": "verify, restore: the backup by the beginning of its id (default: the newest)"},
+    "--log": {"type": utf8, "metavar": "LOG_ID", "help": "the log, where the place holds several, or to be sure which one it is"},
+    "--at-index": {"type": int, "metavar": "N", "help": "restore: only up to the last append that ends at or below record N"},
+    "--at-time": {"type": moment, "metavar": "TIME", "help": "restore: only what was recorded until then (UTC)"},
+    "--replace": {"action": "store_true", "help": "restore: move the home that stands there aside"},
+    "--from-archive": {"action": "append", "metavar": "PATH", "help": "resume: what else holds records (as for `recover`)"},
+    "--accept-gap": {"action": "store_true", "help": "resume: records are known to be lost; go on in a new log that says so"},
+    "--keep": {"type": int, "metavar": "N", "help": "prune: how many of the newest backups stay"},
+    "--work": {"metavar": "DIR", "help": "verify: where there is room for a restored log (default: $TMPDIR)"},
+    "--endpoint": {"metavar": "URL", "help": "of an S3-compatible service"},
+}  # fmt: skip
