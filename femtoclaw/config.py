@@ -27,6 +27,7 @@ from femtoclaw.settings import (
 
 STEPS_MAX = 1000
 CONCURRENCY_MAX = 1000
+DRAIN_S_MAX = 3600
 
 EMBEDDED: dict[str, Any] = {
     "runtime": {
@@ -35,12 +36,13 @@ EMBEDDED: dict[str, Any] = {
         "agent": "agent",
         "steps_max": 16,
         "concurrency_max": 64,
+        "drain_s": 20,
         "brain": "echo",
         "brains": {},
     },
     "capabilities": {},
     "policy": {"file": "policy.cedar"},
-    "memory": {"map_bytes": 64 * 1024**3},
+    "memory": {"map_bytes": 64 * 1024**3, "retention_days": 365},
     "observability": {
         "telemetry_retention_events": 1_000_000,
         "alert_webhook": "",
@@ -60,7 +62,9 @@ EMBEDDED: dict[str, Any] = {
 _BOUNDS = {
     ("runtime", "steps_max"): STEPS_MAX,
     ("runtime", "concurrency_max"): CONCURRENCY_MAX,
+    ("runtime", "drain_s"): DRAIN_S_MAX,
     ("memory", "map_bytes"): 1 << 46,
+    ("memory", "retention_days"): 36_500,
     ("observability", "telemetry_retention_events"): 1 << 40,
     ("observability", "health_interval_s"): 86_400,
     ("observability", "denial_burst"): 256,
@@ -71,7 +75,7 @@ LATER = frozenset(
     for key in (
         "alert_webhook", "alert_token_file", "denial_burst", "denial_window_s", "health_interval_s", "listen", "log", "traces",
     )
-)  # fmt: skip
+) | {("memory", "retention_days"), ("runtime", "drain_s")}  # fmt: skip
 """Keys that came when nodes were in service: left out of the canonical form where they have their defaults, so that what an older
 program recorded is still the same configuration. Of these a text may be empty: then there is none."""
 
