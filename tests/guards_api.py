@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.guard import Guard
 
+API_ERRORS = "tests/femtoclaw/test_api_errors.py"
+API_BOUNDS = "tests/femtoclaw/test_api_bounds.py"
 API = "tests/femtoclaw/test_api.py"
 SERVED = "tests/cli/test_served.py"
 PUBLISHED = "tests/cli/test_published_contract.py"
@@ -15,7 +17,7 @@ GUARDS = (
         "femtoclaw/api/service.py",
         "if not self._slots.acquire(blocking=False):",
         "if self._slots.acquire(blocking=False) is None:",
-        API + "::test_one_call_too_many_is_refused_at_once",
+        API_BOUNDS + "::test_one_call_too_many_is_refused_at_once",
         slow=True,
     ),
     Guard(
@@ -24,7 +26,7 @@ GUARDS = (
         "femtoclaw/api/codec.py",
         "if len(raw) > most:",
         "if False:",
-        API + "::test_what_is_over_a_bound_is_refused_unrecorded",
+        API_BOUNDS + "::test_what_is_over_a_bound_is_refused_unrecorded",
     ),
     Guard(
         "I2",
@@ -32,7 +34,7 @@ GUARDS = (
         "femtoclaw/api/answering.py",
         "if isinstance(error, NotLeadingError):",
         "if False:",
-        API + "::test_a_leadership_lost_in_the_middle_leaves_the_outcome_unknown",
+        API_ERRORS + "::test_a_leadership_lost_in_the_middle_leaves_the_outcome_unknown",
     ),
     Guard(
         "I2",
@@ -40,7 +42,7 @@ GUARDS = (
         "femtoclaw/api/forwarding.py",
         "raise _unknown(error.what, str(error.found) if error.found is not None else type(error).__name__) from error",
         "raise NotTakenError(error.what) from error",
-        API + "::test_only_what_certainly_was_not_taken_may_be_sent_again",
+        API_ERRORS + "::test_only_what_certainly_was_not_taken_may_be_sent_again",
     ),
     Guard(
         "I2",
@@ -72,7 +74,7 @@ GUARDS = (
         "femtoclaw/api/at_work.py",
         "if not self._condition.wait_for(lambda: not self._alone and not self._calls, seconds):",
         "if not self._condition.wait_for(lambda: not self._alone, seconds):",
-        API + "::test_a_change_that_is_alone_waits_for_calls_and_holds_later_ones_up",
+        API_ERRORS + "::test_a_change_that_is_alone_waits_for_calls_and_holds_later_ones_up",
     ),
     Guard(
         "I10",
@@ -96,7 +98,7 @@ GUARDS = (
         "femtoclaw/api/at_work.py",
         "if self._abandoned():",
         "if False:",
-        API + "::test_a_run_that_nobody_waits_for_ends_before_its_next_thought",
+        API_ERRORS + "::test_a_run_that_nobody_waits_for_ends_before_its_next_thought",
     ),
     Guard(
         "I12",
@@ -104,7 +106,7 @@ GUARDS = (
         "femtoclaw/api/failures.py",
         'f"a defect in femtoclaw: {type(error).__name__}"',
         'f"a defect in femtoclaw: {type(error).__name__} {error}"',
-        API + "::test_a_defect_tells_its_type_and_nothing_else",
+        API_ERRORS + "::test_a_defect_tells_its_type_and_nothing_else",
     ),
     Guard(
         "I12",

@@ -204,8 +204,8 @@ GUARDS = (
         "I4",
         "a node that stops without a majority closes its log",
         "femtoclaw/serving/session.py",
-        "        except (LogError, ClusterError, OSError) as error:",
-        "        except (LogError, OSError) as error:",
+        "            stop(self.started, reason)\n        except (LogError, ClusterError, OSError) as error:",
+        "            stop(self.started, reason)\n        except (LogError, OSError) as error:",
         _SESSION + "test_a_stop_without_a_majority_ends_all_the_same",
     ),
     Guard(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tests.guard import Guard
 
+RECOVERY_CUT = "tests/wal/test_recovery_cut.py"
+RECOVERY_HALTS = "tests/wal/test_recovery_halts.py"
 STORAGE = "tests/contract/test_storage.py"
 CHAIN = "tests/wal/test_chain.py"
-RECOVERY = "tests/wal/test_recovery.py"
 REPAIR = "tests/wal/test_repair.py"
 WRITER = "tests/wal/test_writer.py"
 
@@ -17,7 +18,7 @@ GUARDS = (
         "wal/examination.py",
         'facts["reaches"] = self.last >= self.promised',
         'facts["reaches"] = True',
-        RECOVERY + "::test_a_rolled_back_store_halts",
+        RECOVERY_HALTS + "::test_a_rolled_back_store_halts",
     ),
     Guard(
         "I2",
@@ -25,7 +26,7 @@ GUARDS = (
         "wal/examination.py",
         "if link_there is not None and link_there != slot.point.link:",
         "if False:",
-        RECOVERY + "::test_another_history_of_the_same_length_halts",
+        RECOVERY_HALTS + "::test_another_history_of_the_same_length_halts",
     ),
     Guard(
         "I10",
@@ -33,7 +34,7 @@ GUARDS = (
         "wal/examination.py",
         "            self.keys.open_checkpoint(note, self.genesis.origin)",
         "            pass",
-        RECOVERY + "::test_a_history_that_no_signed_checkpoint_vouches_for_halts",
+        RECOVERY_CUT + "::test_a_history_that_no_signed_checkpoint_vouches_for_halts",
     ),
     Guard(
         "I2",
@@ -41,7 +42,7 @@ GUARDS = (
         "wal/examination.py",
         "elif root is not None and root != self.checkpoint.root:",
         "elif False:",
-        RECOVERY + "::test_a_history_that_no_signed_checkpoint_vouches_for_halts",
+        RECOVERY_CUT + "::test_a_history_that_no_signed_checkpoint_vouches_for_halts",
     ),
     Guard(
         "I2",
@@ -57,7 +58,7 @@ GUARDS = (
         "wal/examination.py",
         '"sound_above" if self.broken_at > self.promised else "sound_below"',
         '"sound_above"',
-        RECOVERY + "::test_damage_at_or_below_the_commit_point_halts",
+        RECOVERY_HALTS + "::test_damage_at_or_below_the_commit_point_halts",
     ),
     Guard(
         "I4",
@@ -84,7 +85,7 @@ GUARDS = (
         "wal/opening.py",
         '        if decode(raw, f"index {index}").flags & FLAG_BATCH_END:',
         "        if True:",
-        RECOVERY + "::test_a_cut_never_leaves_a_part_of_a_batch",
+        RECOVERY_CUT + "::test_a_cut_never_leaves_a_part_of_a_batch",
     ),
     Guard(
         "I2",
@@ -92,7 +93,7 @@ GUARDS = (
         "wal/examination.py",
         '            facts["head_whole"] = False',
         "            pass",
-        RECOVERY + "::test_a_damaged_tail_is_not_cut_when_a_damaged_slot_may_have_promised_it",
+        RECOVERY_CUT + "::test_a_damaged_tail_is_not_cut_when_a_damaged_slot_may_have_promised_it",
     ),
     Guard(
         "I4",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.guard import Guard
 
+SEALING_AT_WORK = "tests/femtoclaw/test_sealing_at_work.py"
+SEALING_FORGED = "tests/femtoclaw/test_sealing_forged.py"
 SUBJECT_CALLS = "tests/cli/test_subject_calls.py"
 SEALING = "tests/femtoclaw/test_sealing.py"
 SUBJECT_KEYS = "tests/femtoclaw/test_subject_keys.py"
@@ -55,7 +57,7 @@ GUARDS = (
         "femtoclaw/replay.py",
         'self._diverge(batch.events[0][0], "texts that are sealed for their subject", str(error))',
         "pass",
-        SEALING + "::test_forged_texts_of_a_subject_are_divergences",
+        SEALING_FORGED + "::test_forged_texts_of_a_subject_are_divergences",
     ),
     Guard(
         "I10",
@@ -63,7 +65,7 @@ GUARDS = (
         "femtoclaw/sealing.py",
         "            _check_form(event, subject)\n        return",
         "            pass\n        return",
-        SEALING + "::test_forged_texts_of_a_subject_are_divergences",
+        SEALING_FORGED + "::test_forged_texts_of_a_subject_are_divergences",
     ),
     Guard(
         "I6",
@@ -71,7 +73,7 @@ GUARDS = (
         "femtoclaw/replay.py",
         "            self._check_sealed_context(batch)\n",
         "",
-        SEALING + "::test_forged_texts_of_a_subject_are_divergences",
+        SEALING_FORGED + "::test_forged_texts_of_a_subject_are_divergences",
     ),
     Guard(
         "I12",
@@ -79,7 +81,7 @@ GUARDS = (
         "femtoclaw/judging.py",
         "return call_digest(tool, args, manifest_digest, case.engines.sealer.salt(case.subject))",
         "return call_digest(tool, args, manifest_digest)",
-        SEALING + "::test_a_pin_cannot_be_guessed_from_any_digest",
+        SEALING_AT_WORK + "::test_a_pin_cannot_be_guessed_from_any_digest",
     ),
     Guard(
         "I12",
@@ -87,7 +89,7 @@ GUARDS = (
         "femtoclaw/sealing.py",
         '            changed["output_digest"] = _recorded_digest(changed.get("result", b""), event.blob)',
         "            pass",
-        SEALING + "::test_a_pin_cannot_be_guessed_from_any_digest",
+        SEALING_AT_WORK + "::test_a_pin_cannot_be_guessed_from_any_digest",
     ),
     Guard(
         "I12",
@@ -95,7 +97,7 @@ GUARDS = (
         "femtoclaw/runtime.py",
         "                if subject:\n                    result =",
         "                if False:\n                    result =",
-        SEALING + "::test_a_long_result_of_a_subject_is_a_sealed_blob",
+        SEALING_AT_WORK + "::test_a_long_result_of_a_subject_is_a_sealed_blob",
     ),
     Guard(
         "I6",
@@ -103,7 +105,7 @@ GUARDS = (
         "femtoclaw/apply.py",
         "if subject != run.subject and run.step:",
         "if False:",
-        SEALING + "::test_forged_texts_of_a_subject_are_divergences",
+        SEALING_FORGED + "::test_forged_texts_of_a_subject_are_divergences",
     ),
     Guard(
         "I12",
@@ -111,7 +113,7 @@ GUARDS = (
         "femtoclaw/apply.py",
         "if subject and subject in folding.node.erased:",
         "if False:",
-        SEALING + "::test_nothing_of_an_erased_subject_can_follow",
+        SEALING_FORGED + "::test_nothing_of_an_erased_subject_can_follow",
     ),
     Guard(
         "I12",
@@ -119,7 +121,7 @@ GUARDS = (
         "femtoclaw/decide.py",
         "if subject in state.node.erased or (subject and not SUBJECT.fullmatch(subject)):",
         "if False:",
-        SEALING + "::test_nothing_of_an_erased_subject_can_follow",
+        SEALING_FORGED + "::test_nothing_of_an_erased_subject_can_follow",
     ),
     Guard(
         "I1",
@@ -127,7 +129,7 @@ GUARDS = (
         "femtoclaw/control_effects.py",
         "if any(each.subject == subject for each in (*live.executions.values(), *live.runs.values())):",
         "if False:",
-        SEALING + "::test_an_erasure_waits_for_what_is_in_flight",
+        SEALING_FORGED + "::test_an_erasure_waits_for_what_is_in_flight",
     ),
     Guard(
         "I3",
@@ -135,7 +137,7 @@ GUARDS = (
         "femtoclaw/authority.py",
         "if isinstance(command, commands.ResolveInterrupted):",
         "if False:",
-        SEALING + "::test_the_crash_rules_close_a_subjects_executions_without_a_key",
+        SEALING_AT_WORK + "::test_the_crash_rules_close_a_subjects_executions_without_a_key",
     ),
     Guard(
         "I6",
@@ -143,7 +145,7 @@ GUARDS = (
         "femtoclaw/sealing.py",
         '        if not text:\n            return ""\n',
         "",
-        SEALING + "::test_a_run_goes_the_same_way_sealed_or_not",
+        SEALING_AT_WORK + "::test_a_run_goes_the_same_way_sealed_or_not",
     ),
     Guard(
         "I10",
@@ -151,7 +153,7 @@ GUARDS = (
         "femtoclaw/counterfactual.py",
         "        except NoSubjectKeyError:\n            self.sealed += 1",
         "        except SealedError:\n            self.sealed += 1",
-        SEALING + "::test_counterfactuals_judge_what_can_be_opened",
+        SEALING_AT_WORK + "::test_counterfactuals_judge_what_can_be_opened",
     ),
     Guard(
         "I12",

@@ -93,7 +93,7 @@ GUARDS = (
         "cluster/server.py",
         '"the node failed"\n',
         "str(error)\n",
-        "tests/cluster/test_transport.py::test_errors_of_a_handler_say_what_may_be_said",
+        "tests/cluster/test_transport_ends.py::test_errors_of_a_handler_say_what_may_be_said",
     ),
     Guard(
         "I10",
@@ -150,7 +150,7 @@ GUARDS = (
         "cluster/server.py",
         "            if count >= CALLS_PER_PEER_MAX:",
         "            if False:",
-        "tests/cluster/test_transport.py::test_calls_of_one_member_are_counted",
+        "tests/cluster/test_transport_hostile.py::test_calls_of_one_member_are_counted",
     ),
     Guard(
         "I11",
@@ -158,7 +158,7 @@ GUARDS = (
         "cluster/transport.py",
         '("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)',
         '("grpc.max_receive_message_length", -1)',
-        "tests/cluster/test_transport.py::test_a_message_over_the_bound_is_not_taken",
+        "tests/cluster/test_transport_hostile.py::test_a_message_over_the_bound_is_not_taken",
     ),
     Guard(
         "I10",
@@ -166,7 +166,7 @@ GUARDS = (
         "cluster/server.py",
         "                each.cancel()\n",
         "                pass\n",
-        "tests/cluster/test_transport.py::test_a_newer_stream_of_a_member_replaces_the_older",
+        "tests/cluster/test_transport_ends.py::test_a_newer_stream_of_a_member_replaces_the_older",
     ),
     Guard(
         "I10",
@@ -174,7 +174,7 @@ GUARDS = (
         "cluster/server.py",
         "alone = self._changed.wait_for(lambda: streams[0] is context, REPLACED_S_MAX)",
         "alone = True",
-        "tests/cluster/test_transport.py::test_a_newer_stream_of_a_member_replaces_the_older",
+        "tests/cluster/test_transport_ends.py::test_a_newer_stream_of_a_member_replaces_the_older",
     ),
     Guard(
         "I10",
@@ -182,7 +182,7 @@ GUARDS = (
         "cluster/client.py",
         "        if found != digest:",
         "        if False:",
-        "tests/cluster/test_transport.py::test_a_blob_is_the_one_that_was_asked_for",
+        "tests/cluster/test_transport_hostile.py::test_a_blob_is_the_one_that_was_asked_for",
     ),
     Guard(
         "I10",
@@ -190,7 +190,7 @@ GUARDS = (
         "cluster/client.py",
         "                if page.first != expected or expected + len(page.frames) > end:",
         "                if False:",
-        "tests/cluster/test_transport.py::test_pages_of_records_follow_each_other",
+        "tests/cluster/test_transport_hostile.py::test_pages_of_records_follow_each_other",
     ),
     Guard(
         "I10",
@@ -214,7 +214,7 @@ GUARDS = (
         "cluster/transport.py",
         '    ("grpc.so_reuseport", 0),\n',
         "",
-        "tests/cluster/test_transport.py::test_addresses_are_checked",
+        "tests/cluster/test_transport_ends.py::test_addresses_are_checked",
     ),
     Guard(
         "I11",
@@ -222,7 +222,7 @@ GUARDS = (
         "cluster/client.py",
         "            self.broken = True\n            self._end()",
         "            self.broken = True",
-        "tests/cluster/test_transport.py::test_a_question_is_asked_once_and_not_waited_for_longer",
+        "tests/cluster/test_transport_ends.py::test_a_question_is_asked_once_and_not_waited_for_longer",
         slow=True,
     ),
     Guard(

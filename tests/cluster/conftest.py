@@ -1,4 +1,4 @@
-"""Real etcd processes, coordinators that are closed in the end, and a log with its archive."""
+"""Real etcd processes, coordinators and members on the wire that are closed in the end, and a log with its archive."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.archived_log import SIZE, make_log, push
 from tests.cluster.etcd_members import Candidates
 from tests.cluster.etcd_process import EtcdCluster
+from tests.cluster.wire_nodes import Nodes
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +52,9 @@ def archived_copy(archived: Path, tmp_path: Path) -> Path:
     """The same, free to be broken."""
     shutil.copytree(archived, tmp_path / "copy")
     return tmp_path / "copy"
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with Nodes(tmp_path) as made:
+        yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,9 @@ from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
 from femtoclaw.subject_keys import StoredKeys
 from tests.femtoclaw.controlled import Controlled
+from tests.femtoclaw.test_loop import call as message
+
+READ = json.dumps(message("fs.read", path="notes.txt")).encode()
 
 
 class ApiNode(Controlled):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.femtoclaw.brain_peer import Peer
 from tests.femtoclaw.crashing import stopping
 from tests.femtoclaw.installed import Installed, install
 
@@ -37,3 +38,11 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]
     stop_before = stopping(monkeypatch)
     yield stop_before
     stop_before(0)
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    for server in peer.servers:
+        server.stop()
