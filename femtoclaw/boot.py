@@ -28,7 +28,7 @@ from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
 from femtoclaw.snapshot import encode_snapshot
 from femtoclaw.sources import Sources
 from femtoclaw.start_record import record_begin, record_failures
-from femtoclaw.state import Node
+from femtoclaw.state import Node, state_hash
 from femtoclaw.subject_keys import StoredKeys
 from femtoclaw.verified_start import Opener, Steps, verify_and_open
 from femtoclaw.version import VERSION
@@ -141,8 +141,9 @@ def _tell_storage(sources: Sources, authority: Authority, examination: Examinati
             authority.perform(error)
 
 
-def stop(started: Started, reason: str) -> None:
-    """Record the stop, write a snapshot, and close the log in any case, in order as far as it still can be.
+def stop(started: Started, reason: str, *, snapshot: bool = True) -> None:
+    """Record the stop, write a snapshot, and close the log in any case, in order as far as it still can be. Without
+    ``snapshot`` whoever stops has just written one (``write_state``).
 
     After the authority has refused, its state may hold what was never recorded: then neither a stop nor a snapshot is
     written, and the next start folds the log. Raises what closing the log raises.
@@ -150,7 +151,7 @@ def stop(started: Started, reason: str) -> None:
     log, authority = started.log, started.authority
     try:
         if log.failure is None and authority.refusal is None:
-            _record_stop(log, authority, reason)
+            _record_stop(log, authority, reason, snapshot)
         elif log.failure is not None:
             journal(started.home, started.sources.wall_ns(), "storage_failed", text=str(log.failure))
     except LogFullError as error:
@@ -160,12 +161,19 @@ def stop(started: Started, reason: str) -> None:
         log.close()
 
 
-def _record_stop(log: Log, authority: Authority, reason: str) -> None:
+def write_state(started: Started) -> str:
+    """Have the state hashed into the log and a snapshot of it written; the hash. Raises as ``Authority.perform``, LogError."""
+    hashed = started.authority.perform(commands.HashState())
+    _write_snapshot(started.log, hashed)
+    return state_hash(hashed.before)
+
+
+def _record_stop(log: Log, authority: Authority, reason: str, snapshot: bool) -> None:
     stopped: Recorded | None = None
     if authority.state.node.process is RuntimeState.IDLE:
         stopped = authority.perform(commands.StopRuntime(reason))
     authority.contain("stopped")
-    if stopped is not None:
+    if stopped is not None and snapshot:
         _write_snapshot(log, stopped)
 
 

@@ -123,6 +123,10 @@ class Gate:
         """The isolation layers in force."""
         return self._isolation.layers()
 
+    def interrupt(self) -> None:
+        """Stop the isolation and with it every claw. A grant that is open finds it closed, and nothing is executed."""
+        self._isolation.close()
+
     def close(self) -> None:
         """Stop the isolation. Open grants die with it."""
         with self._lock:

@@ -18,16 +18,26 @@ from femtoclaw.state import Node
 from femtoclaw.vault import Vault
 
 
-class AbandonedBrain:
-    """A brain that stops thinking when nobody waits for the answer any more."""
+class InterruptedRunError(BrainError):
+    """The node stops, and the run took longer than it waits."""
 
-    def __init__(self, brain: Brain, abandoned: Callable[[], bool]) -> None:
+    code = "INTERRUPTED"
+    default_remedy = "what was executed is recorded (see `femtoclaw log`); run it again when the node is served again"
+
+
+class AbandonedBrain:
+    """A brain that stops thinking when nobody waits for the answer any more, or when the node cannot wait for it."""
+
+    def __init__(self, brain: Brain, abandoned: Callable[[], bool], stopping: Callable[[], bool]) -> None:
         self.name = brain.name
         self._brain = brain
         self._abandoned = abandoned
+        self._stopping = stopping
 
     def think(self, context: Context) -> Thought:
-        """As the brain's own. Raises BrainError when the run is abandoned."""
+        """As the brain's own. Raises BrainError when the run is abandoned, InterruptedRunError when the node stops."""
+        if self._stopping():
+            raise InterruptedRunError("the node stops and waits no longer", where="the served node")
         if self._abandoned():
             raise BrainError("whoever asked has gone away", where="the served node", remedy="run it again")
         return self._brain.think(context)
@@ -93,12 +103,14 @@ class Traffic:
         self._calls = 0
         self._waiting = 0
         self._alone = False
+        self._closed = False
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
-        """Inside, no change is alone."""
+        """Inside, no change is alone. Raises NotTakenError once it is closed."""
         with self._condition:
-            self._condition.wait_for(lambda: not self._alone and not self._waiting)
+            self._condition.wait_for(lambda: self._closed or (not self._alone and not self._waiting))
+            self._refuse_when_closed()
             self._calls += 1
         try:
             yield
@@ -106,6 +118,32 @@ class Traffic:
             with self._condition:
                 self._calls -= 1
                 self._condition.notify_all()
+
+    def close(self) -> None:
+        """Let in nothing more."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def require_open(self) -> None:
+        """Raise NotTakenError once it is closed."""
+        with self._condition:
+            self._refuse_when_closed()
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise NotTakenError("the node is stopping", where="the served node", expected="a node at work")
+
+    def calls(self) -> int:
+        """How many are inside."""
+        with self._condition:
+            return self._calls
+
+    def drained(self, seconds: float) -> int:
+        """Wait until none is inside, at most so long; how many still are."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._calls, seconds)
+            return self._calls
 
     @contextlib.contextmanager
     def exclusive(self, seconds: float = EXCLUSIVE_SECONDS) -> Iterator[None]:

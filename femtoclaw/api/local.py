@@ -32,7 +32,7 @@ from wal.record import KIND_EVENT
 AT_REST_ONLY = ("key.rotate", "distribution.accept", "distribution.revoke")
 """What changes the process itself: it cannot be done to a node at work."""
 
-LIVE = ("agent", "brain", "brains", "environment", "steps_max")
+LIVE = ("agent", "brain", "brains", "drain_s", "environment", "steps_max")
 """Keys of ``runtime`` that a node at work follows; so does it follow all of ``capabilities``, and of ``observability`` all but
 those in ``OBSERVING``."""
 
@@ -61,6 +61,7 @@ class LocalExecutor:
             concurrency_max=concurrency_max, listener=self._listeners, vault=self._vault,
         )  # fmt: skip
         self._traffic = Traffic()
+        self._cut = threading.Event()
         self._reading_secrets = threading.Lock()
         self._serving = serving if serving is not None else lambda: {"executes": True, "role": "single", "leader": ""}
         self._freshness = freshness if freshness is not None else lambda: Freshness(True, 0, started.log.size)
@@ -77,7 +78,7 @@ class LocalExecutor:
         """As ``Executor.run``."""
         with self._traffic.shared():
             settings = self._settings()["runtime"]
-            brain = AbandonedBrain(chosen_brain(settings, brain_spec), abandoned)
+            brain = AbandonedBrain(chosen_brain(settings, brain_spec), abandoned, self._cut.is_set)
             self._make_key(subject)
             with self._listeners.of_this_thread(listener):
                 return self.runtime.run(text, brain, source=RUN_SOURCE, agent=settings["agent"], subject=subject)
@@ -92,7 +93,8 @@ class LocalExecutor:
             state = self._started.authority.state
             held = state.live.executions.get(command.resource)
             run = state.live.runs.get(held.run_id) if held is not None else None
-            brain = brain_to_go_on_with(self._settings()["runtime"], run, brain_spec) if run is not None else None
+            chosen = brain_to_go_on_with(self._settings()["runtime"], run, brain_spec) if run is not None else None
+            brain = AbandonedBrain(chosen, never, self._cut.is_set) if chosen is not None else None
             return self.runtime.control(self._received(command), brain)
 
     def perform(self, command: commands.Control) -> Recorded:
@@ -100,6 +102,19 @@ class LocalExecutor:
         if command.action.startswith("approval."):
             raise CommandError("an approval may run a claw", where="the served node", expected="Executor.control")
         return self._change(command, 0)
+
+    def close(self) -> int:
+        """Take nothing new: what comes from now on was not taken. How many calls are at work."""
+        self._traffic.close()
+        return self._traffic.calls()
+
+    def drain(self, seconds: float) -> int:
+        """Wait until no call is at work, at most so long; how many still are."""
+        return self._traffic.drained(seconds)
+
+    def cut(self) -> None:
+        """Runs end before their next thought from now on."""
+        self._cut.set()
 
     def status(self) -> dict[str, Any]:
         """As ``Executor.status``."""
@@ -117,6 +132,7 @@ class LocalExecutor:
         return command._replace(received_ns=self._started.sources.wall_ns())
 
     def _change(self, command: commands.Control, compared_size: int) -> Recorded:
+        self._traffic.require_open()
         if command.action == "claw.enable":
             self._verify_module(command.resource)
         started = self._started

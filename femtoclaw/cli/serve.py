@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +17,14 @@ from femtoclaw.errors import UnavailableError
 from femtoclaw.home import Home, locate, require
 from femtoclaw.sources import live
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from femtoclaw.serving.stopping import Stopped
+
 LOOK_S = 0.2
+
+STOP_EXTRA_S = 10.0
+"""How long a stop may take beside what it waits for executions."""
 
 
 def serve(arguments: Arguments, output: Output) -> int:
@@ -43,29 +52,80 @@ def _single(home: Home, output: Output) -> int:
     from femtoclaw.api.reading import rows
     from femtoclaw.api.service import Service
     from femtoclaw.api.socket import Served
+    from femtoclaw.crash_trace import Trace
+    from femtoclaw.monitoring.observing import Observing
     from femtoclaw.serving.session import Session
+    from femtoclaw.serving.supervisor import watched
 
     over = threading.Event()
     _stopping(over.set)
-    session = Session(home, live(), output)
+    supervisor = watched()
+    monitors: list[Callable[[], Any]] = []
+    single = {"executes": True, "role": "single", "leader": ""}
+    session = Session(
+        home, live(), output, serving=lambda: single | {"monitors": monitors[0]() if monitors else {}}
+    )  # fmt: skip
+    trace = Trace(home, session.boot_id)
+    served: Served | None = None
+    died, reason = False, "the node was stopped"
+
+    def refuse() -> None:
+        seconds = session.drain_s + STOP_EXTRA_S
+        supervisor.stopping(reason, seconds + STOP_EXTRA_S)
+        if served is not None:
+            observing.ending()
+            served.refuse(seconds)
+
+    stopped: Stopped | None = None
     try:
-        log = session.started.log
-        service = Service(session.executor, lambda first, count: rows(log, first, count), session.concurrency_max)
-        served = Served(home, service)
-        try:
-            _tell_ready(home, output, served.path)
-            authority = session.started.authority
-            while not over.wait(LOOK_S):
-                if authority.refusal is not None:
-                    raise UnavailableError(
-                        "the node takes nothing any more", where=home.path, found=authority.refusal,
-                        remedy="see the journal and `femtoclaw recover`; then serve it again",
-                    )  # fmt: skip
-        finally:
-            served.stop()
+        log, authority = session.started.log, session.started.authority
+        observing = Observing(home, live(), output, session.settings["observability"], runtime_id=session.runtime_id)
+        monitors.append(observing.standing)
+        observing.lead(session.started)
+        session.backgrounds.add(observing)
+        service = Service(
+            session.executor, lambda first, count: rows(log, first, count), session.concurrency_max, observing.health
+        )
+        served = Served(home, service, observing.handlers())
+        session.backgrounds.start()
+        _tell_ready(home, output, served.path)
+        supervisor.ready(f"serving {home.path}")
+        while not over.wait(LOOK_S):
+            supervisor.alive()
+            if authority.refusal is not None:
+                raise UnavailableError(
+                    "the node takes nothing any more", where=home.path, found=authority.refusal,
+                    remedy="see the journal and `femtoclaw recover`; then serve it again",
+                )  # fmt: skip
+    except BaseException as error:
+        died, reason = True, f"died: {type(error).__name__}"
+        trace.died(error)
+        raise
     finally:
-        session.end("the node was stopped")
+        stopped = session.stop(reason, refuse)
+        if served is not None:
+            served.stop()
+        trace.close(remove=stopped is not None and not died)
+        supervisor.close()
+    tell_stopped(home, output, stopped)
     return 0
+
+
+def tell_stopped(home: Home, output: Output, stopped: Stopped | None) -> None:
+    """Print what the stop leaves; end at once where a thread has not come back, which nothing can record any more."""
+    if stopped is None:
+        output.note("the stop is not on record; the next start says why")
+        return
+    told = {"stopped": home.path, "size": stopped.size, "root": stopped.root, "state_hash": stopped.state_hash}
+    output.data(told | {"ended": stopped.ended, "interrupted": list(stopped.interrupted)})
+    output.line(f"stopped {home.path}")
+    output.fields([("size", stopped.size), ("root", stopped.root), ("state", stopped.state_hash),
+                   ("interrupted", ", ".join(stopped.interrupted) or "nothing")])  # fmt: skip
+    if stopped.stuck:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(0)
 
 
 def _member(home: Home, output: Output) -> int:
@@ -82,6 +142,7 @@ def _member(home: Home, output: Output) -> int:
     def log_rows(first: int, count: int) -> Iterator[dict[str, Any]]:
         return rows(member.node.driver.store.log, first, count)
 
-    served = Served(home, Service(member.executor, log_rows, WORKERS_MAX))
+    observing = member.observing
+    served = Served(home, Service(member.executor, log_rows, WORKERS_MAX, observing.health), observing.handlers())
     member.run(lambda: _tell_ready(home, output, served.path, member.listens), served.stop)
     return 0

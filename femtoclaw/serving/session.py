@@ -16,6 +16,8 @@ from femtoclaw.config import resolve
 from femtoclaw.gate import Gate
 from femtoclaw.home import Home
 from femtoclaw.modules.recording import record_faults
+from femtoclaw.serving.background import Background, Backgrounds
+from femtoclaw.serving.stopping import Parts, Stopped, stop_in_order
 from femtoclaw.sources import Sources
 from femtoclaw.verified_start import Opener
 from wal import LogError
@@ -45,11 +47,39 @@ class Session:
             self.executor = LocalExecutor(
                 self.started, self._gate, concurrency_max=self.concurrency_max, serving=serving, freshness=freshness
             )
+            self.backgrounds = Backgrounds(services_of(self), output.note)
             for name in self.executor.missing:
                 output.note(f"the value of secret {name} is not in the store, or not the recorded one: no claw gets it")
         except BaseException:
             self.end("start failed")
             raise
+
+    @property
+    def runtime_id(self) -> str:
+        """Which node this is."""
+        return self.started.authority.state.node.runtime_id
+
+    @property
+    def boot_id(self) -> str:
+        """Which start of the node this is."""
+        return self.started.authority.state.node.boot_id
+
+    @property
+    def drain_s(self) -> float:
+        """How long a stop waits for what runs: the setting that is recorded now."""
+        content = self.started.authority.state.node.configuration.content
+        return float(resolve(json.loads(content), "the recorded configuration", None)["runtime"]["drain_s"])
+
+    def stop(self, reason: str, refuse: Callable[[], None]) -> Stopped | None:
+        """Stop in the runbook's order, ``refuse`` closing the doors; None where that could not be recorded."""
+        assert self._gate is not None
+        note = self._output.note
+        parts = Parts(self.started, self.executor, self._gate, self.backgrounds, refuse, note)
+        try:
+            return stop_in_order(parts, reason, self.drain_s)
+        except (LogError, ClusterError, OSError) as error:
+            note(f"the log could not be closed in order: {error}")
+            return None
 
     def end(self, reason: str) -> None:
         """Stop the claws and the node, in order as far as it still can be."""
@@ -63,7 +93,13 @@ class Session:
     def fence(self, why: str) -> None:
         """The right to act is lost: stop the claws at once, and record nothing more."""
         self.started.authority.contain(why)
+        self.backgrounds.stop()
         if self._gate is not None:
             self._gate.close()
         with contextlib.suppress(LogError):
             self.started.log.abandon()
+
+
+def services_of(session: Session) -> list[Background]:
+    """What works beside this session: each is started when the node is ready, and stopped when its telemetry is."""
+    return []
