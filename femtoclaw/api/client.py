@@ -73,6 +73,12 @@ class Client:
         body: dict[str, Any] = json.loads(reply.json)
         return body
 
+    def health(self, record: bool = False, seconds: float = limits.READ_SECONDS) -> dict[str, Any]:
+        """What a look at the node finds now, on record where that is asked for. Raises as ``status``."""
+        reply = self._read("Health", pb.HealthRequest(record=record), pb.HealthReply, seconds)
+        body: dict[str, Any] = json.loads(reply.json)
+        return body
+
     def state_at(self, index: int = 0) -> StateAt:
         """As ``Executor.state_at``."""
         return codec.state_of(self._read("State", pb.StateRequest(index=index), pb.StateReply, limits.READ_SECONDS))

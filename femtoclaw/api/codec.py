@@ -200,6 +200,11 @@ def status_reply(body: dict[str, Any]) -> Any:
     return pb.StatusReply(json=json.dumps(body, default=str).encode("utf-8", "backslashreplace"))
 
 
+def health_reply(body: dict[str, Any]) -> Any:
+    """A look."""
+    return pb.HealthReply(json=json.dumps(body).encode("utf-8", "backslashreplace"))
+
+
 def state_reply(found: StateAt) -> Any:
     """A state's hash."""
     return pb.StateReply(

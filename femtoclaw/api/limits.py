@@ -42,6 +42,9 @@ EFFECT_SECONDS = 24 * 3600.0
 READERS_MAX = 8
 """Calls that change nothing, at once."""
 
+OTHERS_MAX = 6
+"""Threads of the server for what it answers beside the API, such as probes of its health."""
+
 WORKERS_MAX = 128
 EXCLUSIVE_SECONDS = 10.0
 """How long a change of policy waits for calls that are under way."""

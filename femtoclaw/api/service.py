@@ -36,8 +36,11 @@ Rows = Callable[[int, int], Iterator[dict[str, Any]]]
 class Service:
     """The methods, as gRPC calls them."""
 
-    def __init__(self, executor: Executor, rows: Rows, concurrency_max: int) -> None:
-        """``rows`` reads the log."""
+    def __init__(
+        self, executor: Executor, rows: Rows, concurrency_max: int, health: Callable[[bool], dict[str, Any]] | None = None
+    ) -> None:  # fmt: skip
+        """``rows`` reads the log; ``health`` looks at the node, and puts the look on record when it is told so."""
+        self._health_of = health
         self._executor = executor
         self._rows = rows
         self.working_max = max(1, min(concurrency_max, limits.WORKERS_MAX))
@@ -51,6 +54,7 @@ class Service:
             "Intent": lambda raw: intent(self._executor, codec.parse(pb.IntentRequest, raw)),
             "Control": lambda raw: control(self._executor, codec.parse(pb.ControlRequest, raw)),
             "Status": self._status,
+            "Health": self._health,
             "State": self._state,
         }
         streams = {"Run": self._run, "Log": self._log}
@@ -96,6 +100,12 @@ class Service:
     def _status(self, raw: bytes) -> Any:
         codec.parse(pb.StatusRequest, raw)
         return codec.status_reply(self._executor.status())
+
+    def _health(self, raw: bytes) -> Any:
+        record = codec.parse(pb.HealthRequest, raw).record
+        if self._health_of is None:
+            raise NotTakenError("nobody looks at this node", where="the served node", expected="a node with a monitor")
+        return codec.health_reply(self._health_of(record))
 
     def _state(self, raw: bytes) -> Any:
         return codec.state_reply(self._executor.state_at(codec.parse(pb.StateRequest, raw).index))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from femtoclaw.api import limits
@@ -53,9 +53,10 @@ def address(folder: str, name: str) -> Iterator[str]:
 class Served:
     """A node's API at its socket, until ``stop``."""
 
-    def __init__(self, home: Home, service: Any) -> None:
-        """Begin to answer with a ``Service``. The caller holds the lock of the home's log. Raises ConfigurationError for a path
-        that is too long, UnavailableError when there can be no socket, SecurityError when something else has its name."""
+    def __init__(self, home: Home, service: Any, others: Sequence[Any] = ()) -> None:
+        """Begin to answer with a ``Service``, and with ``others``: handlers of gRPC beside it. The caller holds the lock of the
+        home's log. Raises ConfigurationError for a path that is too long, UnavailableError when there can be no socket,
+        SecurityError when something else has its name."""
         from concurrent.futures import ThreadPoolExecutor
 
         import grpc
@@ -63,11 +64,11 @@ class Served:
         self._home = home
         self.path = socket_path(home)
         self._at = contextlib.ExitStack()
-        workers = service.working_max + limits.READERS_MAX + 1
+        workers = service.working_max + limits.READERS_MAX + 1 + limits.OTHERS_MAX * len(others)
         self._server = grpc.server(
             ThreadPoolExecutor(workers, thread_name_prefix="api"), options=_OPTIONS, maximum_concurrent_rpcs=4 * workers
         )  # fmt: skip
-        self._server.add_generic_rpc_handlers((service.handler(),))
+        self._server.add_generic_rpc_handlers((service.handler(), *others))
         try:
             self._bind()
         except BaseException:

@@ -22,13 +22,13 @@ ANSWER_S = 5.0
 
 
 def standing(home: Home) -> dict[str, Any] | None:
-    """What the process that serves this member says of it; what the disk says where nobody serves it or it does not answer;
-    None for a node by itself. Raises ConfigurationError for a ``cluster.toml`` that cannot be used."""
+    """What the process that serves this node says of it. Of a member that nobody serves, or that does not answer, what the disk
+    says; None for a node by itself then. Raises ConfigurationError for a ``cluster.toml`` that cannot be used."""
+    told = _served(home)
     if not is_member(home):
-        return None
+        return {"served": True} | told if told is not None else None
     from femtoclaw.cluster_home import read_settings
 
-    told = _served(home)
     if told is not None:
         return {"served": True} | told
     settings, known = read_settings(home), _promised(home)

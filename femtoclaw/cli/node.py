@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from femtoclaw.cli.member_standing import standing
-from femtoclaw.cli.render import Output, program
+from femtoclaw.cli.render import Output, program, when
 from femtoclaw.cluster_home import is_member
 from femtoclaw.errors import HistoryError, PolicyError, UsageError
 from femtoclaw.home import Home, locate, require
@@ -75,7 +75,10 @@ def status(arguments: Arguments, output: Output) -> int:
         body["serving"] = serving
     output.data(body)
     output.line(f"node {body['runtime_id']}", "bold")
-    output.fields([(name, _text(value)) for name, value in body.items() if name != "runtime_id"])
+    output.fields([(name, _text(value)) for name, value in body.items() if name not in ("runtime_id", "serving")])
+    if serving is not None:
+        output.fields([("serving", _text({name: value for name, value in serving.items() if name != "monitors"}))])
+        output.fields([(f"monitor {name}", _monitor(each)) for name, each in serving.get("monitors", {}).items()])
     if body["held_calls"]:
         output.note(f"{body['held_calls']} held for operators: see `femtoclaw approvals`")
     if body["running"]:
@@ -84,6 +87,13 @@ def status(arguments: Arguments, output: Output) -> int:
     if cut:
         output.note(f"in flight when the node stopped: {_text(cut)}; the next start closes them (`femtoclaw recover`)")
     return 0 if body["last_stop"] == "clean" and not cut else 1
+
+
+def _monitor(standing: dict[str, Any]) -> str:
+    """One of the monitors of a served node, as people read it."""
+    last = when(standing["last_run_ns"]) if standing["last_run_ns"] else "never"
+    state = "STALLED" if standing["stalled"] else standing["error"] or "at work"
+    return f"{state}, last run {last}, {standing['runs']} runs"
 
 
 def _text(value: Any) -> str:

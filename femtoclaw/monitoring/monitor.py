@@ -65,7 +65,7 @@ class Monitor:
         self._begin = begin
         self._sample = sample
         self.started = False
-        self._looking: Looking | None = None
+        self._looking: tuple[Watched, Looking] | None = None
         self._watched: Watched | None = None
         self._preparing = threading.Lock()
         self._noting = threading.Lock()
@@ -86,11 +86,11 @@ class Monitor:
     # --- its life ---
 
     def watch(self, watched: Watched | None) -> None:
-        """What to look at from now on: another log, another role; None for nothing (the log is about to be closed). Waits for a
-        look that is under way."""
-        with self._preparing:
-            self._watched, self._looking, self._newest = watched, None, None
-            self._recorded = None
+        """What to look at from now on: another log, another role; None for nothing (the log is about to be closed). What a look
+        that is under way finds then counts no more."""
+        self._watched = watched
+        self._newest = None
+        self._recorded = None
 
     def start(self) -> None:
         """Begin."""
@@ -110,11 +110,14 @@ class Monitor:
     def look(self, cause: str = "interval", *, record: bool = False) -> Looked | None:
         """Look now; None when there is nothing to look at. Recorded by the rule above; with ``record`` in any case."""
         with self._preparing:
-            if self._watched is None:
+            watched = self._watched
+            if watched is None:
                 return None
-            if self._looking is None:
-                self._looking = Looking(self._watched._replace(others=(*self._watched.others, self.check)))
-            looked = self._looking.look(self._sources.wall_ns())
+            if self._looking is None or self._looking[0] is not watched:
+                self._looking = watched, Looking(watched._replace(others=(*watched.others, self.check)))
+            looked = self._looking[1].look(self._sources.wall_ns())
+            if self._watched is not watched:
+                return None
             self._newest = time.monotonic(), looked
         self._note(looked, cause, record)
         return looked

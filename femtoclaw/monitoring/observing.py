@@ -13,7 +13,8 @@ Nothing of it holds up an execution, and nothing of it keeps a node from its wor
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw import commands
@@ -21,7 +22,7 @@ from femtoclaw.errors import Category, FemtoClawError, Severity
 from femtoclaw.events import Observation
 from femtoclaw.home import Home
 from femtoclaw.monitoring.drift import drift
-from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Detector, Looked, Report, body_of
+from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Detector, Looked, body_of
 from femtoclaw.monitoring.looking import Watched
 from femtoclaw.monitoring.monitor import Monitor
 from femtoclaw.sources import Sources
@@ -37,19 +38,23 @@ if TYPE_CHECKING:
     from femtoclaw.authority import Authority
     from femtoclaw.boot import Started
     from femtoclaw.cli.render import Output
+    from femtoclaw.incidents.watching import Watching
     from femtoclaw.monitoring.endpoint import Answer, Endpoint
 
 FLUSH_S = 1.0
+STOP_S = 2.0
 
 
 class Observing:
-    """One for the life of a process. Its methods are for one thread, but for what it gives out."""
+    """One for the life of a process, a ``Background`` of its session. Its methods are for one thread, but for what it gives out."""
+
+    name = "observing"
 
     def __init__(
         self, home: Home, sources: Sources, output: Output, settings: dict[str, Any], *, runtime_id: str = "",
-        detectors: Sequence[Detector] = (), report: Report | None = None, compliance: Detector = drift,
+        incidents: bool = True, compliance: Detector = drift,
     ) -> None:  # fmt: skip
-        """``settings`` are those of the domain ``observability``."""
+        """``settings`` are those of the domain ``observability``. With ``incidents`` what is detected is opened and told."""
         self._home = home
         self._sources = sources
         self._output = output
@@ -62,9 +67,13 @@ class Observing:
         self._lines, self._line_file = self._line_sink()
         self._spans = self._span_sink(runtime_id)
         self.following: Following | None = None
+        self.watching: Watching | None = None
+        detectors, others = self._detectors() if incidents else ((), ())
+        self._extra = others
         self.monitor = Monitor(
-            home, sources, float(settings["health_interval_s"]), self._record, detectors=detectors, report=report,
-            compliance=compliance, begin=self._sample_performance, sample=self._sample_health,
+            home, sources, float(settings["health_interval_s"]), self._record, detectors=detectors,
+            report=self.watching.report if self.watching is not None else None, compliance=compliance,
+            begin=self._sample_performance, sample=self._sample_health,
         )  # fmt: skip
         self.endpoint: Endpoint | None = None
         self._newest: Looked | None = None
@@ -86,11 +95,17 @@ class Observing:
         self._watch(Watched(self._home, log, None, size, serving, self._others()))
 
     def pause(self) -> None:
-        """The log is about to be closed, or to be another's: read it no more."""
+        """The log is about to be closed, or to be another's: read it no more. Waits for nothing that hangs."""
         self.monitor.watch(None)
         if self.following is not None:
             self.following.use(None)
         self._authority = None
+
+    def ending(self) -> None:
+        """The node is about to stop: nobody who asks from outside is answered any more."""
+        self.over.set()
+        if self.endpoint is not None:
+            self.endpoint.stop()
 
     def start(self) -> None:
         """Begin. What cannot be had is told on standard error."""
@@ -98,21 +113,25 @@ class Observing:
             sink.start()
         if self.following is not None:
             self.following.start()
-        self.monitor.start()
         if self._settings["listen"]:
             self._listen()
+        self.monitor.start()
 
-    def stop(self) -> None:
-        """End: what was recorded by now is still told, for a bounded time."""
-        self.over.set()
-        if self.endpoint is not None:
-            self.endpoint.stop()
+    def stop(self, seconds: float = STOP_S) -> str:
+        """End: what was recorded by now is still told, within so long; what was lost, empty for nothing. Idempotent."""
+        self.ending()
         self.monitor.stop()
         if self.following is not None:
             self.following.stop()
+        before = sum(each.dropped for each in self._standings())
+        until = time.monotonic() + seconds
         for sink in self._sinks():
-            sink.stop()
+            sink.stop(max(0.0, until - time.monotonic()))
+        if self.watching is not None:
+            self.watching.close()
         self.pause()
+        lost = sum(each.dropped for each in self._standings()) - before
+        return f"{lost} items were not taken by their sinks" if lost else ""
 
     def flush(self) -> bool:
         """Whether everything that was recorded by now has been told within ``FLUSH_S``."""
@@ -157,6 +176,12 @@ class Observing:
         if self.following is not None:
             self.following.use(watched.log, watched.size)
         self.monitor.watch(watched)
+
+    def _detectors(self) -> tuple[tuple[Detector, ...], tuple[Callable[[], Check], ...]]:
+        from femtoclaw.incidents.watching import Watching
+
+        self.watching = watching = Watching(self._home, self._sources, lambda: self._authority)
+        return (watching.detect,), (watching.check,)
 
     def _needs_following(self) -> bool:
         return bool(self._settings["listen"] or self._lines is not None or self._spans is not None)
@@ -216,7 +241,7 @@ class Observing:
         return as_json(not reason, {"ready": not reason, "reason": reason})
 
     def _others(self) -> tuple[Callable[[], Check], ...]:
-        return (self._telemetry_check, self._performance_check)
+        return (self._telemetry_check, self._performance_check, *self._extra)
 
     def _telemetry_check(self) -> Check:
         standings = self._standings()
@@ -228,7 +253,7 @@ class Observing:
             wrong.append("nothing listens")
         before, self._drops_told = self._drops_told, dropped
         told = f"{dropped} dropped" if dropped else "nothing dropped"
-        text = f"{len(standings)} sinks, {told}" + (f"; {', '.join(wrong)}" if wrong else "")
+        text = f"sinks: {len(standings)}, {told}" + (f"; {', '.join(wrong)}" if wrong else "")
         return Check("telemetry", WARNING if wrong or dropped > before else OK, text)
 
     def _performance_check(self) -> Check:

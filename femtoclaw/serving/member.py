@@ -30,6 +30,7 @@ from femtoclaw.home import Home, check_permissions, journal, read_bounded, resol
 from femtoclaw.integrity import refuse_root
 from femtoclaw.keys import load_signer
 from femtoclaw.membership import Invitation, Terms, sign_invitation
+from femtoclaw.monitoring.observing import Observing
 from femtoclaw.serving.archive_thread import ArchiveThread
 from femtoclaw.serving.erasing import Erasures
 from femtoclaw.serving.following import FollowingExecutor
@@ -93,6 +94,7 @@ class MemberNode:
             wall=sources.wall_ns, listener=self._notice, map_bytes=effective["memory"]["map_bytes"],
             references=blobs_named, above=self.executor.answer,
         )  # fmt: skip
+        self.observing = Observing(home, sources, output, effective["observability"], runtime_id=self._settings.name)
 
     def stop(self) -> None:
         """Ask ``run`` to return. May be called from a signal handler."""
@@ -125,7 +127,7 @@ class MemberNode:
             "leader_age_ms": driver.silence_ns() // 1_000_000,
             "member": driver.name, "epoch": driver.epoch, "commit": driver.commit, "mode": self._settings.mode,
             "coordinator": self._settings.coordinator, "restored": driver.replica.durable.restored,
-            "frozen": driver.replica.durable.frozen,
+            "frozen": driver.replica.durable.frozen, "monitors": self.observing.standing(),
         }  # fmt: skip
 
     def _freshness(self) -> Freshness:
@@ -205,6 +207,8 @@ class MemberNode:
                 lambda: self.node.driver.commit, lambda: self._session is not None, self._notice,
             )  # fmt: skip
             archive.start()
+        self._observe_following()
+        self.observing.start()
         try:
             ready()
             while not self._stopping.is_set():
@@ -215,10 +219,17 @@ class MemberNode:
                     self._lead(leadership)
         finally:
             self.executor.end()
+            self.observing.ending()
             closing()
+            self.observing.stop()
             if archive is not None:
                 archive.stop()
             self.node.stop()
+
+    def _observe_following(self) -> None:
+        """Look at the log as a member that does not lead, as far as it is committed."""
+        log, driver = self.node.driver.store.log, self.node.driver
+        self.observing.follow(log, lambda: min(driver.commit, log.size), self._serving)
 
     def _remember_members(self) -> None:
         """Keep who the others are beside the log, signed by this node: when the log is gone, ``recover --from-peer`` asks them."""
@@ -237,12 +248,14 @@ class MemberNode:
         self._remembered = members.version
 
     def _lead(self, leadership: Leadership) -> None:
+        self.observing.pause()
         self._output.note(f"leading epoch {leadership.epoch} from index {leadership.begun.index} on")
         try:
             session = self._open(leadership)
         except (FemtoClawError, LogError, ClusterError) as error:
             self._output.note(f"this node was let in to lead and cannot: {error}")
             self.node.close_log(None)
+            self._observe_following()
             # Another member may be able to; this one asks again later and later, when somebody may have mended it.
             self._failed += 1
             self._stopping.wait(random.uniform(0.5, 1.0) * min(2**self._failed, UNABLE_S_MAX))
@@ -251,17 +264,20 @@ class MemberNode:
         self._session = session
         log = session.started.log
         self.executor.use(LeadingExecutor(session.executor, log, self.node.driver, self.executor.want_transfer))
+        self.observing.lead(session.started, self._serving)
         try:
             self._serve(session, leadership)
         finally:
             self._session = None
             orderly = self._stopping.is_set() and not leadership.over.is_set()
             self.executor.use(None, drain_s=DRAIN_S if orderly else 0.0)
+            self.observing.pause()
             if orderly:
                 session.end("the node was stopped")
             else:
                 session.fence("the leadership is over")
             self.node.close_log(None)
+            self._observe_following()
 
     def _serve(self, session: Session, leadership: Leadership) -> None:
         while not self._stopping.is_set() and not leadership.over.wait(LOOK_S):

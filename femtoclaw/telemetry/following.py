@@ -50,9 +50,8 @@ class Following:
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
 
     def use(self, log: LogReader | None, size: Callable[[], int] | None = None) -> None:
-        """Read this log from now on, as far as ``size`` says; None before it is closed. Waits for a chunk that is under way."""
-        with self._lock:
-            self._source = (log, size) if log is not None and size is not None else None
+        """Read this log from now on, as far as ``size`` says; None before it is closed: at most one record more is taken then."""
+        self._source = (log, size) if log is not None and size is not None else None
 
     def start(self) -> None:
         """Begin."""
@@ -97,9 +96,10 @@ class Following:
             self._over.wait(REST_S if more else LOOK_S)
 
     def _chunk(self) -> bool:
-        if self._source is None:
+        source = self._source
+        if source is None:
             return False
-        log, size_now = self._source
+        log, size_now = source
         size = size_now()
         if self._new_from is None:
             self._new_from = size + 1
@@ -107,6 +107,8 @@ class Following:
         if size <= taken:
             return False
         for record in log.scan(taken + 1, min(size, taken + CHUNK) + 1):
+            if self._source is not source:
+                return False
             self._take(record)
         return True
 

@@ -67,13 +67,14 @@ class Sink:
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue and not self._under_way, seconds)
 
-    def stop(self) -> None:
-        """Write what is there, for a bounded time, and end; what is left is dropped. A write that hangs is left behind."""
+    def stop(self, seconds: float = STOP_S) -> None:
+        """Write what is there, within so long, and end; what is left is dropped. A write that hangs is left behind."""
         if self._thread.is_alive():
-            self.flush(STOP_S)
+            self.flush(seconds)
         with self._changed:
             self._over = True
-            self._dropped += len(self._queue)
+            self._dropped += len(self._queue) + self._under_way
+            self._under_way = 0
             self._queue.clear()
             self._changed.notify_all()
         if self._thread.is_alive():
@@ -96,6 +97,8 @@ class Sink:
                 self._changed.notify_all()
             good = self._written_or_given_up(batch)
             with self._changed:
+                if self._over:
+                    return  # counted by the stop
                 self._under_way = 0
                 if good:
                     self._written += len(batch)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x65mtoclaw/v1/node.proto\x12\x0c\x66\x65mtoclaw.v1\"1\n\rIntentRequest\x12\x0f\n\x07message\x18\x01 \x01(\x0c\x12\x0f\n\x07subject\x18\x02 \x01(\t\":\n\nRunRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05\x62rain\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\"\xe2\x01\n\x0e\x43ontrolRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ns\x18\x06 \x01(\x03\x12\x11\n\tsignature\x18\x07 \x01(\x0c\x12/\n\x0c\x63osignatures\x18\x08 \x03(\x0b\x32\x19.femtoclaw.v1.Cosignature\x12\r\n\x05\x62rain\x18\t \x01(\t\x12\x15\n\rcompared_size\x18\n \x01(\x04\"2\n\x0b\x43osignature\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x0f\n\rStatusRequest\"\x1d\n\x0cStateRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"*\n\nLogRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"u\n\x04Step\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\x16\n\x0eresult_omitted\x18\x06 \x01(\x08\"/\n\x0bIntentReply\x12 \n\x04step\x18\x01 \x01(\x0b\x32\x12.femtoclaw.v1.Step\"j\n\x08RunReply\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.femtoclaw.v1.ProgressH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.femtoclaw.v1.RunResultH\x00\x42\x07\n\x05reply\"W\n\x08Progress\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.femtoclaw.v1.Receipt\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.femtoclaw.v1.Event\"s\n\tRunResult\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x15\n\x08response\x18\x03 \x01(\tH\x00\x88\x01\x01\x12!\n\x05steps\x18\x04 \x03(\x0b\x32\x12.femtoclaw.v1.StepB\x0b\n\t_response\"\x81\x01\n\x0c\x43ontrolReply\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.femtoclaw.v1.Receipt\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.femtoclaw.v1.Event\x12$\n\x03run\x18\x03 \x01(\x0b\x32\x17.femtoclaw.v1.RunResult\"b\n\x07Receipt\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\x12\x0c\n\x04link\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0f\n\x07time_ns\x18\x05 \x01(\x03\x12\x0c\n\x04mode\x18\x06 \x01(\t\"&\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoded\x18\x02 \x01(\x0c\"\x1b\n\x0bStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"Z\n\nStateReply\x12\x12\n\nstate_hash\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12*\n\tfreshness\x18\x03 \x01(\x0b\x32\x17.femtoclaw.v1.Freshness\">\n\tFreshness\x12\r\n\x05leads\x18\x01 \x01(\x08\x12\x12\n\nsilence_ns\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\"T\n\x08LogReply\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07time_ns\x18\x02 \x01(\x03\x12\x0c\n\x04link\x18\x03 \x01(\x0c\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0c\n\x04json\x18\x05 \x01(\x0c\"\xde\x01\n\x07\x46\x61ilure\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\x0c\n\x04what\x18\x05 \x01(\t\x12\r\n\x05where\x18\x06 \x01(\t\x12\x15\n\x08\x65xpected\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x66ound\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x06remedy\x18\t \x01(\t\x12\x11\n\texit_code\x18\n \x01(\r\x12\x11\n\tnot_taken\x18\x0b \x01(\x08\x42\x0b\n\t_expectedB\x08\n\x06_found\"\x9f\x01\n\tForwarded\x12-\n\x06intent\x18\x01 \x01(\x0b\x32\x1b.femtoclaw.v1.IntentRequestH\x00\x12\'\n\x03run\x18\x02 \x01(\x0b\x32\x18.femtoclaw.v1.RunRequestH\x00\x12/\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32\x1c.femtoclaw.v1.ControlRequestH\x00\x42\t\n\x07request\"\xca\x01\n\x0e\x46orwardedReply\x12+\n\x06intent\x18\x01 \x01(\x0b\x32\x19.femtoclaw.v1.IntentReplyH\x00\x12)\n\x03run\x18\x02 \x01(\x0b\x32\x1a.femtoclaw.v1.ForwardedRunH\x00\x12-\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32\x1a.femtoclaw.v1.ControlReplyH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.femtoclaw.v1.FailureH\x00\x42\x07\n\x05reply\"7\n\x0c\x46orwardedRun\x12\'\n\x07replies\x18\x01 \x03(\x0b\x32\x16.femtoclaw.v1.RunReply2\x84\x03\n\x04Node\x12@\n\x06Intent\x12\x1b.femtoclaw.v1.IntentRequest\x1a\x19.femtoclaw.v1.IntentReply\x12\x39\n\x03Run\x12\x18.femtoclaw.v1.RunRequest\x1a\x16.femtoclaw.v1.RunReply0\x01\x12\x43\n\x07\x43ontrol\x12\x1c.femtoclaw.v1.ControlRequest\x1a\x1a.femtoclaw.v1.ControlReply\x12@\n\x06Status\x12\x1b.femtoclaw.v1.StatusRequest\x1a\x19.femtoclaw.v1.StatusReply\x12=\n\x05State\x12\x1a.femtoclaw.v1.StateRequest\x1a\x18.femtoclaw.v1.StateReply\x12\x39\n\x03Log\x12\x18.femtoclaw.v1.LogRequest\x1a\x16.femtoclaw.v1.LogReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x65mtoclaw/v1/node.proto\x12\x0c\x66\x65mtoclaw.v1\"1\n\rIntentRequest\x12\x0f\n\x07message\x18\x01 \x01(\x0c\x12\x0f\n\x07subject\x18\x02 \x01(\t\":\n\nRunRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05\x62rain\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\"\xe2\x01\n\x0e\x43ontrolRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x03 \x01(\t\x12\x10\n\x08resource\x18\x04 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ns\x18\x06 \x01(\x03\x12\x11\n\tsignature\x18\x07 \x01(\x0c\x12/\n\x0c\x63osignatures\x18\x08 \x03(\x0b\x32\x19.femtoclaw.v1.Cosignature\x12\r\n\x05\x62rain\x18\t \x01(\t\x12\x15\n\rcompared_size\x18\n \x01(\x04\"2\n\x0b\x43osignature\x12\x10\n\x08operator\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\x0f\n\rStatusRequest\"\x1f\n\rHealthRequest\x12\x0e\n\x06record\x18\x01 \x01(\x08\"\x1d\n\x0cStateRequest\x12\r\n\x05index\x18\x01 \x01(\x04\"*\n\nLogRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\"u\n\x04Step\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0e\n\x06result\x18\x04 \x01(\x0c\x12\x0f\n\x07outcome\x18\x05 \x01(\t\x12\x16\n\x0eresult_omitted\x18\x06 \x01(\x08\"/\n\x0bIntentReply\x12 \n\x04step\x18\x01 \x01(\x0b\x32\x12.femtoclaw.v1.Step\"j\n\x08RunReply\x12*\n\x08progress\x18\x01 \x01(\x0b\x32\x16.femtoclaw.v1.ProgressH\x00\x12)\n\x06result\x18\x02 \x01(\x0b\x32\x17.femtoclaw.v1.RunResultH\x00\x42\x07\n\x05reply\"W\n\x08Progress\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.femtoclaw.v1.Receipt\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.femtoclaw.v1.Event\"s\n\tRunResult\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x15\n\x08response\x18\x03 \x01(\tH\x00\x88\x01\x01\x12!\n\x05steps\x18\x04 \x03(\x0b\x32\x12.femtoclaw.v1.StepB\x0b\n\t_response\"\x81\x01\n\x0c\x43ontrolReply\x12&\n\x07receipt\x18\x01 \x01(\x0b\x32\x15.femtoclaw.v1.Receipt\x12#\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x13.femtoclaw.v1.Event\x12$\n\x03run\x18\x03 \x01(\x0b\x32\x17.femtoclaw.v1.RunResult\"b\n\x07Receipt\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\x12\x0c\n\x04link\x18\x03 \x01(\x0c\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x0f\n\x07time_ns\x18\x05 \x01(\x03\x12\x0c\n\x04mode\x18\x06 \x01(\t\"&\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07\x65ncoded\x18\x02 \x01(\x0c\"\x1b\n\x0bStatusReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x1b\n\x0bHealthReply\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"Z\n\nStateReply\x12\x12\n\nstate_hash\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12*\n\tfreshness\x18\x03 \x01(\x0b\x32\x17.femtoclaw.v1.Freshness\">\n\tFreshness\x12\r\n\x05leads\x18\x01 \x01(\x08\x12\x12\n\nsilence_ns\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\"T\n\x08LogReply\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07time_ns\x18\x02 \x01(\x03\x12\x0c\n\x04link\x18\x03 \x01(\x0c\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0c\n\x04json\x18\x05 \x01(\x0c\"\xde\x01\n\x07\x46\x61ilure\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\x0c\n\x04what\x18\x05 \x01(\t\x12\r\n\x05where\x18\x06 \x01(\t\x12\x15\n\x08\x65xpected\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x66ound\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x06remedy\x18\t \x01(\t\x12\x11\n\texit_code\x18\n \x01(\r\x12\x11\n\tnot_taken\x18\x0b \x01(\x08\x42\x0b\n\t_expectedB\x08\n\x06_found\"\x9f\x01\n\tForwarded\x12-\n\x06intent\x18\x01 \x01(\x0b\x32\x1b.femtoclaw.v1.IntentRequestH\x00\x12\'\n\x03run\x18\x02 \x01(\x0b\x32\x18.femtoclaw.v1.RunRequestH\x00\x12/\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32\x1c.femtoclaw.v1.ControlRequestH\x00\x42\t\n\x07request\"\xca\x01\n\x0e\x46orwardedReply\x12+\n\x06intent\x18\x01 \x01(\x0b\x32\x19.femtoclaw.v1.IntentReplyH\x00\x12)\n\x03run\x18\x02 \x01(\x0b\x32\x1a.femtoclaw.v1.ForwardedRunH\x00\x12-\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32\x1a.femtoclaw.v1.ControlReplyH\x00\x12(\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x15.femtoclaw.v1.FailureH\x00\x42\x07\n\x05reply\"7\n\x0c\x46orwardedRun\x12\'\n\x07replies\x18\x01 \x03(\x0b\x32\x16.femtoclaw.v1.RunReply2\xc6\x03\n\x04Node\x12@\n\x06Intent\x12\x1b.femtoclaw.v1.IntentRequest\x1a\x19.femtoclaw.v1.IntentReply\x12\x39\n\x03Run\x12\x18.femtoclaw.v1.RunRequest\x1a\x16.femtoclaw.v1.RunReply0\x01\x12\x43\n\x07\x43ontrol\x12\x1c.femtoclaw.v1.ControlRequest\x1a\x1a.femtoclaw.v1.ControlReply\x12@\n\x06Status\x12\x1b.femtoclaw.v1.StatusRequest\x1a\x19.femtoclaw.v1.StatusReply\x12@\n\x06Health\x12\x1b.femtoclaw.v1.HealthRequest\x1a\x19.femtoclaw.v1.HealthReply\x12=\n\x05State\x12\x1a.femtoclaw.v1.StateRequest\x1a\x18.femtoclaw.v1.StateReply\x12\x39\n\x03Log\x12\x18.femtoclaw.v1.LogRequest\x1a\x16.femtoclaw.v1.LogReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,42 +41,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COSIGNATURE']._serialized_end=431
   _globals['_STATUSREQUEST']._serialized_start=433
   _globals['_STATUSREQUEST']._serialized_end=448
-  _globals['_STATEREQUEST']._serialized_start=450
-  _globals['_STATEREQUEST']._serialized_end=479
-  _globals['_LOGREQUEST']._serialized_start=481
-  _globals['_LOGREQUEST']._serialized_end=523
-  _globals['_STEP']._serialized_start=525
-  _globals['_STEP']._serialized_end=642
-  _globals['_INTENTREPLY']._serialized_start=644
-  _globals['_INTENTREPLY']._serialized_end=691
-  _globals['_RUNREPLY']._serialized_start=693
-  _globals['_RUNREPLY']._serialized_end=799
-  _globals['_PROGRESS']._serialized_start=801
-  _globals['_PROGRESS']._serialized_end=888
-  _globals['_RUNRESULT']._serialized_start=890
-  _globals['_RUNRESULT']._serialized_end=1005
-  _globals['_CONTROLREPLY']._serialized_start=1008
-  _globals['_CONTROLREPLY']._serialized_end=1137
-  _globals['_RECEIPT']._serialized_start=1139
-  _globals['_RECEIPT']._serialized_end=1237
-  _globals['_EVENT']._serialized_start=1239
-  _globals['_EVENT']._serialized_end=1277
-  _globals['_STATUSREPLY']._serialized_start=1279
-  _globals['_STATUSREPLY']._serialized_end=1306
-  _globals['_STATEREPLY']._serialized_start=1308
-  _globals['_STATEREPLY']._serialized_end=1398
-  _globals['_FRESHNESS']._serialized_start=1400
-  _globals['_FRESHNESS']._serialized_end=1462
-  _globals['_LOGREPLY']._serialized_start=1464
-  _globals['_LOGREPLY']._serialized_end=1548
-  _globals['_FAILURE']._serialized_start=1551
-  _globals['_FAILURE']._serialized_end=1773
-  _globals['_FORWARDED']._serialized_start=1776
-  _globals['_FORWARDED']._serialized_end=1935
-  _globals['_FORWARDEDREPLY']._serialized_start=1938
-  _globals['_FORWARDEDREPLY']._serialized_end=2140
-  _globals['_FORWARDEDRUN']._serialized_start=2142
-  _globals['_FORWARDEDRUN']._serialized_end=2197
-  _globals['_NODE']._serialized_start=2200
-  _globals['_NODE']._serialized_end=2588
+  _globals['_HEALTHREQUEST']._serialized_start=450
+  _globals['_HEALTHREQUEST']._serialized_end=481
+  _globals['_STATEREQUEST']._serialized_start=483
+  _globals['_STATEREQUEST']._serialized_end=512
+  _globals['_LOGREQUEST']._serialized_start=514
+  _globals['_LOGREQUEST']._serialized_end=556
+  _globals['_STEP']._serialized_start=558
+  _globals['_STEP']._serialized_end=675
+  _globals['_INTENTREPLY']._serialized_start=677
+  _globals['_INTENTREPLY']._serialized_end=724
+  _globals['_RUNREPLY']._serialized_start=726
+  _globals['_RUNREPLY']._serialized_end=832
+  _globals['_PROGRESS']._serialized_start=834
+  _globals['_PROGRESS']._serialized_end=921
+  _globals['_RUNRESULT']._serialized_start=923
+  _globals['_RUNRESULT']._serialized_end=1038
+  _globals['_CONTROLREPLY']._serialized_start=1041
+  _globals['_CONTROLREPLY']._serialized_end=1170
+  _globals['_RECEIPT']._serialized_start=1172
+  _globals['_RECEIPT']._serialized_end=1270
+  _globals['_EVENT']._serialized_start=1272
+  _globals['_EVENT']._serialized_end=1310
+  _globals['_STATUSREPLY']._serialized_start=1312
+  _globals['_STATUSREPLY']._serialized_end=1339
+  _globals['_HEALTHREPLY']._serialized_start=1341
+  _globals['_HEALTHREPLY']._serialized_end=1368
+  _globals['_STATEREPLY']._serialized_start=1370
+  _globals['_STATEREPLY']._serialized_end=1460
+  _globals['_FRESHNESS']._serialized_start=1462
+  _globals['_FRESHNESS']._serialized_end=1524
+  _globals['_LOGREPLY']._serialized_start=1526
+  _globals['_LOGREPLY']._serialized_end=1610
+  _globals['_FAILURE']._serialized_start=1613
+  _globals['_FAILURE']._serialized_end=1835
+  _globals['_FORWARDED']._serialized_start=1838
+  _globals['_FORWARDED']._serialized_end=1997
+  _globals['_FORWARDEDREPLY']._serialized_start=2000
+  _globals['_FORWARDEDREPLY']._serialized_end=2202
+  _globals['_FORWARDEDRUN']._serialized_start=2204
+  _globals['_FORWARDEDRUN']._serialized_end=2259
+  _globals['_NODE']._serialized_start=2262
+  _globals['_NODE']._serialized_end=2716
 # @@protoc_insertion_point(module_scope)
