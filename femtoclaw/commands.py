@@ -150,6 +150,16 @@ class AdoptControlPolicy(NamedTuple):
     operator: str
 
 
+class FoundControl(NamedTuple):
+    """Give a node from before there was a control plane its first operators and its first control policy, in one append.
+    ``operators`` as in ``Provision``."""
+
+    operators: tuple[str, ...]
+    text: str
+    engine: str
+    operator: str
+
+
 class Control(NamedTuple):
     """An operator's request to change the node (fields as in ``events.ControlRequested``). ``next_id`` names the next
     execution of the run that it may set going again."""
@@ -215,6 +225,7 @@ Command: TypeAlias = (
     | EndRun
     | RecordError
     | AdoptControlPolicy
+    | FoundControl
     | Control
     | ExpireApproval
     | RejectModule

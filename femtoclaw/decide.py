@@ -36,12 +36,14 @@ def decide(state: State, command: Command, engines: EngineCache) -> list[Event]:
 
 def _provision(state: State, command: commands.Provision, engines: EngineCache) -> list[Event]:
     identity = events.NodeProvisioned(command.runtime_id, command.version, command.operator)
-    given = command.operators
-    added: list[Event] = [
+    return [identity, *_first_operators(command.operators)]
+
+
+def _first_operators(given: tuple[str, ...]) -> list[Event]:
+    return [
         events.OperatorAdded(name, key, tuple(roles.split(",")), "", 0)
         for name, key, roles in zip(given[::3], given[1::3], given[2::3], strict=True)
     ]
-    return [identity, *added]
 
 
 def _register(state: State, command: commands.RegisterClaw, engines: EngineCache) -> list[Event]:
@@ -90,6 +92,18 @@ def _adopt_control(state: State, command: commands.AdoptControlPolicy, engines: 
         raise CommandError("only an operator can change this", where="control.set", expected="a new node")
     digest = load_control(command.text).digest
     return [events.ControlPolicyAdopted(1, digest, command.text, command.engine, "", command.operator)]
+
+
+def _found_control(state: State, command: commands.FoundControl, engines: EngineCache) -> list[Event]:
+    """What a migration puts behind the history of a node that had no operators."""
+    node = state.node
+    if node.control.version or node.operators or not node.runtime_id or not command.operators:
+        raise CommandError(
+            "only an operator can change this", where="control.set", expected="a node from before there were operators"
+        )
+    digest = load_control(command.text).digest
+    adopted = events.ControlPolicyAdopted(1, digest, command.text, command.engine, "", command.operator)
+    return [*_first_operators(command.operators), adopted]
 
 
 def _start_runtime(state: State, command: commands.StartRuntime, engines: EngineCache) -> list[Event]:
@@ -273,6 +287,7 @@ _DECIDE: dict[type[Any], Callable[[State, Any, EngineCache], list[Event]]] = {
     commands.EndRun: _end_run,
     commands.RecordError: _record_error,
     commands.AdoptControlPolicy: _adopt_control,
+    commands.FoundControl: _found_control,
     commands.Control: decide_control,
     commands.ExpireApproval: _expire,
     commands.RejectModule: _reject_module,

@@ -290,14 +290,23 @@ def _next_input(first: Any, followers: list[Event]) -> str:
     return ""
 
 
+def _operators(batch: list[Event]) -> tuple[str, ...]:
+    """The operators that a batch adds, as ``commands.Provision`` takes them."""
+    added = [event for event in batch if isinstance(event, events.OperatorAdded)]
+    return tuple(text for each in added for text in (each.name, each.public_key, ",".join(each.roles)))
+
+
 def rebuild(ahead: list[Event]) -> Command | None:
     """The command whose batch begins with ``ahead[0]``; None when no command's batch can begin so."""
     first, followers = ahead[0], ahead[1:]
     match first:
         case events.NodeProvisioned():
-            added = [event for event in followers if isinstance(event, events.OperatorAdded)]
-            operators = [text for each in added for text in (each.name, each.public_key, ",".join(each.roles))]
-            return commands.Provision(*first, tuple(operators))
+            return commands.Provision(*first, _operators(followers))
+        case events.OperatorAdded():
+            last = ahead[-1]
+            if not isinstance(last, events.ControlPolicyAdopted):
+                return None
+            return commands.FoundControl(_operators(ahead), last.text, last.engine, last.operator)
         case events.ClawRegistered():
             return commands.RegisterClaw(first.manifest)
         case events.ConfigurationAdopted():

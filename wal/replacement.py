@@ -225,6 +225,20 @@ def _sweep(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def exchange(first: str, second: str) -> bool:
+    """Let two directories change places in one step, durably; False where the kernel or the file system cannot: then nothing
+    was done. Raises LogFailedError."""
+    try:
+        for folder in (first, second):
+            sync_folder(folder)
+        done = _exchange(first, second)
+        for folder in (first, second):
+            sync_folder(os.path.dirname(folder))
+    except OSError as error:
+        raise refused_write(error, second) from error
+    return done
+
+
 def _exchange(first: str, second: str) -> bool:
     """Let two directories change places in one step; False where the kernel or the file system cannot.
 

@@ -35,7 +35,7 @@ def deployments(home: Home) -> list[Entry]:
     found = []
     try:
         for record in reader.scan(1, reader.size + 1):
-            if record.kind != KIND_EVENT or _type_of(record.payload)[0] != _ENDED:
+            if record.kind != KIND_EVENT or type_of(record.payload)[0] != _ENDED:
                 continue
             try:
                 event = decode(record.payload)
@@ -60,14 +60,14 @@ def used_events(home: Home) -> dict[int, int]:
     try:
         for record in reader.scan(1, reader.size + 1):
             if record.kind == KIND_EVENT:
-                code, version = _type_of(record.payload)
+                code, version = type_of(record.payload)
                 used[code] = max(version, used.get(code, 0))
     finally:
         reader.close()
     return used
 
 
-def _type_of(payload: bytes) -> tuple[int, int]:
+def type_of(payload: bytes) -> tuple[int, int]:
     """Type code and version of an event's bytes; zeros for what is none."""
     unpacker = msgpack.Unpacker(max_buffer_size=0)
     try:
