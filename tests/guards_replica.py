@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.guard import Guard
 
+REPLICA_OPENING = "tests/wal/test_replica_opening.py"
+REPLICA_ORPHANS = "tests/wal/test_replica_orphans.py"
 MEMBERSHIP = "tests/wal/test_membership.py"
 EPOCH = "tests/wal/test_epoch_start.py"
 REPLICA = "tests/wal/test_replica_log.py"
@@ -176,7 +178,7 @@ GUARDS = (
         "wal/replica_log.py",
         "            if seal.origin != self.origin or list(segment.frames()) != list(self.storage.scan(start.index + 1, stop)):",
         "            if False:",
-        REPLICA + "::test_a_segment_of_other_records_is_refused",
+        REPLICA_ORPHANS + "::test_a_segment_of_other_records_is_refused",
     ),
     Guard(
         "I3",
@@ -184,7 +186,7 @@ GUARDS = (
         "wal/replica_log.py",
         "                self.storage.put_file(orphan.file_name, frames)",
         "                pass",
-        REPLICA + "::test_an_orphan_becomes_evidence_and_is_cut",
+        REPLICA_ORPHANS + "::test_an_orphan_becomes_evidence_and_is_cut",
     ),
     Guard(
         "I3",
@@ -192,7 +194,7 @@ GUARDS = (
         "wal/orphan.py",
         '        _keep_evidence(storage, CHECKPOINT_FILE, "checkpoint")',
         "        pass",
-        REPLICA + "::test_what_promised_the_orphan_is_set_aside",
+        REPLICA_ORPHANS + "::test_what_promised_the_orphan_is_set_aside",
     ),
     Guard(
         "I3",
@@ -200,7 +202,7 @@ GUARDS = (
         "wal/replica_log.py",
         "        if not record.flags & FLAG_BATCH_END:",
         "        if False:",
-        REPLICA + "::test_a_cut_where_none_may_be_is_refused",
+        REPLICA_ORPHANS + "::test_a_cut_where_none_may_be_is_refused",
     ),
     Guard(
         "I2",
@@ -226,6 +228,6 @@ GUARDS = (
         "wal/verification.py",
         "        if not 1 <= first <= index:",
         "        if False:",
-        REPLICA + "::test_verification_tells_what_a_forged_authority_is",
+        REPLICA_OPENING + "::test_verification_tells_what_a_forged_authority_is",
     ),
 )
