@@ -1,68 +1,115 @@
-"""``health``: whether the node could do its work now, each reason tried for real, without taking the writer's lock."""
+"""``health``: whether the node could do its work now, each reason tried for real, without taking the writer's lock.
 
-# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+Of a served node the process that serves it is asked as well, over its socket. Nothing is recorded unless ``--record`` says so: then
+the result is an event of the log, whatever it is.
+"""
+
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any
 
+from femtoclaw.cli.node import monitor_text
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.config import SECURE
-from femtoclaw.errors import FemtoClawError
+from femtoclaw.errors import FemtoClawError, UnavailableError
 from femtoclaw.home import Home, check_permissions, effective_configuration, locate, policy_text, require
 from femtoclaw.integrity import check_recorded, mode_of
 from femtoclaw.isolation.layers import IN_FORCE, REQUIRED, missing
 from femtoclaw.keys import check_index
+from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, body_of, results, worst
+from femtoclaw.monitoring.looking import at_rest as probes_at_rest
+from femtoclaw.monitoring.looking import disk_check
 from femtoclaw.restore import load_state
 from femtoclaw.state import Node
 from wal.errors import LogError
 from wal.reader import read_log_directory
 
-OK, WARNING, BAD = "ok", "warning", "bad"
-DISK_FREE_BYTES_MIN = 1 << 30
-"""With less, the node still works, and somebody should look."""
+MEASURED = ("disk", "memory", "descriptors")
+"""Findings about the host whose texts hold what was measured."""
 
-
-class Check(NamedTuple):
-    """One thing that was looked at: ``bad`` keeps the node from its work, ``warning`` does not."""
-
-    name: str
-    result: str
-    text: str
+ANSWER_S = 20.0
+"""How long the process that serves the home may take to look."""
 
 
 def health(arguments: Arguments, output: Output) -> int:
     """0 when nothing is bad, 1 otherwise; 2 where there is no node."""
     home = locate(getattr(arguments, "home", None))
     require(home)
-    checks = list(look(home))
-    healthy = all(check.result != BAD for check in checks)
-    output.data({"healthy": healthy, "checks": [check._asdict() for check in checks]})
+    record: bool = arguments.record
+    served = _served(home, record)
+    checks = list(look(home, served=served is not None))
+    body = body_of(checks)
+    if served is not None:
+        checks += [Check(**each) for each in served["checks"]]
+        body = body_of(checks) | {name: served[name] for name in ("monitors", "telemetry") if name in served}
+    healthy = bool(body["healthy"])
+    output.data(body)
     width = max(len(check.name) for check in checks)
     for check in checks:
         colour = {OK: "", WARNING: "yellow", BAD: "red"}[check.result]
         output.line(f"{check.result:<8} {check.name:<{width}}  {printable(check.text)}", colour)
+    for name, standing in body.get("monitors", {}).items():
+        output.line(f"monitor  {name:<{width}}  {monitor_text(standing)}", "red" if standing["stalled"] else "")
     output.line("healthy" if healthy else "NOT healthy", "green" if healthy else "red")
+    if record and served is None:
+        _record(arguments, output, checks)
     return 0 if healthy else 1
 
 
-def look(home: Home) -> Iterator[Check]:
-    """Every check, in the order in which a start makes them. What goes wrong in one of them is its result."""
+def _served(home: Home, record: bool) -> dict[str, Any] | None:
+    """What the process that serves this home finds; None where none does, or where it does not answer: then that is a check."""
+    from femtoclaw.api.socket import is_served
+
+    if not is_served(home):
+        return None
+    from femtoclaw.api.client import connect
+
+    try:
+        with connect(home, ANSWER_S) as client:
+            return client.health(record, ANSWER_S)
+    except UnavailableError as error:
+        text = f"the process that serves this home does not answer: {error.what}"
+        return {"checks": [Check("responsiveness", BAD, text)._asdict()]}
+
+
+def _record(arguments: Arguments, output: Output, checks: list[Check]) -> None:
+    """Put the look on record, which opens the node as any command does. Raises what opening and recording raise."""
+    from femtoclaw import commands, events
+    from femtoclaw.cli.execute import at_rest, open_node
+
+    with open_node(getattr(arguments, "home", None), output) as node:
+        started = at_rest(node, "health --record").started
+        told = events.HealthChecked(worst(checks), results(checks), "request", started.sources.wall_ns())
+        recorded = started.authority.perform(commands.Observe(told))
+        output.line(f"recorded at index {recorded.receipt.first}")
+
+
+def look(home: Home, *, served: bool = False) -> Iterator[Check]:
+    """Every check that needs no process but this one, in the order in which a start makes them; of a ``served`` home without those
+    that its process answers. What goes wrong in one of them is its result."""
     yield _tried("permissions", "the home is its owner's alone", lambda: check_permissions(home))
     try:
         reader = read_log_directory(home.log)
     except LogError as error:
         yield Check("log", BAD, str(error))
         return
+    probes: tuple[Check, ...] = ()
     try:
-        node = load_state(reader).node
         size = reader.size
+        state = load_state(reader, size)
+        node = state.node
+        if not served:
+            probes = probes_at_rest(home, reader, state)
     except (LogError, FemtoClawError) as error:
         yield Check("log", BAD, str(error))
         return
     finally:
         reader.close()
     yield Check("log", OK, f"{size} records can be read and folded")
+    yield from probes
     mode = mode_of(node)
     yield Check("mode", OK if mode == SECURE else WARNING, mode if mode == SECURE else f"{mode}: not compliant")
     yield _tried("files", "configuration and policy are the recorded ones", lambda: _compare(home, node))
@@ -75,9 +122,8 @@ def look(home: Home) -> Iterator[Check]:
     )
     yield from _host(home)
     yield Check("contained", BAD if node.contained else OK, node.contained or "takes new work")
-    disk = os.statvfs(home.log)
-    free = disk.f_bavail * disk.f_frsize
-    yield Check("disk", OK if free >= DISK_FREE_BYTES_MIN else WARNING, f"{free} bytes free")
+    if not served:
+        yield disk_check(home)
 
 
 def _host(home: Home) -> Iterator[Check]:
@@ -92,6 +138,8 @@ def _host(home: Home) -> Iterator[Check]:
     for finding in preflight(home, settings):
         result = OK if finding.ok else WARNING if finding.warning else BAD
         text = f"{finding.where}: {finding.text}" if finding.check == "permissions" else finding.text
+        if finding.check in MEASURED and finding.ok:
+            text = "enough for a node"  # how much there is differs from look to look
         yield Check(f"host: {finding.check}", result, text)  # of several files each line has to say which one it is
     changed = distribution_changed(home)
     text = f"changed: {', '.join(changed[:5])}" if changed else "no file of the program has changed"

@@ -78,7 +78,7 @@ def status(arguments: Arguments, output: Output) -> int:
     output.fields([(name, _text(value)) for name, value in body.items() if name not in ("runtime_id", "serving")])
     if serving is not None:
         output.fields([("serving", _text({name: value for name, value in serving.items() if name != "monitors"}))])
-        output.fields([(f"monitor {name}", _monitor(each)) for name, each in serving.get("monitors", {}).items()])
+        output.fields([(f"monitor {name}", monitor_text(each)) for name, each in serving.get("monitors", {}).items()])
     if body["held_calls"]:
         output.note(f"{body['held_calls']} held for operators: see `femtoclaw approvals`")
     if body["running"]:
@@ -89,7 +89,7 @@ def status(arguments: Arguments, output: Output) -> int:
     return 0 if body["last_stop"] == "clean" and not cut else 1
 
 
-def _monitor(standing: dict[str, Any]) -> str:
+def monitor_text(standing: dict[str, Any]) -> str:
     """One of the monitors of a served node, as people read it."""
     last = when(standing["last_run_ns"]) if standing["last_run_ns"] else "never"
     state = "STALLED" if standing["stalled"] else standing["error"] or "at work"

@@ -33,6 +33,10 @@ _INIT: dict[str, dict[str, Any]] = {
     "--development": {"action": "store_true", "help": "edited files come into force; for where nothing is at stake"},
 }
 
+_HEALTH: dict[str, dict[str, Any]] = {
+    "--record": {"action": "store_true", "help": "put the result on record, whatever it is"},
+}
+
 _RUN: dict[str, dict[str, Any]] = {
     "text": {"metavar": "TEXT"},
     "--brain": {
@@ -291,7 +295,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
     "status": ("what this node is, knows and has in flight", "node", {}),
     "serve": ("stay open: answer at the home's socket, and take part in the cluster", "serve", {}),
-    "health": ("whether the node could work now, and what is missing", "health", {}),
+    "health": ("whether the node could work now, and what is missing", "health", _HEALTH),
     "run": ("one agent run", "execute", _RUN),
     "intent": ("gate exactly one raw protocol message", "execute", _INTENT),
     "log": ("the recorded events", "history", _LOG),

@@ -13,9 +13,9 @@ from femtoclaw.errors import FemtoClawError
 from femtoclaw.home import Home
 from femtoclaw.monitoring.canary import fault
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Looked, shown
-from femtoclaw.monitoring.tail import Read, Tail, registry_digest
+from femtoclaw.monitoring.tail import RECORDS_MAX, Read, Tail, registry_digest
 from femtoclaw.restore import fold_records, load_state
-from femtoclaw.state import State
+from femtoclaw.state import EMPTY, State
 from wal.errors import LogError
 from wal.head import read_slots
 from wal.reader import LogReader
@@ -48,14 +48,15 @@ class Watched(NamedTuple):
 class Looking:
     """Looks at one open log again and again. Thread-safe: one look at a time."""
 
-    def __init__(self, watched: Watched) -> None:
-        """Raises what folding the log raises."""
+    def __init__(self, watched: Watched, state: State | None = None, tail: Tail | None = None) -> None:
+        """``state`` is that of the whole log, ``tail`` has read none of it or all; without them both are read. Raises what folding
+        the log raises."""
         self._watched = watched
         self._lock = threading.Lock()
         self._before = watched.size()
-        self._state = load_state(watched.log, self._before)
+        self._state = state if state is not None else load_state(watched.log, self._before)
         self._folded = self._before
-        self._tail = Tail(self._state, self._before)
+        self._tail = tail if tail is not None else Tail(self._state, self._before)
         self._engines = EngineCache()
 
     def look(self, at_ns: int) -> Looked:
@@ -82,6 +83,18 @@ class Looking:
             before, self._before = self._before, size
             leads = watched.authority is not None and watched.authority.refusal is None
             return Looked(at_ns, checks, watched.home, watched.log, state, size, before, leads, serving)
+
+    def at_rest(self) -> tuple[Check, ...]:
+        """The checks that a log alone answers."""
+        with self._lock:
+            read = self._tail.read(self._watched.log, self._before)
+            return (
+                _tried("authorization", lambda: self._authorization(self._state)),
+                _tried("registry", lambda: self._registry(self._state)),
+                _tried("memory", self._memory),
+                _tried("audit_log", lambda: self._audit_log(read)),
+                _tried("capabilities", self._capabilities),
+            )
 
     def _state_now(self, size: int, read: Read) -> State:
         """The state: the authority's where there is one, else folded on to what is committed."""
@@ -162,6 +175,14 @@ class Looking:
 
     def _disk(self) -> Check:
         return disk_check(self._watched.home)
+
+
+def at_rest(home: Home, log: LogReader, state: State) -> tuple[Check, ...]:
+    """The probes of a node that no process serves, of its log as it lies there. ``state`` is that at its head."""
+    size = log.size
+    # The whole of a log that one look can read; of a longer one what comes behind its snapshot.
+    tail = Tail(EMPTY, 0) if size <= RECORDS_MAX else Tail(state, size)
+    return Looking(Watched(home, log, None, lambda: size, dict), state, tail).at_rest()
 
 
 def disk_check(home: Home) -> Check:
