@@ -1,0 +1,208 @@
+"""``backup restore`` and ``resume``: a node comes back on another machine, in order, to what was signed, and never in silence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.restored import restored_mark
+from femtoclaw import events
+from femtoclaw.event_codec import decode
+from tests.cli.backed import Backed, ended, fill, find_newest, make
+from tests.cli.node import READ, SAY, Node
+from wal.reader import read_log_directory
+from wal.record import FLAG_BATCH_END, KIND_EVENT
+
+
+@pytest.fixture(scope="module")
+def made(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Backed:
+    return make(template, tmp_path_factory.mktemp("backed") / "at")
+
+
+@pytest.fixture
+def backed(made: Backed, tmp_path: Path) -> Backed:
+    return made.moved(tmp_path / "at")
+
+
+def restored(node: Backed, to: Path, *more: str, expect: int = 0) -> dict[str, Any]:
+    """What restoring the newest backup says."""
+    words = ("--from", str(node.place), "--key", node.key, "--to", str(to), *more)
+    body: dict[str, Any] = node.call("backup", "restore", *words, expect=expect).body
+    return body
+
+
+def size_and_root(node: Node) -> tuple[int, str, str]:
+    """Of the log as it stands."""
+    reader = read_log_directory(str(node.path / "log"))
+    try:
+        return reader.size, reader.tree().root(reader.size).hex(), reader.log_id.hex()
+    finally:
+        reader.close()
+
+
+def steps(node: Node) -> list[tuple[str, str, str]]:
+    """The steps of a restore as the log has them."""
+    reader = read_log_directory(str(node.path / "log"))
+    try:
+        found = [decode(each.payload) for each in reader.scan(max(1, reader.size - 100)) if each.kind == KIND_EVENT]
+    finally:
+        reader.close()
+    taken = [each for each in found if isinstance(each, events.StepTaken) and each.phase == "restore"]
+    return [(each.step, each.result, each.digest) for each in taken]
+
+
+@pytest.mark.requirement("RUNBOOK-19.1", "STORAGE-22.2")
+def test_a_node_comes_back_in_four_steps(backed: Backed, tmp_path: Path) -> None:
+    """On a machine that has nothing of it: equal root, equal state; the steps are in the journal first, and in the log when an
+    operator has said how it goes on. Before that it does not start."""
+    backed.intent(READ)
+    manifest_body = backed.backup()
+    body = restored(backed, tmp_path / "new", "--log", manifest_body["log"])
+    for name in ("size", "root", "state_hash"):
+        assert body[name] == manifest_body[name]
+    assert [step["step"] for step in body["steps"]] == ["verify", "configuration", "audit_log", "state"]
+    node = Node(tmp_path / "new")
+    told = [json.loads(line) for line in (node.path / "boot.journal").read_text().splitlines()]
+    assert [line["step"] for line in told if line["event"] == "restore_step"] == [s["step"] for s in body["steps"]]
+    assert size_and_root(node)[:2] == (manifest_body["size"], manifest_body["root"])
+    assert "restored" in node.intent(SAY, expect=3).body["error"]["what"]
+    resumed = node.call("backup", "resume").body
+    assert (resumed["lost_first"], resumed["lost_last"]) == (manifest_body["size"] + 1, 0)
+    assert steps(node) == [(step["step"], "done", step["digest"]) for step in body["steps"]]
+    assert node.call("verify").body["ok"]
+    assert node.intent(SAY).code == 0
+    assert node.call("secret", "list").body["secrets"][0]["name"] == "token"
+    reader = read_log_directory(str(node.path / "log"))
+    assert reader.tree().root(manifest_body["size"]).hex() == manifest_body["root"]
+    reader.close()
+    assert node.call("backup", "resume", expect=2).body["error"]["what"] == "nothing waits to be resumed here"
+
+
+@pytest.mark.requirement("RUNBOOK-19.1")
+@pytest.mark.parametrize("what", ["manifests", "objects"])
+def test_a_tampered_backup_stops_before_anything_is_written(backed: Backed, tmp_path: Path, what: str) -> None:
+    """At the first step, with the object named; a place that is taken is not touched either."""
+    path = sorted(backed.place.rglob(f"{what}/*"))[-1]
+    raw = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(raw[:-20] + bytes([raw[-20] ^ 1]) + raw[-19:])
+    before = sorted(tmp_path.iterdir())
+    assert path.name in restored(backed, tmp_path / "new", expect=3)["error"]["where"]
+    assert sorted(tmp_path.iterdir()) == before
+    path.write_bytes(raw)
+    told = restored(backed, backed.path, expect=2)["error"]
+    assert "something at this place already" in told["what"]
+
+
+def test_it_goes_back_to_where_an_append_ended(backed: Backed, tmp_path: Path) -> None:
+    """By index and by time; the state is that of replaying so far. What is known to be lost is accepted by name, in a new log."""
+    node = backed
+    reader = read_log_directory(str(node.path / "log"))
+    size = find_newest(node).size
+    flags = {record.index: record.flags & FLAG_BATCH_END for record in reader.scan(1, size + 1)}
+    inside = next(index for index in range(60, size) if not flags[index] and flags[index - 1])
+    times = {record.index: record.time_ns for record in reader.scan(1, size + 1)}
+    reader.close()
+    body = restored(node, tmp_path / "new", "--at-index", str(inside))
+    assert (body["size"], body["known"]) == (inside - 1, size)
+    replayed = node.call("replay", "--to", str(inside - 1)).body
+    assert body["state_hash"] == replayed["state_hash"]
+    new = Node(tmp_path / "new")
+    mark = restored_mark(str(new.path / "log"))
+    assert mark is not None and (mark.size, mark.known) == (inside - 1, size)
+    assert "lacks records" in new.call("backup", "resume", expect=3).body["error"]["what"]
+    gone_on = new.call("backup", "resume", "--accept-gap").body
+    assert (gone_on["lost_first"], gone_on["lost_last"]) == (inside, size)
+    assert size_and_root(new)[2] != body["log_id"]
+    assert new.call("verify").body["ok"]
+    second = times[size] // 10**9 + 1
+    assert restored(node, tmp_path / "later", "--at-time", str(second))["size"] == size
+    assert "no append had ended" in restored(node, tmp_path / "early", "--at-time", "1", expect=2)["error"]["what"]
+    assert not (tmp_path / "early").exists()
+
+
+def test_configuration_and_policy_go_back_too(backed: Backed, tmp_path: Path) -> None:
+    """The files are those in force at the end that was asked for: the node starts with them."""
+    size = size_and_root(backed)[0]
+    policy = tmp_path / "other.cedar"
+    policy.write_text('@id("none") forbid (principal, action, resource);\n')
+    backed.call("config", "set", "runtime.steps_max=7")
+    backed.call("policy", "set", str(policy))
+    backed.backup()
+    body = restored(backed, tmp_path / "new", "--at-index", str(size))
+    assert body["size"] == size
+    new = Node(tmp_path / "new")
+    new.call("backup", "resume", "--accept-gap")
+    assert new.call("config", "verify").code == 0
+    assert "steps_max = 16" in (new.path / "femtoclaw.toml").read_text()
+    assert "none" not in (new.path / "policy.cedar").read_text()
+
+
+@pytest.mark.requirement("RUNBOOK-19.2")
+def test_a_longer_log_in_the_place_is_sealed_and_quoted(backed: Backed, tmp_path: Path) -> None:
+    """It is moved aside as it was, with a root that the record of the restore quotes; both logs verify."""
+    backed.intent(READ)
+    size, root, log_id = size_and_root(backed)
+    refused = restored(backed, backed.path, expect=2)["error"]
+    assert "--replace" in refused["expected"]
+    body = restored(backed, backed.path, "--replace")
+    aside = Node(Path(body["replaced"]["path"]))
+    assert (body["replaced"]["size"], body["replaced"]["root"], body["known"]) == (size, root, size)
+    assert not [path for path in (aside.path / "log").rglob("*") if path.is_file() and path.stat().st_mode & 0o222]
+    assert "lacks records" in backed.call("backup", "resume", expect=3).body["error"]["what"]
+    resumed = backed.call("backup", "resume", "--accept-gap").body
+    assert resumed["log"] != log_id
+    assert (resumed["lost_first"], resumed["lost_last"]) == (body["size"] + 1, size)
+    event = ended(backed, "backup.restore")
+    assert root in event.content.decode()
+    assert event.result == "done"
+    for node in (backed, aside):
+        assert node.call("verify").body["ok"]
+    assert size_and_root(aside) == (size, root, log_id)
+
+
+@pytest.mark.requirement("RUNBOOK-26.2")
+def test_an_archive_brings_what_came_after_the_backup(backed: Backed, tmp_path: Path) -> None:
+    """Backup and archive alone: the log goes on with its genesis, all that was archived is there, and the record says from where on
+    something may be lost."""
+    first = find_newest(backed)
+    archive = tmp_path / "archive"
+    fill(backed)
+    pushed = backed.call("archive", "push", str(archive)).body
+    assert pushed["restorable_up_to"] > first.size
+    body = restored(backed, tmp_path / "new")
+    new = Node(tmp_path / "new")
+    resumed = new.call("backup", "resume", "--from-archive", str(archive)).body
+    assert resumed["lost_first"] > pushed["restorable_up_to"] > body["size"]
+    assert resumed["log"] == first.log_id == size_and_root(new)[2]
+    reader = read_log_directory(str(new.path / "log"))
+    assert reader.tree().root(first.size).hex() == first.root
+    reader.close()
+    content = json.loads(ended(new, "backup.restore").content)
+    assert (content["lost_first"], content["lost_last"]) == (resumed["lost_first"], 0)
+    assert new.call("verify").body["ok"]
+
+
+def test_a_member_resumes_when_it_has_caught_up(backed: Backed, tmp_path: Path) -> None:
+    """With the mark it is a learner, which nobody's word changes here."""
+    (backed.path / "cluster.toml").write_text('name = "a"\nlisten = "127.0.0.1:7000"\nowner = "a"\n')
+    backed_place = tmp_path / "new"
+    restored(backed, backed_place)
+    (backed_place / "cluster.toml").write_text('name = "a"\nlisten = "127.0.0.1:7000"\nowner = "a"\n')
+    told = Node(backed_place).call("backup", "resume", expect=4).body["error"]
+    assert "learner" in told["what"]
+    assert restored_mark(str(backed_place / "log")) is not None
+
+
+def test_a_cut_restore_is_done_again(backed: Backed, tmp_path: Path) -> None:
+    """What a killed one left beside the name is swept; a home that was moved aside still says what is known."""
+    (tmp_path / "new.restoring" / "log").mkdir(parents=True)
+    size = size_and_root(backed)[0]
+    backed.path.rename(backed.path.parent / f"home.replaced-{size}-{'0' * 16}")
+    body = restored(backed, backed.path)
+    assert body["known"] == size
+    restored(backed, tmp_path / "new")
+    assert not (tmp_path / "new.restoring").exists()
