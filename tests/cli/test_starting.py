@@ -1,0 +1,460 @@
+"""A start in the runbook's order: its steps on record, failed ones told by the next good one, and why the process before ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from femtoclaw import boot, commands, events
+from femtoclaw.api.socket import is_served
+from femtoclaw.boot_journal import IMPORTED_MAX
+from femtoclaw.crash_trace import FILE_NAME, WORD_FILE
+from femtoclaw.errors import FemtoClawError
+from femtoclaw.event_codec import decode
+from femtoclaw.home import Home
+from femtoclaw.launcher import sealed
+from femtoclaw.launcher.refusal import Refused, record
+from femtoclaw.provision import initialize
+from femtoclaw.replay import replay
+from femtoclaw.sources import live
+from femtoclaw.verified_start import STEPS
+from tests.cli.node import START, Node, environment
+from tests.femtoclaw.serving_process import serving, wait_until
+from wal import LogError, read_log_directory
+from wal.checkpoint import parse_checkpoint
+from wal.note import text_of
+from wal.record import KIND_EVENT, Record
+
+POLICY = '@id("read") permit (principal, action == Action::"fs.read", resource);\n'
+SOURCES = live()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A node in each mode that was never started."""
+    folder = tmp_path_factory.mktemp("starting")
+    made = {mode: folder / mode for mode in ("secure", "development")}
+    for mode, path in made.items():
+        initialize(
+            Home(str(path)), enable=["fs.read"], binaries=[], policy=POLICY, operator="tester", sources=SOURCES, mode=mode
+        )  # fmt: skip
+    return made
+
+
+@pytest.fixture
+def home(template: dict[str, Path], tmp_path: Path) -> Home:
+    return Home(str(shutil.copytree(template["secure"], tmp_path / "home")))
+
+
+@pytest.fixture
+def developed(template: dict[str, Path], tmp_path: Path) -> Home:
+    return Home(str(shutil.copytree(template["development"], tmp_path / "developed")))
+
+
+def lived(home: Home, *, served: bool = False) -> None:
+    boot.stop(boot.start(home, SOURCES, served=served), "done")
+
+
+def recorded(home: Home, *kinds: type) -> list[tuple[Record, Any]]:
+    """Events of these types with their records; replay of all of them must not diverge."""
+    reader = read_log_directory(home.log)
+    try:
+        records = list(reader.scan())
+    finally:
+        reader.close()
+    assert replay(iter(records)).divergences == ()
+    found = [(record, decode(record.payload)) for record in records if record.kind == KIND_EVENT]
+    return [(record, event) for record, event in found if not kinds or isinstance(event, kinds)]
+
+
+def steps(home: Home, phase: str) -> list[events.StepTaken]:
+    return [event for _, event in recorded(home, events.StepTaken) if event.phase == phase]
+
+
+def failures(home: Home) -> list[events.StartFailed]:
+    return [event for _, event in recorded(home, events.StartFailed)]
+
+
+def journal(home: Home) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(home.journal).read_text().splitlines()]
+
+
+def stages(home: Home) -> list[str]:
+    """The numbered stages of the last start in the journal."""
+    lines = journal(home)
+    boot_id = lines[-1]["boot_id"]
+    return [line["stage"] for line in lines if line.get("boot_id") == boot_id and "step" in line]
+
+
+@pytest.mark.requirement("RUNBOOK-5.1", "DEPLOY-17.1")
+def test_a_served_start_is_eight_steps_on_record(home: Home) -> None:
+    """In order, each with its digest and result and the time at which it was taken, before the start itself; the memory that the
+    log holds stands between keys and observability. The boot journal has the same."""
+    lived(home)
+    lived(home, served=True)
+    taken = [event for _, event in recorded(home, events.StepTaken)]
+    assert [event.step for event in taken if event.phase == "start"] == list(STEPS) == stages(home)
+    order = [event.step for event in taken]
+    assert order.index("keys") + 1 == order.index("memory") == order.index("observability") - 1
+    assert [line["step"] for line in journal(home)[-11:] if "step" in line] == list(range(1, 9))
+    times = [event.at_ns for event in taken]
+    assert times == sorted(times)
+    results = {event.step: event.result for event in taken}
+    assert {results[step] for step in STEPS[1:5]} == {"verified"}
+    assert results["distribution"] == "skipped"  # these tests run from no sealed distribution
+    assert all(event.digest for event in taken if event.step != "distribution")
+    rows = recorded(home)
+    (started,) = [record.index for record, event in rows if getattr(event, "boot_id", "") == taken[0].boot_id
+                  and isinstance(event, events.RuntimeStarted)]  # fmt: skip
+    last_step = max(record.index for record, event in rows if isinstance(event, events.StepTaken))
+    assert last_step < started
+    digests = dict(zip(*[iter(commands_of(rows, started))] * 2, strict=True))
+    assert {name: digests[name] for name in ("configuration", "policy", "registry")} == {
+        event.step: event.digest for event in taken if event.step in ("configuration", "policy", "registry")
+    }
+
+
+def commands_of(rows: list[tuple[Record, Any]], started: int) -> list[str]:
+    """Component and digest of what a start verified, flat."""
+    found = [event for record, event in rows if record.index > started and isinstance(event, events.IntegrityVerified)]
+    return [text for event in found for text in (event.component, event.digest)]
+
+
+def test_a_start_for_one_command_has_its_steps_in_the_journal_only(home: Home) -> None:
+    lived(home)
+    assert (recorded(home, events.StepTaken), stages(home)) == ([], list(STEPS))
+
+
+@pytest.mark.requirement("OPS-9.1")
+def test_a_restart_names_the_end_of_the_run_before_it(home: Home) -> None:
+    """Its last index and its root, which is that of the checkpoint that the run before signed."""
+    lived(home, served=True)
+    note = Path(home.log, "checkpoints/latest").read_bytes()
+    before = parse_checkpoint(text_of(note))
+    lived(home, served=True)
+    first, second = (event for event in steps(home, "start") if event.step == "runtime")
+    assert first.detail.startswith("restart=false, ")
+    assert second.detail.startswith(f"restart=true, {before.size} records before it")
+    assert second.digest == before.root.hex()
+
+
+def pin_another(home: Home) -> None:
+    Path(home.path, sealed.PIN_FILE).write_text(sealed.Pin("sealed", "0" * 64, "k+00000000+AAAA", 1).text())
+
+
+def edit_configuration(home: Home) -> None:
+    text = Path(home.config_file).read_text()
+    Path(home.config_file).write_text(text.replace("[runtime]", "[runtime]\nsteps_max = 3", 1) if "[runtime]" in text
+                                      else text + "\n[runtime]\nsteps_max = 3\n")  # fmt: skip
+
+
+def edit_policy(home: Home) -> None:
+    Path(home.path, "policy.cedar").write_text(POLICY.replace("read", "list"))
+
+
+def name_a_claw_that_is_none(home: Home) -> None:
+    Path(home.config_file).write_text(
+        Path(home.config_file).read_text() + '\n[capabilities."fs.none"]\nenabled = true\n'
+    )
+
+
+def exchange_key(home: Home) -> None:
+    seed = Path(home.key_file)
+    seed.write_text("0" * 63 + "1\n")
+
+
+@pytest.mark.requirement("RUNBOOK-5.2", "DEPLOY-17.1")
+@pytest.mark.parametrize(
+    ("step", "spoil"),
+    [("distribution", pin_another), ("configuration", edit_configuration), ("policy", edit_policy),
+     ("registry", name_a_claw_that_is_none), ("keys", exchange_key)],
+)  # fmt: skip
+def test_a_start_ends_at_the_step_that_is_not_passed(
+    home: Home, developed: Home, step: str, spoil: Callable[[Home], None]
+) -> None:
+    """Nothing of a later step is in the journal, and nothing at all in the log."""
+    chosen = developed if step == "registry" else home
+    lived(chosen)
+    before = [record.index for record, _ in recorded(chosen)]
+    spoil(chosen)
+    with pytest.raises((FemtoClawError, LogError)):
+        boot.start(chosen, SOURCES, served=True)
+    assert (journal(chosen)[-1]["event"], journal(chosen)[-1]["stage"]) == ("start_failed", step)
+    assert stages(chosen) == list(STEPS[: STEPS.index(step)])
+    assert [record.index for record, _ in recorded(chosen)] == before
+
+
+@pytest.mark.requirement("RUNBOOK-5.2")
+def test_a_refused_start_is_never_served(home: Home) -> None:
+    lived(home)
+    edit_policy(home)
+    done = subprocess.run(
+        [sys.executable, "-c", START, "--json", "--home", home.path, "serve"], capture_output=True, text=True,
+        env=environment(), check=False,
+    )  # fmt: skip
+    assert (done.returncode, "serving" in done.stdout, is_served(home)) == (3, False, False)
+    assert not Path(home.path, "serve.sock").exists()
+
+
+@pytest.mark.requirement("RUNBOOK-5.3")
+def test_the_next_good_start_tells_of_the_failed_ones_once(home: Home) -> None:
+    """With their time, code and reason, the launcher's refusals too; also when a crash comes right behind the telling."""
+    lived(home)
+    edit_policy(home)
+    with pytest.raises(FemtoClawError) as caught:
+        boot.start(home, SOURCES)
+    failed = journal(home)[-1]
+    record(Refused("HASH_MISMATCH", "a file was changed", "femtoclaw/gate.py", "a", "b"), home.path, "key")
+    refused = journal(home)[-1]
+    Path(home.path, "policy.cedar").write_text(POLICY)
+    started = boot.start(home, SOURCES)
+    boot_id = started.authority.state.node.boot_id
+    started.log.abandon()
+    kept = Path(home.journal).read_text().splitlines(keepends=True)
+    Path(home.journal).write_text("".join(line for line in kept if f'"{boot_id}"' not in line or "started" not in line))
+    lived(home)
+    lived(home)
+    first, second = failures(home)
+    assert (first.boot_id, first.code, first.at_ns) == (failed["boot_id"], caught.value.code, failed["time_ns"])
+    assert caught.value.what in first.detail
+    assert first.detail.startswith("policy: ")
+    assert (second.code, second.at_ns) == ("HASH_MISMATCH", refused["time_ns"])
+    assert "femtoclaw/gate.py" in second.detail
+
+
+def test_a_start_that_failed_on_record_is_not_told_again(developed: Home) -> None:
+    policy = Path(developed.path, "policy.cedar")
+    policy.write_text("permit (principal")
+    with pytest.raises(FemtoClawError):
+        boot.start(developed, SOURCES)
+    policy.write_text(POLICY)
+    lived(developed)
+    assert failures(developed) == []
+
+
+def test_a_journal_that_anyone_wrote_is_read_within_bounds(home: Home) -> None:
+    """Lines that are none, values of other types, thousands of failures: the newest are told, and how many more there are."""
+    lived(home)
+    strange: list[Any] = [
+        {"event": "start_failed"}, {"event": "start_failed", "time_ns": -1}, {"event": "start_failed", "time_ns": 1 << 63},
+        {"event": "start_failed", "time_ns": True}, {"event": ["start_failed"], "time_ns": 1}, [], 7, None,
+        {"event": "start_failed", "time_ns": 5, "code": {}, "text": "\x1b[2J" + "x" * 5000, "boot_id": 3},
+    ]  # fmt: skip
+    with Path(home.journal).open("a") as file:
+        file.write("{\n" + "[" * 50_000 + "\n")
+        for number in range(IMPORTED_MAX + 5):
+            file.write(json.dumps({"event": "start_failed", "time_ns": number, "code": "X", "text": "y"}) + "\n")
+        file.writelines(json.dumps(line) + "\n" for line in strange)
+    lived(home)
+    told = failures(home)
+    assert len(told) == IMPORTED_MAX + 1
+    assert told[-1].code == "MORE" and told[-1].detail.startswith("6 more")
+    assert told[-2].at_ns == 5 and len(told[-2].detail) <= 1000 and told[-2].detail.isprintable()
+
+
+# --- why the process before ended
+
+
+def cause(home: Home) -> events.StepTaken:
+    """What the next start says of it; and then come the steps of a recovery, before the start."""
+    lived(home)
+    taken = steps(home, "recover")
+    assert [event.step for event in taken] == [
+        "cause",
+        "distribution",
+        "configuration",
+        "audit_log",
+        "state",
+        "restart",
+    ]
+    assert (taken[2].result, taken[3].result) == ("verified", "verified")
+    rows = recorded(home, events.StepTaken, events.RuntimeStarted)
+    assert isinstance(rows[-1][1], events.RuntimeStarted)
+    lived(home)
+    assert len(steps(home, "recover")) == len(taken)
+    return taken[0]
+
+
+@pytest.mark.requirement("RUNBOOK-13.1", "RUNBOOK-12.1")
+@pytest.mark.parametrize(
+    ("number", "word", "expected"),
+    [
+        (signal.SIGKILL, "", "unclean end without trace"),
+        (signal.SIGKILL, "signal killed KILL", "signal: the service manager says: signal killed KILL"),
+        (signal.SIGKILL, "oom-kill killed KILL", "out of memory: the service manager says: oom-kill killed KILL"),
+        (signal.SIGSEGV, "", "signal: Fatal Python error: Segmentation fault"),
+    ],
+)
+def test_the_start_after_a_crash_says_why(home: Home, number: int, word: str, expected: str) -> None:
+    with serving(Path(home.path)) as process:
+        process.send_signal(number)
+        process.wait(30)
+    if word:
+        Path(home.path, WORD_FILE).write_text(word + "\n")
+    assert cause(home).detail == expected
+
+
+DYING = """
+import sys; sys.argv[0] = "femtoclaw"
+from femtoclaw.serving import supervisor
+def alive(self): raise ZeroDivisionError("a secret")
+supervisor.Supervisor.alive = alive
+from femtoclaw.__main__ import main; main()
+"""
+
+
+@pytest.mark.requirement("RUNBOOK-13.1")
+def test_a_process_that_dies_of_an_exception_leaves_the_digest_of_its_traceback(home: Home) -> None:
+    """And nothing of its text; the log is closed in order all the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, "--json", "--home", home.path, "serve"], capture_output=True, text=True,
+        env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 70
+    trace = Path(home.path, FILE_NAME).read_text()
+    assert "a secret" not in trace
+    told = cause(home)
+    assert told.detail.startswith("exception: ZeroDivisionError at ")
+    assert told.digest == json.loads(trace.splitlines()[1])["digest"]
+
+
+def test_a_host_that_went_down_is_told_from_a_process_that_did(home: Home) -> None:
+    with serving(Path(home.path)) as process:
+        process.kill()
+        process.wait()
+    trace = Path(home.path, FILE_NAME)
+    first = json.loads(trace.read_text())
+    trace.write_text(json.dumps(first | {"host_boot": "another"}) + "\n")
+    assert cause(home).detail == "the host was restarted"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"boot_id": 5}', "x" * 300_000, '{"boot_id": "%s", "where": 5}\n{"exception": []}']
+)
+def test_a_trace_that_is_none_is_no_trace(home: Home, text: str) -> None:
+    started = boot.start(home, SOURCES)
+    boot_id = started.authority.state.node.boot_id
+    started.log.abandon()
+    Path(home.path, FILE_NAME).write_text(text.replace("%s", boot_id))
+    assert cause(home).detail.startswith(("unclean end without trace", "exception: []"))
+
+
+@pytest.mark.requirement("RUNBOOK-12.1")
+def test_recovery_of_a_damaged_log_goes_no_step_further(home: Home) -> None:
+    """Nothing is written where the log does not verify: not one step, not one byte."""
+    lived(home)
+    boot.start(home, SOURCES).log.abandon()
+    data = Path(home.log, "data", "data.mdb")
+    raw = bytearray(data.read_bytes())
+    place = raw.index(b"ConfigurationAdopted"[:4]) if b"ConfigurationAdopted"[:4] in raw else raw.index(b"fs.read")
+    raw[place] ^= 1
+    data.write_bytes(raw)
+    with pytest.raises((FemtoClawError, LogError)):
+        boot.start(home, SOURCES)
+    assert data.read_bytes() == bytes(raw)
+    assert journal(home)[-1]["stage"] == "audit_log"
+
+
+# --- nothing is taken before
+
+
+WAITING = """
+import os, sys, time; sys.argv[0] = "femtoclaw"
+from femtoclaw import verified_start
+read = verified_start.policy_text
+def slow(*given):
+    while not os.path.exists({go!r}): time.sleep(0.01)
+    return read(*given)
+verified_start.policy_text = slow
+from femtoclaw.__main__ import main; main()
+"""
+
+
+@pytest.mark.requirement("DEPLOY-17.2")
+def test_no_input_is_taken_before_the_start_is_complete(home: Home, tmp_path: Path) -> None:
+    """A start that waits at its policy has no socket; what asks meanwhile finds nobody, and no input is in the log before the
+    start is."""
+    go = tmp_path / "go"
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING.format(go=str(go)), "--json", "--home", home.path, "serve"],
+        stdout=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    try:
+        wait_until(
+            lambda: os.path.exists(home.journal) and "configuration" in Path(home.journal).read_text(), "the start"
+        )
+        assert not is_served(Home(home.path))
+        go.touch()
+        assert process.stdout is not None and "serving" in process.stdout.readline()
+        Node(Path(home.path)).intent({"message": {"content": "hello"}})
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+    kinds = [type(event) for _, event in recorded(home, events.RuntimeStarted, events.InputReceived)]
+    assert kinds == [events.RuntimeStarted, events.InputReceived]
+
+
+@pytest.mark.requirement("DEPLOY-19.1")
+def test_ten_restarts_keep_what_was_there(home: Home) -> None:
+    """Five in order and five by a kill: memory, configuration and the history are what they were, up to what a start adds."""
+    lived(home)
+    before = recorded(home)
+    node = recorded_node(home)
+    for number in range(10):
+        if number % 2:
+            lived(home)
+        else:
+            program = ("import os, signal, sys; from femtoclaw import boot; from femtoclaw.home import Home; "
+                       "from femtoclaw.sources import live; boot.start(Home(sys.argv[1]), live()); "
+                       "os.kill(os.getpid(), signal.SIGKILL)")  # fmt: skip
+            done = subprocess.run([sys.executable, "-c", program, home.path], env=environment(), check=False)
+            assert done.returncode == -signal.SIGKILL
+    assert recorded(home)[: len(before)] == before
+    after = recorded_node(home)
+    assert (after.configuration, after.policy, after.registry) == (node.configuration, node.policy, node.registry)
+    lifecycle = (events.RuntimeStarted, events.RuntimeStopped, events.StateHashed, events.IntegrityVerified, events.StepTaken,
+                 events.ErrorRecorded)  # fmt: skip
+    assert all(isinstance(event, lifecycle) for _, event in recorded(home)[len(before) :])
+
+
+def recorded_node(home: Home) -> Any:
+    started = boot.start(home, SOURCES)
+    try:
+        return started.authority.state.node
+    finally:
+        boot.stop(started, "looked")
+
+
+def session_of_messages(home: Home, restart_every: int) -> list[tuple[events.Event, ...]]:
+    """What a hundred messages come to, with ids and times that are the same each time."""
+    messages = [
+        b'{"message":{"content":"hello"}}', b"{", b'{"tool_call":{"tool":"fs.list","args":{"path":"."}}}',
+        b'{"tool_call":{"tool":"fs.none","args":{}}}', b'{"tool_call":{"tool":"fs.read","args":{}}}',
+    ]  # fmt: skip
+    found = []
+    started = boot.start(home, SOURCES)
+    for number in range(100):
+        if number and restart_every and number % restart_every == 0:
+            boot.stop(started, "again")
+            started = boot.start(home, SOURCES)
+        command = commands.SubmitIntent(f"{number:032x}", messages[number % len(messages)], 1_000 + number)
+        found.append(started.authority.perform(command).events)
+    boot.stop(started, "done")
+    return found
+
+
+@pytest.mark.requirement("DEPLOY-19.2")
+def test_a_session_with_restarts_goes_as_one_without(template: dict[str, Path], tmp_path: Path) -> None:
+    homes = [Home(str(shutil.copytree(template["secure"], tmp_path / name))) for name in ("straight", "restarted")]
+    assert session_of_messages(homes[0], 0) == session_of_messages(homes[1], 10)
