@@ -69,7 +69,7 @@ def session(laboratory: Laboratory) -> Session:
     answers: dict[str, Answer] = {}
     with serving(laboratory, home) as served:
         pid, process = served.process.pid, _process_status(served.process.pid)
-        _intents(served, steps)
+        _intents(served, home, steps)
         _run(laboratory, served, steps)
         _operators(laboratory, served, home, steps, answers)
         corpus = {risk: [served.client.intent(raw) for raw in outputs] for risk, outputs in RISKS.items()}
@@ -84,7 +84,7 @@ def session(laboratory: Laboratory) -> Session:
     return Session(home, steps, answers, corpus, injections, attacks, status, pid, process, stop, trail, _files(home))
 
 
-def _intents(served: Serving, steps: dict[str, Any]) -> None:
+def _intents(served: Serving, home: str, steps: dict[str, Any]) -> None:
     told = {
         "message": say("hello"), "read": call("fs.read", path="notes.txt"), "missing file": call("fs.read", path="nothing"),
         "forbidden": call("fs.read", path="prod.env"), "no permit": call("fs.write", path="a", content="x", mode="replace"),
@@ -94,6 +94,16 @@ def _intents(served: Serving, steps: dict[str, Any]) -> None:
         "again": call("fs.write", path="out/a", content="x", mode="create"),
         "echo": call("shell", bin="/bin/echo", argv=["hello"]), "exit": call("shell", bin="/bin/cat", argv=["nothing"]),
         "quoted intent": say('{"tool_call":{"tool":"fs.write","args":{"path":"out/q","content":"","mode":"create"}}}'),
+        "absolute": call("fs.read", path=f"{home}/keys/node.key"), "link": call("fs.read", path="link"),
+        "ambiguous case": call("FS.READ", path="a"), "blank": call("fs.read ", path="a"),
+        "text instead of json": b"I will read a.", "list": b"[]", "fenced": b"```json\n{}\n```", "not utf8": b"\xff{}",
+        "nan": b'{"message":{"content":NaN}}', "trailing": say("x") + b"{}", "twice": b'{"message":{},"message":{}}',
+        "args a list": b'{"tool_call":{"tool":"fs.read","args":[]}}', "no args": b'{"tool_call":{"tool":"fs.read"}}',
+        "empty tool": b'{"tool_call":{"tool":"","args":{}}}', "extra key": b'{"message":{"content":"x","to":"y"}}',
+        "content a number": b'{"message":{"content":7}}', "neither": b"{}", "a string": b'"fs.read"',
+        "deep": b'{"message":' * 3000, "shell not listed": call("shell", bin="/bin/rm", argv=["-rf", "."]),
+        "shell by path": call("shell", bin="./sh"), "another ls": call("shell", bin="/usr/local/bin/echo"),
+        "code for an interpreter": call("shell", bin="/bin/sh", argv=["-c", "id"]),
         "after": call("fs.read", path="notes.txt"),
     }  # fmt: skip
     for name, raw in told.items():

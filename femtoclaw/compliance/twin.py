@@ -61,6 +61,7 @@ def twin(laboratory: Laboratory) -> str:
     for name in ("notes.txt", "a", "prod.env", "a.key"):
         with open(os.path.join(workspace, name), "w") as file:
             file.write("Ship on Friday.\n")
+    os.symlink(os.path.join(home, "keys", "node.key"), os.path.join(workspace, "link"))
     return home
 
 

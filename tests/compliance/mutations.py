@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from femtoclaw.compliance.checks_start import failed_then_good
+from femtoclaw.compliance.crashes import crash, restarts
 from femtoclaw.compliance.laboratory import Laboratory
+from femtoclaw.compliance.logs import TAMPERINGS, flipped, proofs, tamper_with, tampered, verified
 from femtoclaw.compliance.session import session
-from femtoclaw.compliance.trails import Told, Trail, live_trail
+from femtoclaw.compliance.starts import starts
+from femtoclaw.compliance.stores import metadata, stores
+from femtoclaw.compliance.tracing import FAULTS, failing, failures, synced
+from femtoclaw.compliance.trails import Told, live_trail
 
 Mutation = Callable[[Laboratory], Laboratory]
 MUTATIONS: dict[str, Mutation] = {}
@@ -131,4 +137,124 @@ MUTATIONS |= {
     "results_have_their_form": twin_trail(altered("ExecutionFinished", result=b"[1]")),
     "each_phase_leaves_an_event": twin_trail(without("ExecutionFinished")),
 }
-assert Trail
+
+
+# --- the log
+
+
+def untampered(laboratory: Laboratory) -> Laboratory:
+    """The tamperings were left out: nothing is found in the copies."""
+    return laboratory.replaced(
+        tampered, tamper_with(laboratory, dict.fromkeys(TAMPERINGS, lambda storage, middle: None))
+    )
+
+
+def never_failing(laboratory: Laboratory) -> Laboratory:
+    """The storage did not fail: nobody is told of anything."""
+    return laboratory.replaced(failures, {name: failing("append", 0) for name in FAULTS})
+
+
+def a_proof_for_anything(laboratory: Laboratory) -> Laboratory:
+    """A proof also verified for a rewritten history."""
+    return laboratory.replaced(proofs, laboratory.once(proofs)._replace(rewritten_refused=False))
+
+
+def row_is(store: str, nth: int, **fields: Any) -> Mutation:
+    """The nth row of a store is another."""
+
+    def mutation(laboratory: Laboratory) -> Laboratory:
+        found = laboratory.once(stores)
+        rows = list(found[store])
+        rows[nth] = rows[nth] | fields
+        return laboratory.replaced(stores, found | {store: rows})
+
+    return mutation
+
+
+def without_points(kind: str) -> Mutation:
+    """Telemetry of this kind was never derived."""
+
+    def mutation(laboratory: Laboratory) -> Laboratory:
+        found = laboratory.once(stores)
+        rows = [row for row in found["telemetry"] if row["event_type"] != kind]
+        return laboratory.replaced(stores, found | {"telemetry": rows})
+
+    return mutation
+
+
+def in_reach(laboratory: Laboratory) -> Laboratory:
+    """A claw's attack reached the log."""
+    found = laboratory.once(session)
+    return laboratory.replaced(session, found._replace(attacks=found.attacks | {"read the log": True}))
+
+
+def damaged(laboratory: Laboratory) -> Laboratory:
+    """Verification of the installation's log has a finding."""
+    finding = [{"code": "RECORD_DAMAGED", "where": "index 7"}]
+    return laboratory.replaced(verified, laboratory.once(verified) | {"ok": False, "findings": finding})
+
+
+MUTATIONS |= {
+    "everything_derives_again": damaged,
+    "every_record_decodes": damaged,
+    "tampering_is_found": untampered,
+    "every_flipped_bit_is_found": lambda laboratory: laboratory.replaced(flipped, (4000, ["index 3 byte 7"])),
+    "the_tree_proves_growth": a_proof_for_anything,
+    "the_disk_is_synced": measured(synced, order=False),
+    "a_failed_write_stops_everything": never_failing,
+    "files_are_their_owners": in_reach,
+    "there_are_five_stores": lambda laboratory: laboratory.replaced(stores, laboratory.once(stores) | {"metadata": []}),
+    "telemetry_counts_what_happened": without_points("capability_start"),
+    "telemetry_tells_what_the_audit_tells": without_points("execution_failed"),
+    "storage_tells_of_itself": without_points("storage_recovery"),
+    "configurations_have_a_history": row_is("configuration", 0, digest="0" * 64),
+    "metadata_is_kept": measured(metadata, switched_off="AUTHORIZED"),
+    "metadata_follows_from_the_log": measured(metadata, rebuilt=[]),
+}
+
+
+# --- starts, stops, crashes
+
+
+def unbroken(laboratory: Laboratory) -> Laboratory:
+    """What breaks the copies was left out: each start is that of a whole home."""
+    found = laboratory.once(starts)
+    return laboratory.replaced(starts, dict.fromkeys(found, found["nothing"]))
+
+
+def killed_later(**fields: Any) -> Mutation:
+    """Something else was there after the kill."""
+    return measured(crash, **fields)
+
+
+def crash_trail(change: Callable[[list[Told]], list[Told]]) -> Mutation:
+    """The killed twin's history with other events."""
+    return lambda laboratory: laboratory.replaced(
+        crash, laboratory.once(crash)._replace(trail=laboratory.once(crash).trail.changed(change))
+    )
+
+
+MUTATIONS |= {
+    "broken_artifacts_stop_a_start": unbroken,
+    "bad_configurations_start_nothing": unbroken,
+    "bad_policies_start_nothing": unbroken,
+    "memory_is_provisioned_first": unbroken,
+    "wide_permissions_are_refused": unbroken,
+    "swapped_keys_are_found": unbroken,
+    "six_artifacts_are_provisioned": unbroken,
+    "a_start_takes_the_steps_in_order": twin_trail(without("StepTaken", nth=2)),
+    "failed_starts_come_on_record": measured(failed_then_good, failed=[]),
+    "nothing_is_taken_before_the_start_is_over": twin_trail(without("RuntimeStarted")),
+    "a_stop_leaves_nothing": lambda laboratory: laboratory.replaced(
+        session, laboratory.once(session)._replace(stop=laboratory.once(session).stop | {"socket": True})
+    ),
+    "restarts_keep_everything": measured(restarts, proven=False),
+    "restarts_change_no_behaviour": measured(restarts, restarted=[("AUTHORIZED", "PERMITTED")]),
+    "deployment_tells_of_itself": twin_trail(without("IntegrityVerified")),
+    "nothing_acknowledged_is_lost": crash_trail(without("ExecutionCompleted", nth=2)),
+    "a_cut_execution_is_closed_and_not_repeated": killed_later(effects=2),
+    "recovery_takes_its_steps": crash_trail(without("StepTaken", nth=12)),
+    "recovery_keeps_history": killed_later(genesis=("a", "b")),
+    "it_comes_back": killed_later(seconds=12.0),
+    "errors_end_in_idle": crash_trail(without("ExecutionFailed")),
+}
