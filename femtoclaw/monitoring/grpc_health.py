@@ -65,7 +65,9 @@ def handler(lately: Callable[[], Looked | None], over: threading.Event) -> grpc.
             watchers.release()
 
     def method(make: Any, act: Any, request: Any) -> Any:
-        return make(act, request_deserializer=request.FromString, response_serializer=lambda reply: reply.SerializeToString())
+        return make(
+            act, request_deserializer=request.FromString, response_serializer=lambda reply: reply.SerializeToString()
+        )
 
     methods = {
         "Check": method(grpc.unary_unary_rpc_method_handler, check, pb.HealthCheckRequest),

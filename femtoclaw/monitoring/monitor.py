@@ -136,7 +136,9 @@ class Monitor:
     def check(self) -> Check:
         """The check of the monitors themselves."""
         stalled = self._stalled()
-        return Check("monitors", WARNING if stalled else OK, f"stalled: {', '.join(stalled)}" if stalled else "all at work")
+        return Check(
+            "monitors", WARNING if stalled else OK, f"stalled: {', '.join(stalled)}" if stalled else "all at work"
+        )
 
     def once(self) -> None:
         """One round of each, on the caller's thread: for those that do not want to wait."""
@@ -219,7 +221,9 @@ class Monitor:
                 self._alerted.add(rule)
                 continue
             word = "failing" if check.result == BAD else "warns"
-            self._alert(rule, f"health.{check.name}", severity_of(check), "health", f"{check.name} {word}: {check.text}")
+            self._alert(
+                rule, f"health.{check.name}", severity_of(check), "health", f"{check.name} {word}: {check.text}"
+            )
         self._forget("check ", wrong.keys())
 
     def _alert(self, key: str, rule: str, severity: int, source: str, text: str) -> None:

@@ -294,7 +294,9 @@ class Observing:
 
     def _failed(self, name: str, error: Exception) -> None:
         """A sink, or reading the log, has failed: on standard error, and in the log. Executions go on."""
-        self._output.note(f"telemetry: {name} fails ({type(error).__name__}); what is recorded is in the log all the same")
+        self._output.note(
+            f"telemetry: {name} fails ({type(error).__name__}); what is recorded is in the log all the same"
+        )
         self._tell(name.upper(), error)
 
     def _tell(self, name: str, error: Exception) -> None:

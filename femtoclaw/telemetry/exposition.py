@@ -57,7 +57,9 @@ class Exposition:
     def _of_the_log(self) -> Iterator[Any]:
         figures = self._shown.figures
         yield CounterMetricFamily("femtoclaw_execution_count", "Executions, by the log.", figures.executions)
-        yield _counter("femtoclaw_invocation_count", "Calls that were started.", ["capability"], _one(figures.invocations))
+        yield _counter(
+            "femtoclaw_invocation_count", "Calls that were started.", ["capability"], _one(figures.invocations)
+        )
         yield _counter("femtoclaw_authorization_failures", "Denied calls.", ["decision"], _one(figures.denials))
         yield _counter("femtoclaw_execution_outcomes", "Ended executions.", ["outcome"], _one(figures.outcomes))
         yield _counter("femtoclaw_events", "Recorded events.", ["event_type"], _one(figures.events))

@@ -49,7 +49,9 @@ class LineFile:
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return fd
         os.close(fd)
-        raise UnavailableError("lines cannot be written there", where=self._path, expected="a file", found="something else")
+        raise UnavailableError(
+            "lines cannot be written there", where=self._path, expected="a file", found="something else"
+        )
 
     def next_index(self, log: LogReader) -> int | None:
         """The index of the first record that the file has no line of; None where it does not go on with this log: then the lines

@@ -83,7 +83,11 @@ def _result(event: Event) -> str:
 
 def sample(kind: str, at_ns: int, result: str, **more: Any) -> dict[str, Any]:
     """A line of what is no event: a look at the node, a sample of its performance."""
-    body: dict[str, Any] = dict.fromkeys(FIELDS, "") | {"timestamp": timestamp(at_ns), "event_type": kind, "result": result}
+    body: dict[str, Any] = dict.fromkeys(FIELDS, "") | {
+        "timestamp": timestamp(at_ns),
+        "event_type": kind,
+        "result": result,
+    }
     for name in ("index", "link", "prev"):
         del body[name]
     return body | more

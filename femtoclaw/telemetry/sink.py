@@ -115,7 +115,9 @@ class Sink:
                 if first:
                     self._failed(self.name, error)
                 with self._changed:
-                    if self._over or (attempt < TRIES - 1 and self._changed.wait_for(lambda: self._over, RETRY_S * 2**attempt)):
+                    if self._over or (
+                        attempt < TRIES - 1 and self._changed.wait_for(lambda: self._over, RETRY_S * 2**attempt)
+                    ):
                         return False
             else:
                 self._error = ""
