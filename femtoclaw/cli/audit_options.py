@@ -36,3 +36,21 @@ AUDIT: dict[str, dict[str, Any]] = COSIGNING | {
     "--delete": {"type": int, "metavar": "N", "help": "retain: ask that records 1 to N go; says why they do not"},
     "--limit": {"type": int, "default": 0, "metavar": "N", "help": "query: the newest N (default: all)"},
 }
+
+CERTIFICATE: dict[str, dict[str, Any]] = COSIGNING | {
+    "what": {
+        "choices": ("issue", "show", "verify", "revoke", "status"),
+        "help": "issue --report FILE; show [ID]; verify FOLDER --key KEY; revoke ID --reason TEXT; status",
+    },
+    "target": {"type": utf8, "nargs": "?", "metavar": "ID|FOLDER"},
+    "--report": {"metavar": "FILE", "help": "issue: what `femtoclaw comply --out FILE` wrote"},
+    "--rerun": {"metavar": "FILE", "help": "issue: the report of another run on record, for level 2 and above"},
+    "--authority-key": {"metavar": "FILE", "help": "issue: the key of the authority that signs (default: the node's)"},
+    "--authority-kind": {
+        "choices": ("internal", "independent", "enterprise"),
+        "help": "issue: what kind of authority signs",
+    },
+    "--tier": {"choices": ("published", "enterprise", "reference"), "help": "issue: against which specifications"},
+    "--key": {"metavar": "KEY", "help": "verify: the authority's public key: a file, or name+hash+base64"},
+    "--reason": {"type": utf8, "metavar": "TEXT", "help": "revoke: why; on record"},
+}

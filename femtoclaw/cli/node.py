@@ -73,6 +73,10 @@ def status(arguments: Arguments, output: Output) -> int:
     serving = standing(home)
     if serving is not None:
         body["serving"] = serving
+    if os.path.isdir(os.path.join(home.path, "certificates")):
+        from femtoclaw.cli.certifying import standing_of
+
+        body["certificate"] = standing_of(home, output)["status"]
     output.data(body)
     output.line(f"node {body['runtime_id']}", "bold")
     output.fields([(name, _text(value)) for name, value in body.items() if name not in ("runtime_id", "serving")])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from femtoclaw.cli.audit_options import AUDIT
+from femtoclaw.cli.audit_options import AUDIT, CERTIFICATE
 from femtoclaw.cli.backup_options import BACKUP
 from femtoclaw.cli.complying_options import COMPLY
+from femtoclaw.cli.incident_options import INCIDENT
 from femtoclaw.cli.release_options import MIGRATE, RELEASE
 
 TYPE_CHECKING = False
@@ -12,9 +13,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
-    "audit": ("what auditors ask: query, trace", "auditing", AUDIT),
+    "audit": ("what auditors ask and take away: query, trace, export, statement, retain", "auditing", AUDIT),
     "backup": ("backups of this node: keygen, create, list, verify, restore, resume, prune", "backing_up", BACKUP),
+    "certificate": ("of compliance: issue, show, verify, revoke, status", "certifying", CERTIFICATE),
     "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
+    "incident": ("what went wrong, and its answer: list, show, contain, respond, resolve, ...", "incidents", INCIDENT),
     "release": ("the program as signed files: build, verify, deploy, rollback, list", "releasing", RELEASE),
     "migrate": ("a home of an earlier format: plan, run, validate, rollback, history", "migrating", MIGRATE),
 }
