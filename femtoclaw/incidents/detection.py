@@ -39,7 +39,7 @@ _PROVISIONING = (
 
 CHECKS = {
     "audit_log": ("chain_broken", BAD), "registry": ("registry_tampering", BAD), "memory": ("audit_failure", BAD),
-    "authorization": ("authorization_engine_down", BAD), "telemetry": ("telemetry_down", BAD), "disk": ("disk_low", ""),
+    "authorization": ("authorization_engine_down", BAD), "telemetry": ("telemetry_down", ""), "disk": ("disk_low", ""),
     "replication": ("replication_lagging", ""), "performance": ("slow_health", ""),
 }  # fmt: skip
 """Check of a look to the kind of incident, and the result that makes one: empty for anything but ok."""

@@ -15,7 +15,7 @@ from femtoclaw.incidents.severity import KINDS, chosen_severity, overdue_periods
 from femtoclaw.incidents.watching import Watching
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Looked
 from femtoclaw.operations import SEVERITIES, STEPS
-from tests.femtoclaw.controlled import SECOND, Controlled
+from tests.femtoclaw.controlled import SECOND, Controlled, operator, verdict
 
 SEVERITY_TABLE = {
     1: {"distribution_tampering", "policy_tampering", "registry_tampering", "chain_broken", "replication_divergence",
@@ -296,3 +296,35 @@ def test_what_cannot_be_recorded_is_tried_again(node: Node) -> None:
     node.look()
     node.look()
     assert [each.kind for each in node.on_record()[1]] == ["disk_low"]
+
+
+@pytest.mark.requirement("RUNBOOK-4.1")
+def test_three_of_the_five_roles_answer_incidents(node: Node) -> None:
+    """The others are refused; both is on record with who, what and when."""
+    roles = {"RuntimeOperator": True, "SecurityOfficer": True, "IncidentResponseOperator": True, "ComplianceOfficer": False,
+             "InfrastructureOperator": False}  # fmt: skip
+    node.checks = (Check("disk", WARNING, "little space"),)
+    node.look()
+    (incident,) = node.on_record()[1]
+    (_, alert), steps = node.on_record()[0][incident.incident_id], iter(STEPS)
+    for number, (role, may) in enumerate(roles.items()):
+        who = operator(role.lower())
+        node.enlist(who, role, cosigners=() if number < 2 else (operator("securityofficer"),))
+        content = {"kind": "crash", "severity": 2, "detail": "", "evidence": ["1"]}
+        step = {"step": next(steps) if may else STEPS[0], "result": "done", "detail": "", "digest": ""}
+        asked = [
+            node.control("incident.open", f"{number + 1:032x}", content, signer=who),
+            node.control("incident.step", incident.incident_id, step, signer=who),
+        ]
+        for recorded in asked:
+            requested = recorded.events[0]
+            assert isinstance(requested, events.ControlRequested)
+            assert (requested.operator, requested.received_ns > 0) == (role.lower(), True)
+            assert verdict(recorded)[0] == ("AUTHORIZED" if may else "DENIED_POLICY_VIOLATION")
+        if not may:
+            assert verdict(node.control("alert.acknowledge", alert.alert_id, {}, signer=who))[1] == "NO_PERMIT"
+    assert (
+        verdict(node.control("alert.acknowledge", alert.alert_id, {}, signer=operator("runtimeoperator")))[0]
+        == "AUTHORIZED"
+    )
+    assert node.divergences() == ()
