@@ -96,17 +96,16 @@ class Served:
                 remedy="see whether the home can be written, and whether its file system has sockets",
             ) from error  # fmt: skip
 
-    def refuse(self, seconds: float) -> None:
-        """Take no call any more; those under way may go on so long. Idempotent."""
+    def refuse(self) -> None:
+        """Let nobody connect any more; who is connected is answered until ``stop``. Idempotent."""
         if self._home is not None and _identity(self.path) == getattr(self, "_identity", None):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
-        self._server.stop(seconds)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Take no call any more, and wait for those under way: those that are not done then go on, and are answered to
         nobody. To be called before the log is closed. Idempotent."""
-        self.refuse(seconds)
+        self.refuse()
         self._server.stop(seconds).wait()
         self._at.close()
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.2
 
+STUCK_STOP_S = 0.5
+"""How long calls are still waited for that have not come back although they were interrupted."""
+
 STOP_EXTRA_S = 10.0
 """How long a stop may take beside what it waits for executions."""
 
@@ -51,7 +54,7 @@ def _single(home: Home, output: Output) -> int:
     """A node of its own."""
     from femtoclaw.api.reading import rows
     from femtoclaw.api.service import Service
-    from femtoclaw.api.socket import Served
+    from femtoclaw.api.socket import STOP_SECONDS, Served
     from femtoclaw.crash_trace import Trace
     from femtoclaw.monitoring.observing import Observing
     from femtoclaw.serving.session import Session
@@ -74,7 +77,11 @@ def _single(home: Home, output: Output) -> int:
         supervisor.stopping(reason, seconds + STOP_EXTRA_S)
         if served is not None:
             observing.ending()
-            served.refuse(seconds)
+            served.refuse()
+
+    def close(stuck: int) -> None:
+        if served is not None:
+            served.stop(STUCK_STOP_S if stuck else STOP_SECONDS)
 
     stopped: Stopped | None = None
     try:
@@ -102,9 +109,7 @@ def _single(home: Home, output: Output) -> int:
         trace.died(error)
         raise
     finally:
-        stopped = session.stop(reason, refuse)
-        if served is not None:
-            served.stop()
+        stopped = session.stop(reason, refuse, close)
         trace.close(remove=stopped is not None and not died)
         supervisor.close()
     tell_stopped(home, output, stopped)

@@ -70,11 +70,13 @@ class Session:
         content = self.started.authority.state.node.configuration.content
         return float(resolve(json.loads(content), "the recorded configuration", None)["runtime"]["drain_s"])
 
-    def stop(self, reason: str, refuse: Callable[[], None]) -> Stopped | None:
-        """Stop in the runbook's order, ``refuse`` closing the doors; None where that could not be recorded."""
+    def stop(
+        self, reason: str, refuse: Callable[[], None], close: Callable[[int], None] = lambda stuck: None
+    ) -> Stopped | None:
+        """Stop in the runbook's order, ``refuse`` and ``close`` as in ``Parts``; None where that could not be recorded."""
         assert self._gate is not None
         note = self._output.note
-        parts = Parts(self.started, self.executor, self._gate, self.backgrounds, refuse, note)
+        parts = Parts(self.started, self.executor, self._gate, self.backgrounds, refuse, close, note)
         try:
             return stop_in_order(parts, reason, self.drain_s)
         except (LogError, ClusterError, OSError) as error:

@@ -22,7 +22,7 @@ from femtoclaw.serving.background import Backgrounds
 from femtoclaw.state import state_hash
 from wal import LogError
 
-CUT_SECONDS = 3.0
+CUT_SECONDS = 2.0
 """How long what was interrupted may take to record that itself."""
 
 STEPS = ("refuse", "drain", "memory", "audit_log", "telemetry", "state")
@@ -44,13 +44,15 @@ class Stopped(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What is to be stopped. ``refuse`` closes the doors that requests come through; ``tell`` is for who is at the terminal."""
+    """What is to be stopped. ``refuse`` lets nobody in any more; ``close``, given how many calls have not come back, ends what
+    answers, before the log is closed; ``tell`` is for who is at the terminal."""
 
     started: Started
     executor: LocalExecutor
     gate: Gate
     backgrounds: Backgrounds
     refuse: Callable[[], None]
+    close: Callable[[int], None]
     tell: Callable[[str], None]
 
 
@@ -64,6 +66,7 @@ def stop_in_order(parts: Parts, reason: str, drain_s: float) -> Stopped | None:
     stuck, cut = _drain(parts, drain_s)
     told = f"{at_work - stuck} calls ended, {len(cut)} executions interrupted after {drain_s:g} s"
     record.step("drain", "interrupted" if cut else "done", "", told)
+    parts.close(stuck)
     record.step("memory", "done", log.head.link.hex(), f"{log.head.index} records durable")
     record.doing("audit_log", lambda: _sign(started))
     kept, told = parts.backgrounds.stop()

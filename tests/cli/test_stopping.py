@@ -1,0 +1,287 @@
+"""A stop in the runbook's order, of real nodes under load: what runs ends or is recorded as interrupted, and nothing remains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+
+from femtoclaw.api.at_work import AbandonedBrain, InterruptedRunError, Traffic
+from femtoclaw.api.client import connect
+from femtoclaw.api.executor import NotTakenError, never
+from femtoclaw.brains.echo import EchoBrain
+from femtoclaw.home import Home
+from femtoclaw.serving.background import Backgrounds
+from femtoclaw.serving.stopping import STEPS
+from tests.cli.node import READ, SAY, Node, call, environment
+from tests.femtoclaw.serving_process import serving, wait_until
+from wal.writer_lock import lock_for_writing
+
+POLICY = """
+@id("look") permit (principal, action == Action::"fs.read", resource);
+@id("asked") @approvals("1") permit (principal, action == Action::"fs.write", resource);
+@id("sleep") permit (principal, action == Action::"shell", resource) when { context.binary == "/bin/sleep" };
+"""
+CALLS = 20
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """A node whose claws can take their time."""
+    folder = tmp_path_factory.mktemp("stopping")
+    policy = folder / "policy.cedar"
+    policy.write_text(POLICY)
+    node = Node(folder / "home")
+    enabled = [word for claw in ("fs.read", "fs.write", "shell") for word in ("--enable", claw)]
+    node.call("init", *enabled, "--binary", "/bin/sleep", "--policy", str(policy))
+    (node.workspace / "notes.txt").write_text("Ship on Friday.\n")
+    return node
+
+
+@pytest.fixture
+def node(made: Node, tmp_path: Path) -> Node:
+    return made.copy(tmp_path / "home")
+
+
+def rows(node: Node) -> list[dict[str, Any]]:
+    return node.call("log", "--limit", "0").objects
+
+
+def started(node: Node) -> int:
+    return sum(row["type"] == "ExecutionStarted" for row in rows(node))
+
+
+def sleep(seconds: float) -> bytes:
+    return json.dumps(call("shell", bin="sleep", argv=[str(seconds)])).encode()
+
+
+def stop_steps(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["step"], row["result"]) for row in found if row["type"] == "StepTaken" and row["phase"] == "stop"]
+
+
+def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What the process says of its stop, which is the last that it says."""
+    assert process.stdout is not None and process.stderr is not None
+    assert process.wait(60) == 0, process.stderr.read()
+    body: dict[str, Any] = json.loads(process.stdout.read())
+    return body
+
+
+def children(pid: int) -> set[int]:
+    """Every process below this one."""
+    found: set[int] = set()
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found |= {child} | children(child)
+    except OSError:
+        pass
+    return found
+
+
+@pytest.mark.requirement("RUNBOOK-6.1", "RUNBOOK-6.2", "DEPLOY-18.1", "DEPLOY-18.2")
+def test_a_stop_under_load_ends_what_runs_and_leaves_nothing(node: Node) -> None:
+    """Twenty executions run when it is told to stop: all of them end and are answered, nothing new is taken, a second word to stop
+    changes nothing; then memory, audit log, telemetry and state, and the stop is the last record. No child, lock, socket or reader
+    remains, and what it printed is what verification and replay find."""
+    with serving(node.path) as process, ThreadPoolExecutor(CALLS) as pool, connect(Home(str(node.path))) as client:
+        calls = [pool.submit(client.intent, sleep(1.5)) for _ in range(CALLS)]
+        wait_until(lambda: started(node) == CALLS, "all of them run")
+        below = children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: stop_steps(rows(node)) != [], "the stop")
+        with pytest.raises(NotTakenError, match="stopping"):
+            client.intent(json.dumps(SAY).encode())
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        answers = [each.result(60) for each in calls]
+        told = ended(process)
+    assert {(each.decision, each.outcome) for each in answers} == {("AUTHORIZED", "success")}
+    assert (told["ended"], told["interrupted"]) == (CALLS, [])
+    found = rows(node)
+    assert [row["index"] for row in found] == list(range(1, len(found) + 1))
+    assert sum(row["type"] == "ExecutionCompleted" for row in found) == CALLS
+    assert stop_steps(found) == [(step, "done") for step in STEPS]
+    assert [row["type"] for row in found[-2:]] == ["StateHashed", "RuntimeStopped"]
+    refused = next(row["index"] for row in found if row["type"] == "StepTaken" and row["phase"] == "stop")
+    assert not [row for row in found if row["index"] > refused and row["type"] == "InputReceived"]
+    assert below and not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+    assert not (node.path / "serve.sock").exists()
+    os.close(lock_for_writing(str(node.path / "log")))
+    with lmdb.open(str(node.path / "log" / "data"), readonly=True) as env:
+        assert env.readers().strip() == "(no active readers)"
+    verified = node.call("verify").body
+    assert (verified["size"], verified["root"]) == (told["size"], told["root"]) == (len(found), told["root"])
+    assert node.call("replay").body["state_hash"] == told["state_hash"]
+
+
+@pytest.mark.requirement("RUNBOOK-6.1")
+@pytest.mark.invariant("I7")
+def test_what_takes_longer_than_the_stop_waits_is_recorded_as_interrupted(node: Node) -> None:
+    """A claw that would sleep on, a brain that does not answer, a run of many steps: each is told its end and recorded, within
+    seconds; a call that waits for operators waits on. The next start finds nothing to close."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node.call(
+            "config",
+            "set",
+            "runtime.drain_s=1",
+            f'runtime.brains.openai.base_url="http://127.0.0.1:{silent.getsockname()[1]}/v1"',
+        )
+        script = node.path.parent / "long.jsonl"
+        script.write_text(
+            "".join(json.dumps(each) + "\n" for each in (call("shell", bin="sleep", argv=["30"]), READ, SAY))
+        )
+        held = node.intent(call("fs.write", path="a", content="x", mode="replace"), expect=1).body["execution_id"]
+        with serving(node.path) as process, ThreadPoolExecutor(3) as pool, connect(Home(str(node.path))) as client:
+            calls = [
+                pool.submit(client.intent, sleep(30)),
+                pool.submit(client.run, "go", f"script:{script}", ""),
+                pool.submit(client.run, "go", "openai:m", ""),
+            ]
+            wait_until(
+                lambda: started(node) == 2 and sum(row["type"] == "RunStarted" for row in rows(node)) == 2, "all run"
+            )
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            told = ended(process)
+            assert time.monotonic() - began < 20
+            outcomes = [each.exception(30) or each.result() for each in calls]
+    assert len(told["interrupted"]) == 3
+    found = rows(node)
+    assert dict(stop_steps(found)) == dict.fromkeys(STEPS, "done") | {"drain": "interrupted"}
+    failed = {row["execution_id"]: row["code"] for row in found if row["type"] == "ExecutionFailed"}
+    assert sorted(failed[each] for each in told["interrupted"]) == ["INTERRUPTED", "OUTCOME_UNKNOWN", "OUTCOME_UNKNOWN"]
+    assert outcomes[0].outcome == "outcome_unknown", outcomes
+    assert found[-1]["type"] == "RuntimeStopped"
+    assert [row["execution_id"] for row in node.call("approvals").body["held"]] == [held]
+    node.intent(SAY)
+    after = rows(node)[len(found) :]
+    assert not [row for row in after if row["type"] in ("OutcomeUnknown", "RunEnded")]
+    assert node.call("verify").code == node.call("replay").code == 0
+
+
+@pytest.mark.requirement("RUNBOOK-25.1")
+def test_a_supervisor_has_a_killed_node_back_within_seconds(node: Node) -> None:
+    """A restarted process serves again; what was acknowledged is there."""
+    with serving(node.path) as process:
+        execution = node.intent(SAY).body["execution_id"]
+        process.kill()
+        process.wait()
+    began = time.monotonic()
+    with serving(node.path):
+        took = time.monotonic() - began
+        node.intent(SAY)
+    print(f"served again {took:.2f} s after a kill")
+    assert took < 30
+    assert any(row.get("execution_id") == execution for row in rows(node))
+
+
+def test_a_supervisor_hears_of_readiness_life_and_stop(node: Node, tmp_path: Path) -> None:
+    """The real process, at the socket that its environment names."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(60)
+    with serving(node.path, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="600000"):
+        heard = [manager.recv(4096).decode() for _ in range(4)]
+    assert heard[0].startswith("READY=1\nSTATUS=serving ")
+    assert heard[1:] == ["WATCHDOG=1"] * 3
+    while not heard[-1].startswith("STOPPING=1"):
+        heard.append(manager.recv(4096).decode())
+    assert "EXTEND_TIMEOUT_USEC=" in heard[-1]
+    manager.close()
+
+
+# --- parts
+
+
+class Part:
+    """Something in the background."""
+
+    def __init__(self, name: str, *, starts: bool = True, lost: str | Exception = "") -> None:
+        self.name, self._starts, self._lost = name, starts, lost
+        self.given: list[float] = []
+
+    def start(self) -> None:
+        if not self._starts:
+            raise OSError("no thread")
+
+    def stop(self, seconds: float) -> str:
+        self.given.append(seconds)
+        if isinstance(self._lost, Exception):
+            raise self._lost
+        return self._lost
+
+
+def test_what_works_in_the_background_holds_up_no_node() -> None:
+    """What cannot start is told and not stopped; what cannot stop is told, and the others are stopped all the same; once."""
+    told: list[str] = []
+    well, never_started, lossy, broken = (
+        Part("a"),
+        Part("b", starts=False),
+        Part("c", lost="3 spans"),
+        Part("d", lost=ValueError()),
+    )
+    parts = Backgrounds([well, never_started], told.append)
+    parts.add(lossy)
+    parts.add(broken)
+    parts.start()
+    assert told == ["b cannot be started: OSError: no thread"]
+    assert parts.stop(5.0) == (False, "d: ValueError; c: 3 spans")
+    assert ([len(part.given) for part in (well, never_started, lossy, broken)]) == [1, 0, 1, 1]
+    assert parts.stop() == (True, "stopped: nothing was running")
+
+
+def test_a_closed_door_lets_in_nobody_and_those_inside_out() -> None:
+    """Also those who waited in front of it behind a change."""
+    traffic = Traffic()
+    inside, leave, refused = threading.Event(), threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with traffic.shared():
+            inside.set()
+            leave.wait(30)
+
+    def wait() -> None:
+        try:
+            with traffic.shared():
+                pass
+        except NotTakenError:
+            refused.set()
+
+    first = threading.Thread(target=stay)
+    first.start()
+    assert inside.wait(30)
+    traffic.close()
+    wait()
+    assert refused.is_set()
+    assert (traffic.calls(), traffic.drained(0.01)) == (1, 1)
+    leave.set()
+    assert traffic.drained(30) == 0
+    first.join()
+
+
+def test_a_brain_is_asked_nothing_more_when_the_node_stops() -> None:
+    stopping = threading.Event()
+    brain = AbandonedBrain(EchoBrain(), never, stopping.is_set)
+    stopping.set()
+    with pytest.raises(InterruptedRunError) as caught:
+        brain.think(None)  # type: ignore[arg-type]
+    assert caught.value.code == "INTERRUPTED"
+
+
+@pytest.fixture(autouse=True)
+def _no_stray_sockets(tmp_path: Path) -> Iterator[None]:
+    yield
+    assert not list(tmp_path.rglob("serve.new"))
+    assert environment()
