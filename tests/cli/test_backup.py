@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -133,6 +134,19 @@ def test_a_flipped_byte_is_found_and_nothing_is_written(backed: Backed, tmp_path
     told = backed.call("backup", "restore", *words, "--to", str(tmp_path / "new"), expect=3).body["error"]
     assert gone.name in told["where"]
     assert sorted(tmp_path.iterdir()) == [tmp_path / "at", tmp_path / "gone"]
+
+
+@pytest.mark.requirement("RUNBOOK-18.2")
+def test_a_manifest_says_what_was_signed(backed: Backed) -> None:
+    """Another number in it is found, though it still reads."""
+    path = next(backed.place.rglob("manifests/*"))
+    raw = path.read_bytes()
+    body, _, note = raw.partition(b"\n")
+    changed = json.loads(body)
+    changed["parts"]["memory"][0] += 1
+    path.chmod(0o600)
+    path.write_bytes(json.dumps(changed, sort_keys=True, separators=(",", ":")).encode() + b"\n" + note)
+    assert "not the one that was signed" in backed.verify(expect=3)["error"]["what"]
 
 
 def verified_here(node: Backed) -> str:

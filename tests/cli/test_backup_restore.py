@@ -10,7 +10,11 @@ import pytest
 
 from cluster.restored import restored_mark
 from femtoclaw import events
+from femtoclaw.backup.layout import encode_manifest, folder_of
 from femtoclaw.event_codec import decode
+from femtoclaw.home import Home
+from femtoclaw.key_file import KeySigner
+from femtoclaw.keys import load_signer
 from tests.cli.backed import Backed, ended, fill, find_newest, make
 from tests.cli.node import READ, SAY, Node
 from wal.reader import read_log_directory
@@ -206,3 +210,32 @@ def test_a_cut_restore_is_done_again(backed: Backed, tmp_path: Path) -> None:
     assert body["known"] == size
     restored(backed, tmp_path / "new")
     assert not (tmp_path / "new.restoring").exists()
+
+
+def resigned(node: Backed, **changes: object) -> None:
+    """Put a manifest into the place that says something else, signed by the node's key, or by ``signer``."""
+    signer = changes.pop("signer", None) or load_signer(Home(str(node.path)))
+    assert isinstance(signer, KeySigner)
+    manifest = find_newest(node)._replace(node_key=signer.public.vkey(), **changes)  # type: ignore[arg-type]
+    for path in node.place.rglob("manifests/*"):
+        path.unlink()
+    path = node.place / folder_of(manifest.log_id, "manifests") / manifest.name
+    path.write_bytes(encode_manifest(manifest, signer))
+
+
+@pytest.mark.parametrize("field", ["root", "link", "state_hash"])
+def test_a_manifest_of_another_history_restores_nothing(backed: Backed, tmp_path: Path, field: str) -> None:
+    """Also a signed one: what is restored is compared, and nothing is left where it is not the same."""
+    resigned(backed, **{field: "0" * 64})
+    before = sorted(tmp_path.iterdir())
+    told = restored(backed, tmp_path / "new", expect=3)["error"]
+    assert told["expected"] == "0" * 64
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_manifest_of_a_stranger_restores_nothing(backed: Backed, tmp_path: Path) -> None:
+    """Whoever can write the place can sign a manifest with a key of their own, which the log in it does not know."""
+    resigned(backed, signer=KeySigner("stranger", bytes(32)))
+    told = restored(backed, tmp_path / "new", expect=3)["error"]
+    assert "signed by nobody" in told["what"]
+    assert not (tmp_path / "new").exists()
