@@ -140,14 +140,24 @@ def _member(home: Home, output: Output) -> int:
     from femtoclaw.api.service import Service
     from femtoclaw.api.socket import Served
     from femtoclaw.serving.member import MemberNode
+    from femtoclaw.serving.supervisor import watched
 
+    supervisor = watched()
     member = MemberNode(home, live(), output)
+    member.supervisor = supervisor
     _stopping(member.stop)
 
     def log_rows(first: int, count: int) -> Iterator[dict[str, Any]]:
         return rows(member.node.driver.store.log, first, count)
 
+    def ready() -> None:
+        _tell_ready(home, output, served.path, member.listens)
+        supervisor.ready(f"serving {home.path} at {member.listens}")
+
     observing = member.observing
     served = Served(home, Service(member.executor, log_rows, WORKERS_MAX, observing.health), observing.handlers())
-    member.run(lambda: _tell_ready(home, output, served.path, member.listens), served.stop)
+    member.run(ready, served.stop)
+    supervisor.close()
+    if member.stopped is not None:
+        tell_stopped(home, output, member.stopped)
     return 0

@@ -38,6 +38,10 @@ class Backgrounds:
         """One more, before they are started."""
         self._parts.append(part)
 
+    def adopt(self, part: Background) -> None:
+        """One that works already, and is to be stopped with the others."""
+        self._working.append(part)
+
     def start(self) -> None:
         """Start each that can be."""
         for part in self._parts:

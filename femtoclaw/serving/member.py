@@ -25,6 +25,7 @@ from femtoclaw.api.executor import Freshness, NotTakenError
 from femtoclaw.cli.peer_recovery import last_invitation
 from femtoclaw.cli.render import Output
 from femtoclaw.cluster_home import ClusterSettings, folder_of, open_coordinator, read_owner, read_settings
+from femtoclaw.crash_trace import Trace
 from femtoclaw.errors import Category, FemtoClawError, Severity
 from femtoclaw.home import Home, check_permissions, journal, read_bounded, resolved_configuration
 from femtoclaw.integrity import refuse_root
@@ -39,6 +40,8 @@ from femtoclaw.serving.notices import CRITICAL, told_as
 from femtoclaw.serving.recorded_files import follow_record
 from femtoclaw.serving.references import blobs_named
 from femtoclaw.serving.session import Session
+from femtoclaw.serving.stopping import Stopped
+from femtoclaw.serving.supervisor import Supervisor
 from femtoclaw.sources import Sources
 from wal import LogError
 from wal.durable_file import write_file
@@ -49,6 +52,9 @@ from wal.record import decode
 LOOK_S = 0.2
 DRAIN_S = 20.0
 """How long executions in flight may take to end before a leadership is handed over."""
+
+STOP_EXTRA_S = 20.0
+"""How long a stop may take beside what it waits for executions: its records are to be kept by others too."""
 
 HAND_OVER_S, PAUSE_S = 5.0, 0.02
 """How long the member that is to lead may take to sign for the last record, and how often it is looked at."""
@@ -79,6 +85,10 @@ class MemberNode:
         self._failed = 0
         self._told: dict[tuple[str, str], tuple[int, int]] = {}
         self._session: Session | None = None
+        self.stopped: Stopped | None = None
+        """What the stop left, where this member led until then."""
+        self.supervisor = Supervisor({}, 0)
+        """Who is told that the loop comes round."""
         self.executor = FollowingExecutor(
             home, lambda: self.node.driver.store.log, self._leader_of, self._ask, self._serving, self._freshness
         )
@@ -102,7 +112,15 @@ class MemberNode:
 
     def _verify_start(self) -> None:
         """What every start verifies, as far as a node that does not lead needs it: the rest when it does. Raises the error of the
-        first that does not hold."""
+        first that does not hold, which is also a line in the boot journal."""
+        try:
+            self._verify()
+        except FemtoClawError as error:
+            told = {"stage": "member", "error": type(error).__name__, "code": error.code, "text": str(error)}
+            journal(self._home, self._sources.wall_ns(), "start_failed", **told)
+            raise
+
+    def _verify(self) -> None:
         distribution.require(self._home)
         for stage in distribution.stages():
             journal(self._home, self._sources.wall_ns(), "stage", **stage)
@@ -212,6 +230,7 @@ class MemberNode:
         try:
             ready()
             while not self._stopping.is_set():
+                self.supervisor.alive()
                 self._remember_members()
                 self._erasures.follow(self.node.driver.store.log, self.node.driver.commit)
                 leadership = self.node.wait_for_leadership(LOOK_S)
@@ -265,22 +284,45 @@ class MemberNode:
         log = session.started.log
         self.executor.use(LeadingExecutor(session.executor, log, self.node.driver, self.executor.want_transfer))
         self.observing.lead(session.started, self._serving)
+        trace = Trace(self._home, session.boot_id)
+        died = False
         try:
             self._serve(session, leadership)
+        except BaseException as error:
+            died = True
+            trace.died(error)
+            raise
         finally:
-            self._session = None
             orderly = self._stopping.is_set() and not leadership.over.is_set()
-            self.executor.use(None, drain_s=DRAIN_S if orderly else 0.0)
-            self.observing.pause()
             if orderly:
-                session.end("the node was stopped")
+                self._stop_leading(session)
             else:
+                self._session = None
+                self.executor.use(None)
+                self.observing.pause()
                 session.fence("the leadership is over")
+            trace.close(remove=not died)
             self.node.close_log(None)
-            self._observe_following()
+            if not orderly:
+                self._observe_following()
+
+    def _stop_leading(self, session: Session) -> None:
+        """Stop in the runbook's order: what is recorded then is for the others to keep, too."""
+
+        def close(stuck: int) -> None:
+            self._session = None
+            self.executor.use(None)
+
+        def refuse() -> None:
+            self.supervisor.stopping("the node was stopped", session.drain_s + STOP_EXTRA_S)
+            self.executor.end()
+
+        session.backgrounds.adopt(self.observing)
+        self.stopped = session.stop("the node was stopped", refuse, close)
 
     def _serve(self, session: Session, leadership: Leadership) -> None:
         while not self._stopping.is_set() and not leadership.over.wait(LOOK_S):
+            self.supervisor.alive()
             others = self._others()
             useless = why_useless(session, alone=not others)
             if useless:
