@@ -81,8 +81,8 @@ class Figures:
         self.in_flight = 0
 
     def claw(self, name: str) -> str:
-        """The name as a label."""
-        return name if name in self._claws else UNREGISTERED
+        """The name as a label; none is none: an answer without a call."""
+        return name if name in self._claws or not name else UNREGISTERED
 
     def claw_of(self, execution_id: str) -> str:
         """The claw of an execution under way, as a label; empty where it has none (yet)."""
