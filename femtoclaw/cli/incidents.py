@@ -10,7 +10,7 @@ from femtoclaw import events
 from femtoclaw.cli.asking import change
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.recorded_state import recorded_state
-from femtoclaw.cli.render import Output, printable, when
+from femtoclaw.cli.render import Output, addressed, printable, when
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import locate
 from femtoclaw.incidents.severity import KINDS, NAMES, chosen_severity, opened_at
@@ -60,7 +60,7 @@ def _list(arguments: Arguments, output: Output) -> int:
     if not rows:
         output.line("no incident is open", "green")
     if alerts:
-        output.line(f"{len(alerts)} alerts wait for `femtoclaw incident acknowledge ALERT`:")
+        output.line(addressed(f"{len(alerts)} alerts wait for `femtoclaw incident acknowledge ALERT`:"))
         told: list[tuple[str, object]] = [(each["id"], when(each["at_ns"])) for each in alerts]
         output.fields(told)
     if node.contained:
@@ -153,7 +153,7 @@ def _tell_story(body: dict[str, Any], output: Output) -> None:
             ("opened", f"{when(opened['at_ns'])}, index {opened['index']}, by {opened['operator'] or 'the node itself'}"),
             ("respond by", when(opened["respond_by_ns"])), ("detail", opened["detail"]),
             ("evidence", "records " + ", ".join(opened["evidence"]) if opened["evidence"] else "none"),
-            ("first", KINDS[kind].first if kind in KINDS else "as its detail says"),
+            ("first", addressed(KINDS[kind].first) if kind in KINDS else "as its detail says"),
         ])  # fmt: skip
     alert = body.get("alert")
     if alert:
@@ -185,7 +185,7 @@ def _open(arguments: Arguments, output: Output) -> int:
     }
     code = change(arguments, output, "incident.open", incident_id, lambda node: content)
     if code == 0:
-        output.line(f"next: `femtoclaw incident respond {incident_id}`, or its steps one by one, from `identify` on")
+        output.line(addressed(f"next: `femtoclaw incident respond {incident_id}`, or its steps one by one"))
     return code
 
 

@@ -89,7 +89,8 @@ def verify(started: OpenNode, story: Story) -> Taken:
     from femtoclaw.distribution_watch import distribution_changed
 
     node, home = started.authority.state.node, started.home
-    changed = distribution_changed(home)
+    # Without a manifest nothing says what the files should be: that is told, and is no finding.
+    changed = distribution_changed(home) if start.verified is not None else []
     report = _verify_log(started)
     body: dict[str, Any] = {
         "distribution": ", ".join(changed),
@@ -106,7 +107,7 @@ def verify(started: OpenNode, story: Story) -> Taken:
         )  # fmt: skip
     with reading(started) as reader:
         grown = prefix(reader, story)
-    sealed = "verified" if start.verified is not None else "unchanged, and not sealed"
+    sealed = "verified" if start.verified is not None else "not sealed, so not verified"
     body = {"distribution": sealed, "configuration": node.configuration.digest, "policy": node.policy.digest,
             "log": report["size"], "root": report["root"], "identified": grown}  # fmt: skip
     digest = blake3(json.dumps(body, sort_keys=True).encode()).hexdigest()
