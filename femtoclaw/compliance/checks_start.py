@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from femtoclaw.compliance.checking import every, need, shows
 from femtoclaw.compliance.crashes import restarts
@@ -118,7 +119,7 @@ def swapped_keys_are_found(laboratory: Laboratory) -> str:
     return "; ".join([*said, f"key in force {answer['in_force'][-24:]}"])
 
 
-def key_check(laboratory: Laboratory) -> dict[str, object]:
+def key_check(laboratory: Laboratory) -> dict[str, Any]:
     """`key verify` of the installation, and whether any of its secret bytes stand in what it prints."""
     answer = laboratory.run(laboratory.home.path, "key", "verify")
     body = answer.body
@@ -182,7 +183,7 @@ def failed_starts_come_on_record(laboratory: Laboratory) -> str:
     return f"StartFailed at twin: {told[0]['index']}: {told[0]['code']} {told[0]['detail'][:120]}"
 
 
-def failed_then_good(laboratory: Laboratory) -> dict[str, object]:
+def failed_then_good(laboratory: Laboratory) -> dict[str, Any]:
     """A start that is refused, and a good one behind it."""
     from femtoclaw.compliance.starts import BREAKINGS, SAY, read_journal
     from femtoclaw.compliance.trails import read_trail

@@ -69,7 +69,7 @@ def synced(laboratory: Laboratory) -> dict[str, Any]:
     signer, genesis = _signer()
     create_log_directory(path, genesis, signer=signer, clock=live().wall_ns, map_bytes=MAP_BYTES)
     storage = Watched(LmdbStorage(path, writable=True, map_bytes=MAP_BYTES))
-    log, _ = open_log(storage, signer=signer, clock=live().wall_ns)  # type: ignore[arg-type]
+    log, _ = open_log(storage, signer=signer, clock=live().wall_ns)
     try:
         storage.calls.clear()
         log.append([b"x"])
@@ -119,7 +119,7 @@ def failing(method: str, number: int) -> Failure:
                 raise OSError(number, os.strerror(number))
 
     signer, genesis = _signer()
-    log = create_log(Watched(memory, fail), genesis, signer=signer, clock=live().wall_ns)  # type: ignore[arg-type]
+    log = create_log(Watched(memory, fail), genesis, signer=signer, clock=live().wall_ns)
     log.append([b"before"])
     before, told, acknowledged = log.size, [0], []
     armed.set()

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from femtoclaw.compliance.checks_session import dropped_in, entry_points
 from femtoclaw.compliance.checks_start import failed_then_good
 from femtoclaw.compliance.crashes import crash, restarts
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.logs import TAMPERINGS, flipped, proofs, tamper_with, tampered, verified
 from femtoclaw.compliance.session import session
+from femtoclaw.compliance.simulation import RUNS, determinism, gated, thinking
+from femtoclaw.compliance.sources import read_source, sources
 from femtoclaw.compliance.starts import starts
 from femtoclaw.compliance.stores import metadata, stores
 from femtoclaw.compliance.tracing import FAULTS, failing, failures, synced
@@ -257,4 +260,85 @@ MUTATIONS |= {
     "recovery_keeps_history": killed_later(genesis=("a", "b")),
     "it_comes_back": killed_later(seconds=12.0),
     "errors_end_in_idle": crash_trail(without("ExecutionFailed")),
+}
+
+
+# --- the program in memory, and its source files
+
+
+def source_says(name: str, text: str) -> Mutation:
+    """A file of the program says something else too."""
+
+    def mutation(laboratory: Laboratory) -> Laboratory:
+        found = laboratory.once(sources)
+        return laboratory.replaced(sources, found | {name: read_source(name, text)})
+
+    return mutation
+
+
+MUTATIONS |= {
+    "equal_inputs_give_equal_bytes": measured(determinism, digests=["0" * 64] + ["1" * 64] * (RUNS - 1)),
+    "the_gate_cannot_be_passed": lambda laboratory: laboratory.replaced(
+        gated, laboratory.once(gated)._replace(refusals=laboratory.once(gated).refusals | {"a forged grant": ""})
+    ),
+    "brains_are_interchangeable": measured(thinking, remembering=[]),
+    "memory_is_a_bounded_window": measured(thinking, window=8),
+    "results_are_remembered": measured(thinking, shown=[["go"], ["go", "nothing"]]),
+    "brains_see_enabled_claws_only": measured(thinking, listed=["fs.list", "fs.read", "fs.write", "shell", "web.get"]),
+    "four_parts_make_a_runtime": measured(thinking, scripted=[("REJECTED", "SYNTAX")]),
+    "the_core_is_small": source_says("femtoclaw/gate.py", "import requests\n"),
+    "brains_reach_no_tools": source_says("femtoclaw/brains/new.py", "from femtoclaw.gate import Gate\n"),
+    "data_is_never_code": source_says("femtoclaw/new.py", "eval('1')\n"),
+    "chance_comes_from_the_system": source_says("femtoclaw/new.py", "import random\n"),
+    "there_is_one_way_to_an_effect": source_says("femtoclaw/new.py", "def go(gate):\n    gate.dispatch(1)\n"),
+    "no_error_is_swallowed_bare": source_says("femtoclaw/new.py", "try:\n    pass\nexcept:\n    pass\n"),
+}
+
+
+# --- a twin at work
+
+
+def a_risk_got_through(laboratory: Laboratory) -> Laboratory:
+    """One output of the corpus was authorized."""
+    found = laboratory.once(session)
+    steps = list(found.corpus["uncontrolled side effects"])
+    steps[3] = steps[3]._replace(decision="AUTHORIZED")
+    return laboratory.replaced(session, found._replace(corpus=found.corpus | {"uncontrolled side effects": steps}))
+
+
+def a_shell_interpreted_it(laboratory: Laboratory) -> Laboratory:
+    """A program got something else than the literal text."""
+    found = laboratory.once(session)
+    step = found.injections["shell"]
+    said = {"status": "success", "result": step.result["result"] | {"stdout": "uid=0(root)"}}
+    return laboratory.replaced(
+        session, found._replace(injections=found.injections | {"shell": step._replace(result=said)})
+    )
+
+
+def attack_reaches(name: str, reached: bool = True) -> Mutation:
+    """What a claw tried had another outcome."""
+    return lambda laboratory: laboratory.replaced(
+        session, laboratory.once(session)._replace(attacks=laboratory.once(session).attacks | {name: reached})
+    )
+
+
+MUTATIONS |= {
+    "what_is_no_intent_is_rejected": step_is("fenced", code="PERMITTED"),
+    "the_attack_corpus_starts_nothing": a_risk_got_through,
+    "each_fault_has_its_code": step_is("canonical", code="PERMITTED"),
+    "names_match_exactly": step_is("ambiguous case", code="PERMITTED"),
+    "programs_are_listed": step_is("another ls", code="PERMITTED"),
+    "arguments_are_data": a_shell_interpreted_it,
+    "files_outside_are_out_of_reach": step_is("link", result={"status": "success", "result": {"content": "seed"}}),
+    "a_hostile_claw_reaches_nothing": attack_reaches("read the node's key"),
+    "rights_do_not_grow": attack_reaches("signal the node"),
+    "no_entry_lets_a_refused_call_through": measured(entry_points, started=(1, 2)),
+    "operators_are_on_record": twin_trail(altered("ControlRequested", operator="")),
+    "a_contained_node_denies": step_is("contained", code="PERMITTED"),
+    "switches_take_effect_at_once": step_is("switched off", code="PERMITTED"),
+    "denials_leave_it_working": step_is("after", outcome="denied"),
+    "only_recorded_results_are_answered": twin_trail(without("ExecutionFinished")),
+    "the_socket_is_its_owners": measured(dropped_in, socket=0o666),
+    "nothing_is_picked_up": measured(dropped_in, call="AUTHORIZED"),
 }
