@@ -72,7 +72,7 @@ class Following:
             s.save(s.durable._replace(epoch=message.epoch, leader=sender))
         elif not s.durable.leader:
             s.save(s.durable._replace(leader=sender))
-        self._require(message.acked)
+        self._require(message.acked, message.epoch)
         self.source = self.leader = sender
         self._aligned, self._awaiting, self._adopting, self._sealed = False, None, False, None
         self.heard_ns = s.now_ns
@@ -80,14 +80,18 @@ class Following:
         return True
 
     def registered(self, register: Register) -> None:
-        """What the leader told the register that this node had acknowledged."""
-        self._require(dict(register.stored).get(self._s.name, 0))
+        """What the leader of the register's epoch told it that this node had acknowledged."""
+        self._require(dict(register.stored).get(self._s.name, 0), register.epoch)
 
-    def _require(self, acked: int) -> None:
-        """What this node acknowledged must be here. If it is not, its disk was put back, or is another: until all is here
-        again it is a learner, which promises nothing and does not lead (recovery row 13)."""
-        s, size = self._s, self._s.view.head().index
-        if acked <= size:
+    def _require(self, acked: int, epoch: int) -> None:
+        """What this node acknowledged in ``epoch`` must be here. If it is not, its disk was put back, or is another: until all
+        is here again it is a learner, which promises nothing and does not lead (recovery row 13).
+
+        With records of a later epoch it may rightly have fewer: that epoch's leader had cut what was not committed. Without
+        any record of ``epoch`` it has lost them, however many it has of older ones.
+        """
+        s, size, newest = self._s, self._s.view.head().index, self._s.view.last_epoch()
+        if not acked or newest > epoch or (newest == epoch and acked <= size):
             return
         self._reach = max(self._reach, acked)
         if not s.durable.restored:
@@ -244,7 +248,11 @@ class Following:
             return
         if checkpoint.size != stored.head.index:
             self._aligned = False
-            s.refuse(self.source, Reason.GAP, f"a checkpoint of {checkpoint.size} records, this log ends at {stored.head.index}")
+            s.refuse(
+                self.source,
+                Reason.GAP,
+                f"a checkpoint of {checkpoint.size} records, this log ends at {stored.head.index}",
+            )
             return
         if checkpoint.root != stored.root and self._adopting:
             self._not_adopted(self.source, f"what it sent is not what was signed at {checkpoint.size}")
@@ -369,7 +377,11 @@ def whole_appends_behind(head: Head, segment: Segment) -> list[tuple[int, bytes]
 def may_adopt(view: LogView, auth: Authentication, run: VerifiedRun, note: bytes) -> bool:
     """Whether records may be taken from a member that does not lead. While this node's own key is in force, whatever is here
     counts as signed by it: so what claims to be of its own epoch is taken only under its own signature, for exactly that end."""
-    if view.key_in_force() != auth.key or not run.records or any(record.kind in AUTHORITY_KINDS for record in run.records):
+    if (
+        view.key_in_force() != auth.key
+        or not run.records
+        or any(record.kind in AUTHORITY_KINDS for record in run.records)
+    ):
         return True
     frontier = view.frontier()
     frontier.extend([leaf_hash(record.link) for record in run.records])

@@ -198,4 +198,20 @@ GUARDS = (
         "        if False:\n",
         _SHIPPED + "test_another_root_than_the_leaders_stops_the_follower",
     ),
+    Guard(
+        "I2",
+        "a disk with nothing of the epoch in which it acknowledged was put back",
+        "cluster/following.py",
+        "or newest > epoch or (newest == epoch and acked <= size):",
+        "or newest > epoch or acked <= size:",
+        "tests/cluster/test_core_roles.py::test_a_disk_that_was_put_back_is_known_by_what_it_lacks",
+    ),
+    Guard(
+        "I2",
+        "an orphan of an older epoch may be gone rightly",
+        "cluster/following.py",
+        "if not acked or newest > epoch or",
+        "if not acked or",
+        "tests/cluster/test_core_roles.py::test_a_disk_that_was_put_back_is_known_by_what_it_lacks",
+    ),
 )

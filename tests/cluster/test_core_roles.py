@@ -11,7 +11,7 @@ from cluster.coordinator import Register
 from cluster.messages import Ack, Entries, Heartbeat, Promised, PromiseRequest, Reason, Refused, Welcome
 from cluster.replica_store import NodeAuthentication
 from cluster.standing import ReplicaConfig
-from cluster.steps import Connected, Granted, Role, Save, Send, Tick
+from cluster.steps import Connected, Granted, Registered, Role, Save, Send, Tick
 from tests.cluster.core_members import SECOND, Node, candidate, follower, log_of_a, storage_of
 from tests.wal.sample_cluster import SIGNERS
 from tests.wal.sample_log import ORIGIN, T0
@@ -148,3 +148,25 @@ def test_who_has_lost_what_it_acknowledged_promises_nothing(log: MemoryStorage) 
     node.feed(Granted(EPOCH, None))
     said = answer(Node("c", storage_of(short)), node)
     assert isinstance(said, Refused) and said.reason is Reason.NOT_A_VOTER
+
+
+@pytest.mark.invariant("I2")
+@pytest.mark.parametrize(
+    "epoch, acked, put_back",
+    [(1, 6, False), (1, 7, True), (2, 6, True), (2, 1, True), (2, 0, False), (0, 99, False)],
+    ids=[
+        "all is here",
+        "more than is here",
+        "as many of another epoch",
+        "fewer of another epoch",
+        "nothing",
+        "an older epoch's orphan",
+    ],
+)
+def test_a_disk_that_was_put_back_is_known_by_what_it_lacks(
+    epoch: int, acked: int, put_back: bool, log: MemoryStorage
+) -> None:
+    """The register's epoch says in which history it acknowledged that much: six records of epoch 1 are not six of epoch 2."""
+    node = follower(log, 6)
+    node.feed(Registered(Register(epoch, 0, bytes(32), (), 1, (("b", acked),))))
+    assert ("ROLLED_BACK" in node.codes, node.replica.durable.restored) == (put_back, put_back)

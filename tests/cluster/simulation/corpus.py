@@ -47,4 +47,9 @@ CORPUS = (
         Job(410405, 3, 500),
         "records that were put back to as many of an older epoch passed for those that HEAD names: its link tells",
     ),
+    Find(
+        Job(512749, 3, 500),
+        "a leader of before, whose orphan a later one had cut, was taken for put back by the older epoch's register: with a "
+        "second disk that was, nobody could lead any more",
+    ),
 )
