@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,24 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """First names of what a source imports. (Kept trees would cost more than they save: the collector walks them.)"""
+    return frozenset(name.split(".")[0] for name in imports(tree_of(path)))
+
+
 @pytest.mark.requirement("ARCH-3.1")
-@pytest.mark.parametrize("path", sources(), ids=name_of)
-def test_layers_import_leftward_only(path: Path) -> None:
+def test_layers_import_leftward_only() -> None:
     """wal knows no sibling; cluster knows wal; femtoclaw knows both."""
-    package = name_of(path).split("/")[0]
-    used = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))} & OURS
-    assert used <= ALLOWED[package]
+    found = []
+    for path in sources():
+        used = imported(path) & OURS
+        found += [f"{name_of(path)} imports {name}" for name in used - ALLOWED[name_of(path).split("/")[0]]]
+    assert found == []
 
 
 @pytest.mark.invariant("I6")
@@ -67,7 +79,7 @@ def test_pure_modules_import_nothing_impure(package: str, module: str) -> None:
 
 def test_only_the_storage_and_the_inspector_import_lmdb() -> None:
     """Everyone else goes through the port."""
-    found = {name_of(p) for p in sources() if any(n.split(".")[0] == "lmdb" for n in imports(ast.parse(p.read_text())))}
+    found = {name_of(p) for p in sources() if "lmdb" in imported(p)}
     assert found == LMDB_IMPORTERS
 
 
@@ -77,7 +89,7 @@ def test_only_the_gate_runs_the_isolation() -> None:
     module is tried out before it is installed (no permission, nothing executed), and its author tests it without one."""
     runs, dispatches = [], []
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = ast.unparse(node.func.value)
                 if node.func.attr == "run" and "isolation" in owner:
@@ -91,21 +103,29 @@ def test_only_the_gate_runs_the_isolation() -> None:
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 
 
-@pytest.mark.requirement("PROTO-6.2")
-@pytest.mark.parametrize("path", sources(), ids=name_of)
-def test_data_is_never_code(path: Path) -> None:
-    """No eval, exec, pickle, yaml, shell=True, and no exception is swallowed without a word."""
-    tree = ast.parse(path.read_text())
-    assert not {name.split(".")[0] for name in imports(tree)} & {"pickle", "marshal", "yaml", "shelve", "dill"}
+def code_in_data(tree: ast.Module) -> Iterator[str]:
+    """What could make code of data in a source, and what swallows every exception."""
+    unsafe = {name.split(".")[0] for name in imports(tree)} & {"pickle", "marshal", "yaml", "shelve", "dill"}
+    yield from sorted(unsafe)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            assert not (isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS), ast.unparse(node)
-            assert not any(keyword.arg == "shell" for keyword in node.keywords), ast.unparse(node)
+            if isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
+                yield ast.unparse(node)
+            if any(keyword.arg == "shell" for keyword in node.keywords):
+                yield ast.unparse(node)
         if isinstance(node, ast.ExceptHandler) and node.type is None:
-            raise AssertionError(f"{name_of(path)}:{node.lineno}: a bare except")
+            yield f"line {node.lineno}: a bare except"
+
+
+@pytest.mark.requirement("PROTO-6.2")
+def test_data_is_never_code() -> None:
+    """No eval, exec, pickle, yaml, shell=True, and no exception is swallowed without a word."""
+    assert [f"{name_of(path)}: {what}" for path in sources() for what in code_in_data(tree_of(path))] == []
 
 
 def test_the_rules_can_fail() -> None:
     """The walkers find what they look for in sources that break the rules."""
     assert "cluster" in {n.split(".")[0] for n in imports(ast.parse("def f():\n    import cluster.node"))}
     assert "time" in set(imports(ast.parse("from time import monotonic")))
+    bad = "import yaml\neval(x)\nrun(x, shell=True)\ntry:\n    x\nexcept:\n    pass"
+    assert len(list(code_in_data(ast.parse(bad)))) == 4
