@@ -130,6 +130,14 @@ GUARDS = (
         RESTORE + "::test_it_goes_back_to_where_an_append_ended",
     ),
     Guard(
+        "I5",
+        "who may not restore does not say how a restored node goes on",
+        "femtoclaw/cli/backup_resuming.py",
+        "    if not allowed:\n",
+        "    if False:\n",
+        RESTORE + "::test_only_who_may_says_how_it_goes_on",
+    ),
+    Guard(
         "I1",
         "a restored log ends where an append ended",
         "femtoclaw/backup/rebuilding.py",

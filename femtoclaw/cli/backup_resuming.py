@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
-from femtoclaw.errors import ConfigurationError, UnavailableError
+from femtoclaw.errors import ConfigurationError, ControlRefusedError, UnavailableError
 from femtoclaw.home import Home, effective_configuration, locate, read_bounded, require
 from femtoclaw.restored_log import has_mark, known_size, refuse_short, state_the_doubt
 
@@ -29,7 +29,7 @@ class _Unheard(Output):
 
 def resume(arguments: Arguments, output: Output) -> int:
     """0 when the node goes on and the restore is on record. Raises RollbackError where records are known to be lost and nobody
-    accepted it; ConfigurationError where nothing was restored."""
+    accepted it; ControlRefusedError; ConfigurationError where nothing was restored."""
     from femtoclaw.cluster_home import is_member
 
     home = locate(getattr(arguments, "home", None))
@@ -42,6 +42,7 @@ def resume(arguments: Arguments, output: Output) -> int:
                 "a restored member goes on as a learner", where=home.path, expected="a member that has caught up",
                 found="the mark of a restored log", remedy="start it (`femtoclaw serve`); run this again when it has caught up",
             )  # fmt: skip
+        _require_permitted(home, str(report["manifest"]), arguments)
         _go_on(home, arguments, output)
     lost = _lost(home, report, before)
     index = _record(home, report | lost, arguments, output)
@@ -77,6 +78,29 @@ def _report(home: Home) -> dict[str, Any]:
             found=type(error).__name__, remedy="restore again",
         ) from None  # fmt: skip
     return report
+
+
+def _require_permitted(home: Home, resource: str, arguments: Arguments) -> None:
+    """By the control policy in the restored log, before the mark goes: the log decides it again when it is open. Raises
+    ControlRefusedError."""
+    from femtoclaw.backup.restoring import fold
+    from femtoclaw.control import operator_signer
+    from femtoclaw.control_policy import load_control
+
+    node = fold(home.log).node
+    public = operator_signer(home, node, getattr(arguments, "as"), arguments.operator_key).public
+    known = node.operators.get(public.name)
+    named = known is not None and known.active and known.public_key == public.vkey()
+    allowed = (
+        known is not None
+        and named
+        and load_control(node.control.text).evaluate(public.name, known, "backup.restore", resource).allowed
+    )
+    if not allowed:
+        raise ControlRefusedError(
+            "this operator may not say how a restored node goes on", where=f"operator {public.name}",
+            expected="one who may `backup.restore`", found="another", remedy="name who may with --as or --operator-key",
+        )  # fmt: skip
 
 
 def _go_on(home: Home, arguments: Arguments, output: Output) -> None:

@@ -201,6 +201,21 @@ def test_a_member_resumes_when_it_has_caught_up(backed: Backed, tmp_path: Path) 
     assert restored_mark(str(backed_place / "log")) is not None
 
 
+def test_only_who_may_says_how_it_goes_on(backed: Backed, tmp_path: Path) -> None:
+    """A Compliance Officer may not: the mark stays, and nothing is recorded."""
+    key = tmp_path / "ada.key"
+    public = backed.call("operator", "keygen", "ada", "--out", str(key)).body["public_key"]
+    backed.call("operator", "add", "ada", "--public-key", public, "--role", "ComplianceOfficer")
+    backed.backup()
+    restored(backed, tmp_path / "new")
+    new = Node(tmp_path / "new")
+    size = size_and_root(new)[0]
+    told = new.call("backup", "resume", "--operator-key", str(key), expect=1).body["error"]
+    assert "may not say" in told["what"]
+    assert size_and_root(new)[0] == size
+    assert restored_mark(str(new.path / "log")) is not None
+
+
 def test_a_cut_restore_is_done_again(backed: Backed, tmp_path: Path) -> None:
     """What a killed one left beside the name is swept; a home that was moved aside still says what is known."""
     (tmp_path / "new.restoring" / "log").mkdir(parents=True)
