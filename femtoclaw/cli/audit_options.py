@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 AUDIT: dict[str, dict[str, Any]] = COSIGNING | {
     "what": {
-        "choices": ("query", "trace", "export", "statement", "retain"),
-        "help": "query; trace EXECUTION_ID; export --out FILE; statement FILE --key KEY; retain ARCHIVE",
+        "choices": ("query", "trace", "export", "statement", "retain", "signatures"),
+        "help": "query; trace EXECUTION_ID; export --out FILE; statement FILE --key KEY; retain ARCHIVE; signatures FILE ...",
     },
     "targets": {"type": utf8, "nargs": "*", "metavar": "EXECUTION_ID|FILE|ARCHIVE"},
     "--execution": {"type": utf8, "metavar": "ID", "help": "query, export --format scitt: of this execution"},

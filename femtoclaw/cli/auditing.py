@@ -25,11 +25,19 @@ _EXPORT = ("format", "out", "first", "last", "execution")
 
 
 def audit(arguments: Arguments, output: Output) -> int:
-    """``query``, ``trace EXECUTION_ID``, ``export --out FILE``, ``statement FILE --key KEY``, ``retain ARCHIVE``."""
+    """What auditors ask and take away; see ``--help`` for the acts."""
     from femtoclaw.cli.audit_export import export, statement
     from femtoclaw.cli.audit_retain import retain
+    from femtoclaw.cli.audit_signatures import signatures
 
-    acts = {"query": _query, "trace": _trace, "export": export, "statement": statement, "retain": retain}
+    acts = {
+        "query": _query,
+        "trace": _trace,
+        "export": export,
+        "statement": statement,
+        "retain": retain,
+        "signatures": signatures,
+    }
     home = locate(getattr(arguments, "home", None))
     if arguments.what != "statement":  # whoever checks one needs no node
         require(home)
@@ -39,7 +47,14 @@ def audit(arguments: Arguments, output: Output) -> int:
 
 def _refuse_options(arguments: Arguments) -> None:
     """Options of the other acts are mistakes."""
-    takes = {"query": _QUERY, "trace": (), "export": _EXPORT, "statement": ("key",), "retain": ("endpoint", "delete")}
+    takes = {
+        "query": _QUERY,
+        "trace": (),
+        "export": _EXPORT,
+        "statement": ("key",),
+        "retain": ("endpoint", "delete"),
+        "signatures": (),
+    }
     for option in {name for names in takes.values() for name in names} - set(takes[arguments.what]):
         if getattr(arguments, option) is not None:
             raise UsageError(f"--{option} has no meaning here", where=f"audit {arguments.what}")

@@ -10,13 +10,16 @@ from femtoclaw.cli.render import Output
 from femtoclaw.errors import FemtoClawError, UnavailableError
 from femtoclaw.home import Home, locate, require
 from femtoclaw.keys import NEXT_KEY, NODE_KEY, folder, load_public_key, operator_file, protect_key
+from wal.errors import LogError
 from wal.note import PublicKey
 from wal.reader import read_log_directory
 
 
 def key(arguments: Arguments, output: Output) -> int:
-    """``list``, ``verify``, ``protect [OPERATOR]``, ``rotate``."""
+    """``list``, ``verify``, ``protect [OPERATOR]``, ``rotate``, ``selftest``."""
     acts = {"list": _list, "verify": _verify, "protect": _protect, "rotate": _rotate}
+    if arguments.what == "selftest":  # needs no node
+        return _selftest(output)
     home = locate(getattr(arguments, "home", None))
     require(home)
     return acts[arguments.what](home, arguments, output)
@@ -63,7 +66,8 @@ def _private(home: Home) -> list[dict[str, Any]]:
 
 
 def _verify(home: Home, arguments: Arguments, output: Output) -> int:
-    """Compare the key files with their signed index: 0 as they were left, 1 no index, 3 changed by hand."""
+    """Compare the key files with their signed index: 0 as they were left, 1 no index, 3 changed by hand. Recorded as a procedure
+    where the node can be opened and an operator's key is at hand; with changed keys no node opens, which its start tells."""
     from femtoclaw.keys import index_findings
 
     own, in_force = load_public_key(home.public_key_file), _history(home)[-1]["public_key"]
@@ -73,7 +77,8 @@ def _verify(home: Home, arguments: Arguments, output: Output) -> int:
     ]
     if own.vkey() != in_force and not os.path.lexists(os.path.join(folder(home), NEXT_KEY)):
         told.append({"file": home.public_key_file, "how": "replaced", "expected": in_force, "found": own.vkey()})
-    output.data({"index": findings is not None, "in_force": in_force, "findings": told})
+    recorded = 0 if told or arguments.unrecorded else _record(home, arguments, output, in_force, findings is not None)
+    output.data({"index": findings is not None, "in_force": in_force, "findings": told, "recorded": recorded})
     for each in told:
         output.line(f"{each['file']} was {each['how']} by hand", "red")
         output.fields([("expected", each["expected"]), ("found", each["found"])])
@@ -84,7 +89,54 @@ def _verify(home: Home, arguments: Arguments, output: Output) -> int:
         output.line("there is no index of the keys: the next change of a key makes one", "yellow")
         return 1
     output.line("the key files are as they were left", "green")
+    if recorded:
+        output.line(f"  recorded at index {recorded}")
     return 0
+
+
+def _record(home: Home, arguments: Arguments, output: Output, in_force: str, index: bool) -> int:
+    """Have the verification recorded; the index of its end, 0 where it could not be."""
+    import hashlib
+
+    from femtoclaw.cli.asking import signer_of
+    from femtoclaw.cli.execute import open_node
+    from femtoclaw.control import load_cosigners
+    from femtoclaw.procedures import procedure
+
+    key = PublicKey.parse(in_force)
+    try:
+        with open_node(getattr(arguments, "home", None), output) as node:
+            signer, cosigners = signer_of(node, arguments), load_cosigners(home, arguments.cosign)
+            with procedure(node.started, signer, "key.verify", "keys", cosigners=cosigners) as told:
+                told.content = {
+                    "key_id": key.key_id.hex(), "fingerprint": hashlib.sha256(key.raw).hexdigest(), "index": index,
+                    "files": [each["file"] for each in _private(home)],
+                }  # fmt: skip
+                told.detail = "the key files are as they were left" if index else "there is no index of the keys"
+    except (
+        FemtoClawError,
+        LogError,
+    ) as error:  # what was found stands, whoever looked and whether or not the node can start
+        output.note(f"it is not on record: {error}")
+        return 0
+    return told.ended
+
+
+def _selftest(output: Output) -> int:
+    """Every algorithm in use against published vectors, and one case each that must be refused: 0, or 3."""
+    from femtoclaw.auditing.vectors import try_vectors
+
+    tried = try_vectors()
+    sound = all(each.ok for each in tried)
+    output.data({"ok": sound, "vectors": [each._asdict() | {"ok": each.ok} for each in tried]})
+    for each in tried:
+        output.line(
+            f"{'ok' if each.ok else 'WRONG':<6} {each.algorithm}: {each.source}; for {each.used_for}",
+            "" if each.ok else "red",
+        )
+    if not sound:
+        output.note("this program, its libraries or this machine cannot be trusted with keys: stop the node")
+    return 0 if sound else 3
 
 
 def _known(home: Home, own: PublicKey, in_force: str) -> list[PublicKey]:

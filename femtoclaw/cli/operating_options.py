@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
-    "audit": ("what auditors ask and take away: query, trace, export, statement, retain", "auditing", AUDIT),
+    "audit": ("what auditors ask and take away: query, trace, export, statement, retain, signatures", "auditing", AUDIT),
     "backup": ("backups of this node: keygen, create, list, verify, restore, resume, prune", "backing_up", BACKUP),
     "certificate": ("of compliance: issue, show, verify, revoke, status", "certifying", CERTIFICATE),
     "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
