@@ -58,7 +58,7 @@ def test_every_message_and_field_is_explained() -> None:
     assert unexplained == []
 
 
-GATED, SIGNED, READING = {"Intent", "Run"}, {"Control"}, {"Status", "State", "Log"}
+GATED, SIGNED, READING = {"Intent", "Run"}, {"Control"}, {"Status", "State", "Log", "Health"}
 
 
 def test_every_method_is_gated_signed_or_changes_nothing() -> None:
