@@ -51,6 +51,9 @@ def _run(home: Home, arguments: Arguments, output: Output) -> int:
     if arguments.dry_run:
         return _plan(home, arguments, output)
     _refuse_served(home)
+    cut = _unfinished(home)
+    if cut is not None:
+        return _finish(home, arguments, output, *cut)
     owner = arguments.owner or operator_name()
     begun: dict[str, str] = {}
 
@@ -69,6 +72,41 @@ def _run(home: Home, arguments: Arguments, output: Output) -> int:
     output.fields([("old log", f"{made.plan.size} records, root {made.plan.root}, kept in {made.folder}"),
                    ("new log", f"{made.built.size} records, root {made.built.root}"), ("operator", owner)])  # fmt: skip
     output.line(f"check it with: {program()} migrate validate; take it back with: {program()} migrate rollback")
+    return 0
+
+
+def _unfinished(home: Home) -> tuple[str, str, Seal] | None:
+    """Id, operator and seal of a migration that is in force and whose end is not on record: something stopped it in between."""
+    from femtoclaw import events
+    from femtoclaw.errors import FemtoClawError
+    from femtoclaw.migration.seal import seal_of
+    from femtoclaw.projections.reading import read_event
+    from wal.reader import read_log_directory
+    from wal.record import KIND_EVENT
+
+    begun: dict[str, str] = {}
+    with contextlib.closing(read_log_directory(home.log)) as reader:
+        try:
+            found = seal_of(home, reader)
+        except FemtoClawError:
+            return None
+        for record in reader.scan(found.migrated_size + 1, reader.size + 1):
+            event = read_event(record.payload) if record.kind == KIND_EVENT else None
+            if isinstance(event, events.ProcedureBegun) and (event.procedure, event.resource) == (ACTION, "node"):
+                begun[event.procedure_id] = event.operator
+            elif isinstance(event, events.ProcedureEnded):
+                begun.pop(event.procedure_id, None)
+    return next(((name, operator, found) for name, operator in begun.items()), None)
+
+
+def _finish(home: Home, arguments: Arguments, output: Output, name: str, operator: str, found: Seal) -> int:
+    """Record the end of a migration that was stopped right after it came into force."""
+    told = _told(found)
+    _end(
+        home, arguments, output, operator, name, f"{found.source}-{found.target}-{found.root[:12]}", told | {"kept": ""}
+    )
+    output.data({"migrated": True, "owner": operator} | told)
+    output.line("the migration was in force already; now its end is on record", "green")
     return 0
 
 

@@ -16,6 +16,7 @@ from femtoclaw.claws import SHIPPED
 from femtoclaw.control_policy import ROLES
 from femtoclaw.event_codec import decode, encode
 from femtoclaw.migration.plan import Plan
+from femtoclaw.migration.refusal import MigrationUnsoundError
 from femtoclaw.policy import engine_version
 from femtoclaw.restore import load_state
 from wal import Log, create_log_directory, open_log_directory
@@ -57,6 +58,9 @@ def build(
     that the home's files give under this program. Raises LogError, ConfigurationError, PolicyError."""
     clock = _Time(plan.began_ns)
     log = _resumed(plan, path, signer, clock, map_bytes)
+    if log is not None and not _copy(plan, old, log, clock, step):
+        log.abandon()
+        log = None
     if log is None:
         step("create")
         _remove(path)
@@ -64,9 +68,9 @@ def build(
         log, _ = open_log_directory(path, signer=signer, clock=clock, map_bytes=map_bytes, threaded=False)
     try:
         if not _copy(plan, old, log, clock, step):
-            log.abandon()
-            _remove(path)
-            return build(plan, old, blobs, path, signer, owner, configuration, map_bytes, step)
+            raise MigrationUnsoundError(
+                "the old log was not copied whole", where=path, expected=f"{plan.size} records", found=log.size
+            )
         if os.path.isdir(blobs):
             step("blobs")
             shutil.copytree(blobs, os.path.join(path, BLOBS), dirs_exist_ok=True)
