@@ -123,9 +123,11 @@ class ClusterProcesses:
 
     def __init__(
         self, folder: Path, network: Network, *, etcd: tuple[str, ...] = (), names: tuple[str, ...] = NAMES,
-        mode: str = "quorum", acknowledge_s: int = 5, homes: Path | None = None,
+        mode: str = "quorum", acknowledge_s: int = 5, homes: Path | None = None, configured: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
-        """Make the homes in ``folder``; nothing is started yet. Without ``etcd`` the first member owns the log."""
+        """Make the homes in ``folder``; nothing is started yet. Without ``etcd`` the first member owns the log. ``configured`` are
+        ``config set``'s words."""
+        self._configured = configured
         self.folder = folder
         self.network = network
         self.members = {name: MemberProcess(name, (homes or folder) / name / "home", network) for name in names}
@@ -152,6 +154,8 @@ class ClusterProcesses:
         policy = self.folder / "policy.cedar"
         policy.write_text(POLICY)
         self[first].node.call("init", "--enable", "fs.write", "--policy", str(policy))
+        if self._configured:
+            self[first].node.call("config", "set", *self._configured)
         home = self[first].home
         signer = load_signer(home)
         identity = make_identity(folder_of(home), first)
