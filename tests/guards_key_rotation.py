@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.guard import Guard
 
+ROTATED_OPENING = "tests/wal/test_rotated_opening.py"
 ROTATED_EVIDENCE = "tests/wal/test_rotated_evidence.py"
 ROTATED_LOG = "tests/wal/test_rotated_log.py"
 ROTATION = "tests/wal/test_rotation.py"
@@ -15,7 +16,7 @@ GUARDS = (
         "wal/key_history.py",
         "            return open_checkpoint(note, [self.at(size).key], origin)",
         "            return open_checkpoint(note, [tenure.key for tenure in self], origin)",
-        ROTATED_LOG + "::test_a_checkpoint_by_a_superseded_key_is_a_finding",
+        ROTATED_OPENING + "::test_a_checkpoint_by_a_superseded_key_is_a_finding",
     ),
     Guard(
         "I10",
@@ -23,7 +24,7 @@ GUARDS = (
         "wal/key_history.py",
         "return [tenure.key for tenure in self[self.index(self.at(last)) :]]",
         "return [tenure.key for tenure in self]",
-        ROTATED_LOG + "::test_a_segment_counts_by_the_key_at_its_end_or_a_later_one",
+        ROTATED_OPENING + "::test_a_segment_counts_by_the_key_at_its_end_or_a_later_one",
     ),
     Guard(
         "I10",
@@ -63,7 +64,7 @@ GUARDS = (
         "wal/examination.py",
         "        self.wrong_key = self.key_text\n",
         '        self.facts["same_log"] = True\n',
-        ROTATED_LOG + "::test_a_log_opens_with_the_key_in_force_and_no_other",
+        ROTATED_OPENING + "::test_a_log_opens_with_the_key_in_force_and_no_other",
     ),
     Guard(
         "I2",
@@ -71,7 +72,7 @@ GUARDS = (
         "wal/examination.py",
         "        elif all(tenure.first != record.index for tenure in self.keys):",
         "        elif False:",
-        ROTATED_LOG + "::test_a_head_that_forgot_a_rotation_is_found",
+        ROTATED_OPENING + "::test_a_head_that_forgot_a_rotation_is_found",
     ),
     Guard(
         "I3",
@@ -79,7 +80,7 @@ GUARDS = (
         "wal/examination.py",
         "            self.keys = self.keys.extended(record, self.genesis.origin)",
         "            pass",
-        ROTATED_LOG + "::test_an_unpromised_rotation_is_kept_whole",
+        ROTATED_OPENING + "::test_an_unpromised_rotation_is_kept_whole",
     ),
     Guard(
         "I10",
@@ -127,6 +128,6 @@ GUARDS = (
         "wal/verification.py",
         "    if slot is not None and slot.rotated != promised:",
         "    if False:",
-        ROTATED_LOG + "::test_a_head_that_forgot_a_sealed_rotation_is_found_by_verification",
+        ROTATED_OPENING + "::test_a_head_that_forgot_a_sealed_rotation_is_found_by_verification",
     ),
 )
