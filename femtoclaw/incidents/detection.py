@@ -6,6 +6,7 @@ wrong at this moment. A finding's ``key`` names the condition: the same key is t
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import json
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -180,7 +181,7 @@ def denied(event: object) -> bool:
 
 def _violation(index: int, event: object) -> Finding | None:
     """What one event is by itself."""
-    if isinstance(event, events.ExecutionFinished) and event.exit_status == -SIGSYS:
+    if isinstance(event, events.ExecutionFinished) and _ended_by_filter(event):
         detail = f"execution {event.execution_id} made a system call that its sandbox ends a process for"
         return Finding("security_violation", shown(detail), (str(index),), key=str(index))
     if not isinstance(event, events.ErrorRecorded):
@@ -193,6 +194,19 @@ def _violation(index: int, event: object) -> Finding | None:
     if event.subsystem == CLUSTER:
         return Finding("replication_divergence", told, (str(index),), key=event.code)
     return Finding("security_violation", told, (str(index),), key=str(index))
+
+
+def _ended_by_filter(event: events.ExecutionFinished) -> bool:
+    """Whether the sandbox's filter ended the claw, or the program that it ran, whose status its result holds."""
+    if event.exit_status == -SIGSYS:
+        return True
+    if f'"status":-{SIGSYS}'.encode() not in event.result:
+        return False
+    try:
+        result = json.loads(event.result)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(result, dict) and result.get("status") == -SIGSYS
 
 
 def standing(checks: Iterable[Check], files: Files) -> list[Finding]:

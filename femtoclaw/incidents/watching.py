@@ -7,11 +7,13 @@ webhook are told, and of what the log says its leader speaks.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 from femtoclaw.authority import Authority
+from femtoclaw.errors import FemtoClawError
 from femtoclaw.event_codec import CODES
 from femtoclaw.home import Home
 from femtoclaw.incidents import alertmanager
@@ -19,10 +21,11 @@ from femtoclaw.incidents.detection import Files, History, Limits, standing
 from femtoclaw.incidents.files import look_at_files
 from femtoclaw.incidents.opening import Opening
 from femtoclaw.incidents.webhook import Notifier
-from femtoclaw.monitoring.looked import Check, Finding, Looked
+from femtoclaw.monitoring.looked import Check, Finding, Looked, shown
 from femtoclaw.projections.reading import Unread, read_event
 from femtoclaw.sources import Sources
 from femtoclaw.state import Node
+from wal.errors import CorruptFileError, CorruptRecordError, LogError
 from wal.reader import LogReader
 from wal.record import KIND_EVENT
 
@@ -66,21 +69,18 @@ class Watching:
         self._settings: tuple[str, dict[str, Any]] = ("", {})
 
     def detect(self, looked: Looked) -> list[Finding]:
-        """What is wrong now, and what was recorded since the last look. Raises what reading the log raises."""
+        """What is wrong now, and what was recorded since the last look: a log that cannot be read is a finding too."""
         authority = self._leading(looked)
         node = authority.state.node if authority is not None else looked.state.node
         settings = self._observability(node)
         self.notifier.configure(settings.get("alert_webhook", ""), settings.get("alert_token_file", ""))
         findings = standing(looked.checks, self._files(looked, authority))
         if authority is not None:
-            history = self._read(looked, settings)
-            findings = [*history.findings(looked.at_ns), *findings]
-            self._opening.complete(authority, history.halves())
+            findings = [*self._recorded(looked, settings), *findings]
+            self._catch_up(authority)
         else:
             self._history = None
         self._opening.ended(findings)
-        if authority is not None:
-            self._opening.remind(authority)
         self._elsewhere = [] if authority is not None else findings
         if not findings:
             self.report(looked, [])
@@ -104,6 +104,23 @@ class Watching:
         """Send nothing more."""
         self.notifier.close()
 
+    def _recorded(self, looked: Looked, settings: dict[str, Any]) -> list[Finding]:
+        """What the records since the last look show."""
+        wrong: list[Finding] = []
+        try:
+            self._read(looked, settings)
+        except LogError as error:
+            damaged = isinstance(error, (CorruptRecordError, CorruptFileError))
+            wrong.append(Finding("chain_broken" if damaged else "audit_failure", shown(str(error))))
+        return [*(self._history.findings(looked.at_ns) if self._history is not None else ()), *wrong]
+
+    def _catch_up(self, authority: Authority) -> None:
+        """Complete what was cut, and remind of what nobody answers. What cannot be recorded now is tried with the next look; that
+        the log takes nothing is another finding."""
+        with contextlib.suppress(FemtoClawError, LogError):
+            self._opening.complete(authority, self._history.halves() if self._history is not None else ())
+            self._opening.remind(authority)
+
     def _leading(self, looked: Looked) -> Authority | None:
         authority = self._authority() if looked.leads else None
         return authority if authority is not None and authority.refusal is None else None
@@ -121,8 +138,8 @@ class Watching:
         current = (lambda: authority.state.node) if authority is not None else (lambda: looked.state.node)
         return look_at_files(self._home, current, looked.log.key, own=authority is not None)
 
-    def _read(self, looked: Looked, settings: dict[str, Any]) -> History:
-        """Take the records up to the size of the look."""
+    def _read(self, looked: Looked, settings: dict[str, Any]) -> None:
+        """Take the records up to the size of the look. Raises LogError."""
         if self._history is None or self._log is not looked.log:
             self._log, self._next = looked.log, max(1, looked.size - BACKLOG)
             self._history = History(Limits(), self._registered(looked))
@@ -133,8 +150,7 @@ class Watching:
         stop = min(looked.size, self._next + AT_ONCE - 1)
         for record in looked.log.scan(self._next, stop + 1):
             history.take(record.index, record.time_ns, _event(record.kind, record.payload))
-        self._next = stop + 1
-        return history
+            self._next = record.index + 1
 
     def _registered(self, looked: Looked) -> Callable[[str], bool]:
         def registered(digest: str) -> bool:

@@ -34,7 +34,7 @@ WAIT_S, WAIT_MAX_S = 0.5, 4.0
 """Before the second attempt and each later one: twice as long as before, up to the bound."""
 
 REST_S = 30.0
-"""Between two rounds of attempts that failed."""
+"""Between two rounds of attempts that failed: a second at first, each time twice as long, up to this."""
 
 ALERTS_SENT_MAX = 1024
 TOKEN_BYTES_MAX = 4096
@@ -71,6 +71,7 @@ class Notifier:
         self._due: dict[Labels, Alert] = {}
         self._sent: dict[Labels, tuple[Alert, float]] = {}
         self._failing = ""
+        self._failed_rounds = 0
         self._over = False
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -140,8 +141,10 @@ class Notifier:
                 self._attempts(target, resolver, [body_of(each, node) for each in batch])
             except (DeliveryError, ConfigurationError) as error:
                 self._failed(error)
-                self._stop.wait(self._rest_s)
+                self._stop.wait(min(self._rest_s, float(1 << min(self._failed_rounds, 16))))
+                self._failed_rounds += 1
                 continue
+            self._failed_rounds = 0
             self._delivered(target, batch)
 
     def _pending(self) -> list[Alert]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from femtoclaw import commands, events
+from femtoclaw.claws.shell import MANIFEST as SHELL
 from femtoclaw.errors import ConfigurationError, UnavailableError
 from femtoclaw.home import Home
+from femtoclaw.incidents.alertmanager import Alert
 from femtoclaw.incidents.detection import Files, History, Limits, standing
 from femtoclaw.incidents.opening import OPEN_PER_KIND, OVERDUE
 from femtoclaw.incidents.severity import KINDS, chosen_severity, overdue_periods, respond_by
 from femtoclaw.incidents.watching import Watching
+from femtoclaw.isolation import Isolation
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Looked
 from femtoclaw.operations import SEVERITIES, STEPS
 from tests.femtoclaw.controlled import SECOND, Controlled, operator, verdict
+from wal.errors import CorruptRecordError
 
 SEVERITY_TABLE = {
     1: {"distribution_tampering", "policy_tampering", "registry_tampering", "chain_broken", "replication_divergence",
@@ -328,3 +338,91 @@ def test_three_of_the_five_roles_answer_incidents(node: Node) -> None:
         == "AUTHORIZED"
     )
     assert node.divergences() == ()
+
+
+BREACH = """
+int main(void) {
+    int answer;
+    __asm__ volatile("int $0x80" : "=a"(answer) : "a"(20));
+    return answer < 0;
+}
+"""
+"""getpid, asked for as a program of another architecture asks: its numbers mean other calls, so the filter ends it."""
+
+
+@pytest.mark.requirement("RUNBOOK-9.1")
+@pytest.mark.skipif(os.uname().machine != "x86_64" or shutil.which("cc") is None, reason="the call is x86's")
+def test_a_program_that_leaves_its_sandbox_is_a_security_violation(node: Node) -> None:
+    """In the real sandbox: the filter ends it, its claw reports it, and the node is contained."""
+    folder = Path(tempfile.mkdtemp(prefix="femtoclaw-test-"))
+    try:
+        folder.chmod(0o755)
+        (folder / "workspace").mkdir(mode=0o755)
+        (folder / "breach.c").write_text(BREACH)
+        program = str(folder / "breach")
+        subprocess.run(["cc", "-o", program, str(folder / "breach.c")], check=True, timeout=60)
+        isolation = Isolation(str(folder / "workspace"))
+        try:
+            outcome = isolation.run(SHELL, {"bin": program}, {"binaries": [program]})
+        finally:
+            isolation.close()
+    finally:
+        shutil.rmtree(folder)
+    assert outcome.result is not None, outcome
+    assert outcome.result["status"] == -signal.SIGSYS
+    found = History()
+    finished = events.ExecutionFinished(
+        "x", outcome.status, json.dumps(outcome.result, separators=(",", ":")).encode(), "", "", "", 0, 1, 1, 1, ""
+    )
+    found.take(7, 1, finished)
+    found.take(8, 1, finished._replace(result=b'{"status":-9,"x":"\\"status\\":-31"}'))
+    (finding,) = found.findings(1)
+    assert (finding.kind, finding.evidence) == ("security_violation", ("7",))
+
+
+@pytest.mark.requirement("AUDIT-21.1")
+def test_a_log_that_takes_nothing_is_told_outside_of_it(node: Node) -> None:
+    """Its append fails: nothing runs any more, and the alert leaves by webhook and journal. The next start has it on record, with
+    a chain without a gap."""
+    sent: list[Alert] = []
+
+    def update(name: str, alerts: list[Alert], *, ends: bool = True) -> None:
+        sent.extend(alerts)
+
+    node.watching.notifier.update = update  # type: ignore[method-assign,assignment]
+    node.look()
+    size = node.log.size
+    node.authority.contain("LogFailedError: no space left on device")
+    with pytest.raises(UnavailableError):
+        node.intent("fs.read", path="a")
+    node.checks = (Check("memory", BAD, "the log has stopped: no space left on device"),)
+    node.look()
+    node.look()
+    assert ("alertname", "audit_failure") in sent[-1].labels and ("recorded", "no") in sent[-1].labels
+    assert Path(node.home.journal).read_text().count("audit_failure") == 1
+    node.restart()
+    assert node.log.size > size
+    node.authority.perform(commands.RecordError("e", "MEMORY", "ERROR", "STORAGE_FAILED", "storage", "no space left"))
+    node.checks = ()
+    node.watch()
+    node.look()
+    assert {each.kind for each in node.on_record()[1]} == {"audit_failure", "crash"}
+    assert node.divergences() == ()
+
+
+def test_a_log_that_does_not_follow_from_itself_is_found(node: Node) -> None:
+    """Also where the detectors come upon it themselves; once, whatever else says so."""
+    node.look()
+    node.deny(1)
+    scan = node.log.scan
+
+    def broken(first: int = 1, stop: int | None = None) -> object:
+        raise CorruptRecordError("record is damaged", where=f"index {first}")
+
+    node.log.scan = broken  # type: ignore[method-assign,assignment]
+    node.look()
+    node.checks = (Check("audit_log", BAD, "x"),)
+    node.look()
+    node.log.scan = scan  # type: ignore[method-assign]
+    assert [each.kind for each in node.on_record()[1]] == ["chain_broken"]
+    assert node.state.node.contained
