@@ -12,12 +12,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_SERVICE: dict[str, dict[str, Any]] = {
+    "which": {"choices": ("show",)},
+    "kind": {"choices": ("systemd", "container", "kubernetes")},
+    "--user": {"metavar": "NAME", "default": "femtoclaw", "help": "who serves the node (default: femtoclaw)"},
+}
+
 OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
-    "audit": ("what auditors ask and take away: query, trace, export, statement, retain, signatures", "auditing", AUDIT),
+    "audit": (
+        "what auditors ask and take away: query, trace, export, statement, retain, signatures",
+        "auditing",
+        AUDIT,
+    ),
     "backup": ("backups of this node: keygen, create, list, verify, restore, resume, prune", "backing_up", BACKUP),
     "certificate": ("of compliance: issue, show, verify, revoke, status", "certifying", CERTIFICATE),
     "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
     "incident": ("what went wrong, and its answer: list, show, contain, respond, resolve, ...", "incidents", INCIDENT),
+    "service": ("files for what supervises a node: show systemd, container or kubernetes", "service", _SERVICE),
     "release": ("the program as signed files: build, verify, deploy, rollback, list", "releasing", RELEASE),
     "migrate": ("a home of an earlier format: plan, run, validate, rollback, history", "migrating", MIGRATE),
 }
