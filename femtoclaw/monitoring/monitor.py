@@ -214,7 +214,7 @@ class Monitor:
                 self._recorded, self._since = told.checks, 0
 
     def _alert_checks(self, looked: Looked, explained: set[str]) -> None:
-        wrong = {f"check {each.name}": each for each in looked.checks if each.result != OK}
+        wrong = {f"check {each.name}": each for each in looked.checks if each.result != OK and each.name != "monitors"}
         for rule in sorted(wrong.keys() - self._alerted):
             check = wrong[rule]
             if check.name in explained:

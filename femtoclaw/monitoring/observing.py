@@ -207,8 +207,13 @@ class Observing:
 
     def _listen(self) -> None:
         from femtoclaw.monitoring.endpoint import Answer, Endpoint
-        from femtoclaw.telemetry.exposition import CONTENT_TYPE, Exposition, Shown
 
+        try:
+            from femtoclaw.telemetry.exposition import CONTENT_TYPE, Exposition, Shown
+        except ImportError as error:
+            self._output.note(f"metrics need the package {error.name}: install femtoclaw[observe]")
+            self._tell("LISTEN", error)
+            return
         assert self.following is not None
         shown = Exposition(
             Shown(self.following.figures, self.timings, self._standings, self.following.behind, lambda: self._newest)

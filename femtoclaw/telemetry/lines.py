@@ -21,7 +21,9 @@ FIELDS = (
 )  # fmt: skip
 """Of every line; those that do not apply are empty. Some types have more (``MORE``)."""
 
-VOLATILE = ("timestamp", "execution_id", "link", "prev", "duration_ns")
+VOLATILE = (
+    "timestamp", "execution_id", "link", "prev", "duration_ns", "boot_id", "request_id", "alert_id", "incident_id", "procedure_id",
+)  # fmt: skip
 """What differs between two runs that do the same: times, ids, and what follows from them."""
 
 MORE: dict[type[Event], tuple[str, ...]] = {
