@@ -122,14 +122,6 @@ GUARDS = (
         RESTORE + "::test_a_longer_log_in_the_place_is_sealed_and_quoted",
     ),
     Guard(
-        "I2",
-        "records that are known to be lost are not passed over",
-        "femtoclaw/cli/backup_resuming.py",
-        "    refuse_short(home, size, known)\n",
-        "",
-        RESTORE + "::test_it_goes_back_to_where_an_append_ended",
-    ),
-    Guard(
         "I5",
         "who may not restore does not say how a restored node goes on",
         "femtoclaw/cli/backup_resuming.py",

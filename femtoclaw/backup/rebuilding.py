@@ -32,7 +32,7 @@ from wal.manifest import encode_manifest
 from wal.merkle import Frontier, leaf_hash
 from wal.note import PublicKey, Signer
 from wal.reader import CHECKPOINT_FILE
-from wal.record import AUTHORITY_KINDS, EMPTY, FLAG_BATCH_END, Head, Record, frame_of
+from wal.record import AUTHORITY_KINDS, EMPTY, FLAG_BATCH_END, KIND_EVENT, Head, Record, frame_of
 from wal.segment import Seal, Segment, decode_segment
 
 Frames = Iterator[tuple[int, bytes]]
@@ -130,13 +130,13 @@ class Rebuilding:
             raise self._damaged("a segment is not the one that was signed for", row.digest, segment.digest.hex())
         if self._head != Head(segment.first - 1, segment.prev):
             raise self._damaged("a segment does not follow the one before", self._head.index + 1, segment.first)
-        self._run(segment.frames(), row.parts)
+        leaves = self._run(segment.frames(), row.parts)
         if self._end.head.index >= self._head.index or self._wanted(segment):
             seal = Seal(
                 self._manifest.origin,
                 row.first,
                 row.records,
-                segment.root(),
+                _root(leaves),
                 segment.prev,
                 self._head.link,
                 segment.digest,
@@ -159,16 +159,19 @@ class Rebuilding:
 
         self._run(frames(), self._manifest.tail_parts)
 
-    def _run(self, frames: Frames, parts: dict[str, Part]) -> None:
-        """Records behind the head: followed, counted, stored as far as they are wanted."""
+    def _run(self, frames: Frames, parts: dict[str, Part]) -> list[bytes]:
+        """Records behind the head: followed, counted, stored as far as they are wanted. Their leaf hashes."""
         tally, leaves, chunk, held = Tally(), list[bytes](), list[tuple[int, bytes]](), 0
         end: Record | None = None
+        last: Record | None = None
+        until = self._until
         for record in follow(self._head, frames):
             leaves.append(leaf_hash(record.link))
             tally.take(record)
-            self._authority(record)
-            self._head = Head(record.index, record.link)
-            if record.index <= self._until.index and record.time_ns <= self._until.time_ns:
+            last = record
+            if record.kind != KIND_EVENT:
+                self._authority(record)
+            if record.index <= until.index and record.time_ns <= until.time_ns:
                 frame = frame_of(record)
                 chunk.append((record.index, frame))
                 held += len(frame)
@@ -178,6 +181,8 @@ class Rebuilding:
                     self._append(chunk)
                     chunk, held = [], 0
         self._append(chunk)
+        if last is not None:
+            self._head = Head(last.index, last.link)
         if end is not None:
             frontier = self._frontier.copy()
             frontier.extend(leaves[: end.index - frontier.size])
@@ -186,6 +191,7 @@ class Rebuilding:
         if tally.parts() != parts:
             raise self._damaged("records are counted otherwise than the manifest says", parts, tally.parts())
         self._runs.append(parts)
+        return leaves
 
     def _append(self, chunk: list[tuple[int, bytes]]) -> None:
         if chunk:
@@ -263,11 +269,18 @@ class Rebuilding:
             within = seal.head.index <= self._end.head.index
             segment = decode_segment(self._storage.get_file(name) or b"", name)
             self._keys.open_seal(segment, name)
-            if not within or not _opens(keys, segment, name):
+            # Where the whole history of keys is there, the seal has just been judged by it.
+            if not within or (len(keys) < len(self._keys) and not _opens(keys, segment, name)):
                 for left in self._sealed[number:]:
                     os.unlink(os.path.join(self._path, "segments", left.file_name))
                 self._sealed = SealedSegments(self._sealed[:number])
                 return
+
+
+def _root(leaves: list[bytes]) -> bytes:
+    frontier = Frontier()
+    frontier.extend(leaves)
+    return frontier.root()
 
 
 def _opens(keys: KeyHistory, segment: Segment, name: str) -> bool:

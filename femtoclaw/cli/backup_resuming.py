@@ -14,7 +14,7 @@ from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError, ControlRefusedError, UnavailableError
 from femtoclaw.home import Home, effective_configuration, locate, read_bounded, require
-from femtoclaw.restored_log import has_mark, known_size, refuse_short, state_the_doubt
+from femtoclaw.restored_log import has_mark, state_the_doubt
 
 if TYPE_CHECKING:
     from femtoclaw.cli.execute import Node
@@ -108,8 +108,6 @@ def _go_on(home: Home, arguments: Arguments, output: Output) -> None:
     from femtoclaw.cli.recovery import recover
     from femtoclaw.sources import live
 
-    known = known_size(home)
-    size = _size(home)
     if arguments.from_archive or arguments.accept_gap:
         words = Arguments(
             home=home.path, from_archive=arguments.from_archive, salvage=False, accept_gap=arguments.accept_gap,
@@ -117,18 +115,7 @@ def _go_on(home: Home, arguments: Arguments, output: Output) -> None:
         )  # fmt: skip
         recover(words, _Unheard(as_json=output.as_json))
         return
-    refuse_short(home, size, known)
     state_the_doubt(home, live(), effective_configuration(home, None)["memory"]["map_bytes"])
-
-
-def _size(home: Home) -> int:
-    from wal.reader import read_log_directory
-
-    reader = read_log_directory(home.log)
-    try:
-        return reader.size
-    finally:
-        reader.close()
 
 
 def _log_id(home: Home) -> str:
