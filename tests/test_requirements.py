@@ -4,6 +4,8 @@ import ast
 import tomllib
 from pathlib import Path
 
+from tests.conftest import requirement_ids
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -21,6 +23,7 @@ def test_the_register_has_every_requirement_once() -> None:
     """449 entries with unique ids, each with a text and an observable check."""
     entries = tomllib.loads((ROOT / "femtoclaw" / "compliance" / "register.toml").read_text())["requirement"]
     assert len(entries) == len({entry["id"] for entry in entries}) == 449
+    assert requirement_ids() == {entry["id"] for entry in entries}
     assert all(entry["text"] and entry["check"] and entry["level"] in ("MUST", "SHOULD", "MAY") for entry in entries)
 
 
