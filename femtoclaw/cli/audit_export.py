@@ -92,9 +92,13 @@ def _target(home: Home, arguments: Arguments, form: str) -> str:
 
 @contextlib.contextmanager
 def _removed_on_error(path: str) -> Iterator[None]:
-    """What is not on record as done must not stay."""
+    """What is not on record as done must not stay. A goal that was lost meanwhile undoes nothing: the end is on record."""
+    from femtoclaw.procedures import GoalsLostError
+
     try:
         yield
+    except GoalsLostError:
+        raise
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(path)

@@ -74,9 +74,13 @@ def issue(home: Home, arguments: Arguments, output: Output) -> int:
 
 @contextlib.contextmanager
 def _removed_on_error(folder: str) -> Iterator[None]:
-    """A certificate that is not on record must not stay."""
+    """A certificate that is not on record must not stay. A goal that was lost meanwhile undoes nothing: the end is on record."""
+    from femtoclaw.procedures import GoalsLostError
+
     try:
         yield
+    except GoalsLostError:
+        raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

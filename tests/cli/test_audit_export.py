@@ -18,7 +18,13 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tests.cli.node import READ, ROOT, Node
+from femtoclaw.auditing.receipts import make_statement, open_statement
+from femtoclaw.home import Home
+from femtoclaw.keys import load_signer
+from tests.cli.node import READ, ROOT, Node, environment
+from wal.bundle import signed_checkpoint
+from wal.errors import LogError
+from wal.reader import read_log_directory
 
 CHECKER = ROOT / "scripts" / "check_audit_export.py"
 
@@ -247,6 +253,56 @@ def test_another_reader_verifies_the_statement_about_an_execution(exported: tupl
         ):
             read_statement(hurt.read_bytes(), key_of(node))
         node.call("audit", "statement", str(hurt), "--key", key_of(node), expect=3)
+
+
+def test_a_receipt_of_another_root_or_place_is_none(exported: tuple[Node, Path]) -> None:
+    """By the node's own key, and still none: a receipt whose signature is over another root, or whose proof is another record's."""
+    node, _ = exported
+    signer, reader = load_signer(Home(str(node.path))), read_log_directory(str(node.path / "log"))
+    try:
+        checkpoint, tree = signed_checkpoint(reader).checkpoint, reader.tree()
+        record, other = reader.read(5), reader.read(6)
+        good = make_statement("x", [record], checkpoint, lambda index: tree.inclusion(index, checkpoint.size), signer)
+        assert open_statement(good, signer.public).records == (record,)
+        wrong = checkpoint._replace(root=bytes(32))
+        moved = record._replace(index=other.index)
+        for raw in (
+            make_statement("x", [record], wrong, lambda index: tree.inclusion(index, checkpoint.size), signer),
+            swapped(
+                make_statement("x", [other], checkpoint, lambda index: tree.inclusion(index, checkpoint.size), signer),
+                good,
+                signer,
+            ),
+            make_statement("x", [moved], checkpoint, lambda index: tree.inclusion(5, checkpoint.size), signer),
+        ):
+            with pytest.raises(LogError):
+                open_statement(raw, signer.public)
+    finally:
+        reader.close()
+
+
+def swapped(statement: bytes, donor: bytes, signer: Any) -> bytes:
+    """A statement with another one's receipt, which no signature of the statement covers."""
+    made, other = cbor2.loads(statement), cbor2.loads(donor)
+    made.value[1][394] = other.value[1][394]
+    return cbor2.dumps(made)
+
+
+def test_what_fails_on_the_way_leaves_no_file(template: Node, tmp_path: Path) -> None:
+    """An execution that is not there: the procedure is recorded as failed, and where the file was begun it is gone."""
+    node = template.copy(tmp_path / "home")
+    out = tmp_path / "new"
+    node.call("audit", "export", "--format", "scitt", "--execution", "nobody", "--out", str(out), expect=1)
+    full = tmp_path / "full"
+    code = "from femtoclaw.auditing import lines\nreal = lines.record_line\n"
+    code += "def line(record, log_id):\n    assert record.index < 9\n    return real(record, log_id)\nlines.record_line = line\n"
+    code += "import sys\nsys.argv[0] = 'femtoclaw'\nfrom femtoclaw.__main__ import main\nmain()"
+    words = ["--json", "--home", str(node.path), "audit", "export", "--out", str(full)]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, env=environment(), check=False)
+    assert done.returncode == 70
+    assert not out.exists() and not full.exists()
+    rows = node.call("audit", "query", "--type", "ProcedureEnded").body["events"]
+    assert [(row["procedure"], row["result"]) for row in rows] == [("audit.export", "failed")] * 2
 
 
 REFUSED: dict[str, Callable[[Node, Path], tuple[str, ...]]] = {

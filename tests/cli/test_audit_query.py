@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
+from femtoclaw.home import Home
+from femtoclaw.keys import load_signer
 from tests.cli.node import READ, Answer, Node, call
+from wal.checkpoint import parse_checkpoint, sign_checkpoint
+from wal.note import text_of
 from wal.reader import read_log_directory
 
 
@@ -105,6 +109,16 @@ def test_nothing_is_answered_over_records_that_do_not_hold(node: Node) -> None:
     data.write_bytes(raw.replace(frame, frame[:-40] + bytes([frame[-40] ^ 1]) + frame[-39:]))
     answer = node.call("audit", "query", "--type", "AuthorizationDecided", expect=3)
     assert "events" not in answer.body
+
+
+@pytest.mark.invariant("I10")
+def test_nothing_is_answered_over_another_history_than_the_signed_one(node: Node) -> None:
+    """The records hold, and the signed checkpoint has another root: exit 3."""
+    latest = node.path / "log" / "checkpoints" / "latest"
+    checkpoint = parse_checkpoint(text_of(latest.read_bytes()))
+    latest.write_bytes(sign_checkpoint(checkpoint._replace(root=bytes(32)), [load_signer(Home(str(node.path)))]))
+    answer = node.call("audit", "query", "--limit", "1", expect=3)
+    assert answer.body["error"]["what"] == "the records are not those of the signed checkpoint"
 
 
 @pytest.mark.requirement("RUNBOOK-4.2")

@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from femtoclaw.auditing.certificate import PARTS, CertificateError, check_parts, open_certificate, read_folder
+from femtoclaw.auditing.certificate import (
+    CHECKPOINT,
+    CONFIGURATION,
+    PARTS,
+    REPORT,
+    VERIFICATION,
+    CertificateError,
+    check_parts,
+    open_certificate,
+    read_folder,
+    sign_certificate,
+)
 from femtoclaw.auditing.denial import Facts, check_report, denials
 from femtoclaw.auditing.levels import Evidence, level, steps
 from femtoclaw.compliance.register import requirements
@@ -18,6 +29,8 @@ from femtoclaw.compliance.report import digests
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.keys import parse_public_key
 from tests.femtoclaw.installed import Installed
+from wal.checkpoint import Checkpoint, sign_checkpoint
+from wal.note import Ed25519Signer
 
 RECORD = """
 import sys; sys.path.append({root!r})
@@ -232,6 +245,49 @@ def test_each_kind_of_evidence_is_needed() -> None:
     for wrong in wrongs:
         with pytest.raises(ConfigurationError):
             check_report(wrong, "test")
+
+
+@pytest.mark.requirement("CERT-5.1")
+def test_what_a_verdict_denies() -> None:
+    """A MUST that failed or was not shown, anything that failed, anything left out; not a SHOULD that is not shown."""
+    found = denials(failing(AUDIT_8_1="failed", AUDIT_27_1="not shown", CERT_5_1="left out"), "d", GOOD, "published")
+    assert {each.reason for each in found} & requirements().keys() == {"AUDIT-8.1", "CERT-5.1"}
+
+
+def test_a_part_or_a_word_that_is_another_is_refused() -> None:
+    """Made here by hand, so that nothing else is in the way."""
+    signer, other = Ed25519Signer("auditor", bytes(32)), Ed25519Signer("eve", bytes(31) + b"1")
+    node = Ed25519Signer("log", bytes(31) + b"2")
+    results = json.dumps(MADE).encode()
+    parts = {
+        REPORT: results,
+        VERIFICATION: b"{}",
+        CONFIGURATION: b"{}",
+        CHECKPOINT: sign_checkpoint(Checkpoint("log", 1, bytes(32)), [node]),
+    }
+    body = {
+        "id": "1", "issued_ns": 1, "authority_kind": "independent", "runtime_id": "r", "log": "log",
+        "node_key": node.public.vkey(), "version": "0", "build": "b", "configuration": "c", "policy": "p", "first": 1, "last": 1,
+        "root": bytes(32).hex(), "level": 1, "level_steps": [], "tier": "published", "documents": {},
+        "report": digests(json.loads(results))[0],
+    }  # fmt: skip
+    note = sign_certificate(body, parts, signer)
+    check_parts(open_certificate(note, signer.public), parts)
+    with pytest.raises(CertificateError):
+        open_certificate(note, other.public)
+    for name in (VERIFICATION, CONFIGURATION):
+        with pytest.raises(CertificateError):
+            check_parts(open_certificate(note), parts | {name: b"[]"})
+    for field, value in (
+        ("last", 2),
+        ("root", "00"),
+        ("build", "x"),
+        ("report", "x"),
+        ("node_key", other.public.vkey()),
+    ):
+        wrong = open_certificate(sign_certificate(body | {field: value}, parts, signer))
+        with pytest.raises(CertificateError):
+            check_parts(wrong, parts)
 
 
 @pytest.mark.requirement("AUDIT-27.1")

@@ -1,0 +1,115 @@
+"""Guards of the audit: verified answers, exports, retention, certificates, and the use of keys."""
+
+from __future__ import annotations
+
+from tests.guard import Guard
+
+_QUERY = "tests/cli/test_audit_query.py::"
+_EXPORT = "tests/cli/test_audit_export.py::"
+_RETAIN = "tests/cli/test_audit_retain.py::"
+_CERTIFICATE = "tests/femtoclaw/test_certificate.py::"
+_KEYS = "tests/cli/test_audit_keys.py::"
+_CHECKER = "scripts/check_audit_export.py"
+_STRANGER = _EXPORT + "test_a_stranger_checks_order_completeness_and_chain"
+_STATEMENT = _EXPORT + "test_another_reader_verifies_the_statement_about_an_execution"
+_KINDS = _CERTIFICATE + "test_each_kind_of_evidence_is_needed"
+_ACCOUNTED = _KEYS + "test_a_signature_that_the_log_does_not_account_for_is_reported"
+
+GUARDS = (
+    Guard(
+        "I10", "a query's records have the root that was signed", "femtoclaw/auditing/verified_range.py",
+        "frontier.root() != checkpoint.root", "False",
+        _QUERY + "test_nothing_is_answered_over_another_history_than_the_signed_one",
+    ),
+    Guard(
+        "I10", "a query's rows are those that were written", "femtoclaw/auditing/questions.py", "    if damaged:\n",
+        "    if False:\n", _QUERY + "test_an_index_that_leaves_something_out_is_found_and_derived_again",
+    ),
+    Guard(
+        "I10", "a range is exported under a signature only", "femtoclaw/auditing/lines.py",
+        "not 1 <= self.first <= self.last <= size", "False",
+        _EXPORT + "test_mistakes_exit_with_2_and_leave_nothing",
+    ),
+    Guard(
+        "I10", "an export that is not on record as done does not stay", "femtoclaw/cli/audit_export.py",
+        "            os.unlink(path)\n", "            pass\n", _EXPORT + "test_what_fails_on_the_way_leaves_no_file",
+    ),
+    Guard(
+        "I10", "a checker outside compares the root with the signed one", _CHECKER,
+        "need(not proof and old_root == new_root,", "need(True,",
+        _EXPORT + "test_a_whole_forged_history_has_no_signature",
+    ),
+    Guard(
+        "I10", "a checker outside computes each link", _CHECKER, 'need(record["link"] == link,', "need(True,", _STRANGER,
+    ),
+    Guard(
+        "I10", "a checker outside compares what is shown with what was recorded", _CHECKER,
+        'need(values == shown["fields"][: len(values)],', "need(True,", _STRANGER,
+    ),
+    Guard(
+        "I10", "a statement's signature is verified", "femtoclaw/auditing/receipts.py",
+        "    verify_signature(_to_be_signed(protected, payload), signature, key)\n", "", _STATEMENT,
+    ),
+    Guard(
+        "I10", "a receipt's signature is verified over the root that its paths lead to", "femtoclaw/auditing/receipts.py",
+        "    verify_signature(_to_be_signed(protected, root), signature, key)\n", "",
+        _EXPORT + "test_a_receipt_of_another_root_or_place_is_none",
+    ),
+    Guard(
+        "I10", "a receipt proves the place of its own record", "femtoclaw/auditing/receipts.py",
+        "if leaf != record.index - 1:", "if False:", _EXPORT + "test_a_receipt_of_another_root_or_place_is_none",
+    ),
+    Guard(
+        "I1", "nothing young is archived as old", "femtoclaw/auditing/retention.py",
+        "if newest > now_ns - days * DAY_NS:", "if False:",
+        _RETAIN + "test_what_is_old_is_archived_on_record_and_nothing_is_deleted",
+    ),
+    Guard(
+        "I1", "what was archived is read back before it counts", "femtoclaw/cli/audit_retain.py",
+        "if not report.ok or report.size < bound or report.root != root:", "if False:",
+        _RETAIN + "test_an_archive_that_does_not_give_it_back_is_not_taken_for_one",
+    ),
+    Guard(
+        "I10", "a certificate rests on a report that is on record", "femtoclaw/auditing/denial.py",
+        "if digest not in facts.on_record:", "if False:", _KINDS,
+    ),
+    Guard(
+        "I10", "a certificate rests on a log that verifies", "femtoclaw/auditing/denial.py", "if not facts.log_sound:",
+        "if False:", _KINDS,
+    ),
+    Guard(
+        "I10", "a certificate rests on a program that was verified", "femtoclaw/auditing/denial.py",
+        'if facts.binary != "verified":', "if False:", _KINDS,
+    ),
+    Guard(
+        "I10", "one MUST that is not met denies a certificate", "femtoclaw/auditing/denial.py", "        if bad:\n",
+        "        if False:\n", _CERTIFICATE + "test_what_a_verdict_denies",
+    ),
+    Guard(
+        "I10", "a certificate's parts are the certified ones", "femtoclaw/auditing/certificate.py",
+        'if body["parts"].get(name) != found:', "if False:", _CERTIFICATE + "test_a_part_or_a_word_that_is_another_is_refused",
+    ),
+    Guard(
+        "I10", "a certificate is the chosen authority's", "femtoclaw/auditing/certificate.py",
+        "if key is not None and key != signer:", "if False:",
+        _CERTIFICATE + "test_a_part_or_a_word_that_is_another_is_refused",
+    ),
+    Guard(
+        "I10", "a level needs every step below it", "femtoclaw/auditing/levels.py",
+        "if not all(step.met for step in steps(evidence) if step.level == number):", "if False:",
+        _CERTIFICATE + "test_a_level_needs_every_step_below",
+    ),
+    Guard(
+        "I10", "an algorithm that takes what it must refuse fails its selftest", "femtoclaw/auditing/vectors.py",
+        "return self.holds and self.refuses", "return self.holds",
+        _KEYS + "test_a_vector_that_does_not_hold_is_told",
+    ),
+    Guard(
+        "I10", "a signed checkpoint of another history is reported", "femtoclaw/auditing/signatures.py",
+        "if reader.tree().root(checkpoint.size) != checkpoint.root:", "if False:", _ACCOUNTED,
+    ),
+    Guard(
+        "I10", "a signature that nothing in the log accounts for is reported", "femtoclaw/auditing/signatures.py",
+        'key.vkey(), UNACCOUNTED, f"nothing', 'key.vkey(), ACCOUNTED, f"nothing', _ACCOUNTED,
+    ),
+)  # fmt: skip
