@@ -32,7 +32,7 @@ settings.load_profile(os.environ.get("FEMTOCLAW_HYPOTHESIS", "default"))
 
 
 def requirement_ids() -> set[str]:
-    """Every id of the register, by its lines (``tests/test_requirements.py`` parses it): hundreds of runs of one test each come by."""
+    """Every id of the register, by its lines: parsing it takes longer than most of the tests that are run alone."""
     return set(ID.findall((ROOT / "femtoclaw" / "compliance" / "register.toml").read_text()))
 
 
