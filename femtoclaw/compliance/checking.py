@@ -23,6 +23,10 @@ class NotSoError(Exception):
     """What a check requires is not so; the text says what was found."""
 
 
+class NotHereError(Exception):
+    """It does not apply to this installation, where it would to another; the text says why."""
+
+
 class CannotMeasureError(Exception):
     """Here and now it cannot be measured: the requirement is not shown, and the text says why."""
 
@@ -102,6 +106,8 @@ def judge(requirement: str, laboratory: Laboratory, reasons: dict[str, str]) -> 
             result, text = FAILED, "the check gives no evidence"
     except NotSoError as error:
         result, text = FAILED, str(error)
+    except NotHereError as error:
+        result, text = NOT_APPLICABLE, str(error)
     except CannotMeasureError as error:
         result, text = NOT_SHOWN, str(error)
     except (FemtoClawError, LogError, OSError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-AREAS = ("events", "storage", "start", "crash", "simulated", "sources", "session")
+AREAS = ("events", "storage", "start", "crash", "simulated", "sources", "session", "operations", "deploy")
 """Modules ``checks_<area>`` of this package."""
 
 

@@ -179,7 +179,9 @@ def gated(laboratory: Laboratory) -> Gated:
     started = next(each for each in reversed(node.recorded) if isinstance(each.events[-1], events.ExecutionStarted))
     manifest = manifest_from_canonical(node.authority.state.node.registry["fs.read"].manifest)
     args = {"path": "notes.txt"}
-    forged = Grant(started.events[-1].execution_id, started.events[-1].call_digest, started.receipt.last)
+    last = started.events[-1]
+    assert isinstance(last, events.ExecutionStarted)
+    forged = Grant(last.execution_id, last.call_digest, started.receipt.last)
     hand_over = node.gate.dispatch  # the very method: what is shown is that it refuses whoever has no grant
     refusals = {
         "a forged grant": _refusal(lambda: hand_over(forged, manifest, args, {})),

@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from femtoclaw.compliance.checks_deploy import items
 from femtoclaw.compliance.checks_session import dropped_in, entry_points
 from femtoclaw.compliance.checks_start import failed_then_good
 from femtoclaw.compliance.crashes import crash, restarts
+from femtoclaw.compliance.deployment import (
+    configuration,
+    host,
+    module,
+    program_files,
+    reverted,
+    surroundings,
+    telemetry,
+)
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.logs import TAMPERINGS, flipped, proofs, tamper_with, tampered, verified
+from femtoclaw.compliance.operating import Operated, answered, audited, backed_up, rotated, watched
 from femtoclaw.compliance.session import session
 from femtoclaw.compliance.simulation import RUNS, determinism, gated, thinking
 from femtoclaw.compliance.sources import read_source, sources
@@ -341,4 +352,132 @@ MUTATIONS |= {
     "only_recorded_results_are_answered": twin_trail(without("ExecutionFinished")),
     "the_socket_is_its_owners": measured(dropped_in, socket=0o666),
     "nothing_is_picked_up": measured(dropped_in, call="AUTHORIZED"),
+}
+
+
+# --- procedures
+
+
+def answer_is(measure: Callable[[Laboratory], Operated], name: str, **fields: Any) -> Mutation:
+    """One command of a procedure answered differently."""
+
+    def mutation(laboratory: Laboratory) -> Laboratory:
+        found = laboratory.once(measure)
+        answers = found.answers | {name: found.answers[name]._replace(**fields)}
+        return laboratory.replaced(measure, found._replace(answers=answers))
+
+    return mutation
+
+
+def fact_is(measure: Callable[[Laboratory], Operated], **facts: Any) -> Mutation:
+    """Something that was compared beside the commands is another."""
+    return lambda laboratory: laboratory.replaced(
+        measure, laboratory.once(measure)._replace(facts=laboratory.once(measure).facts | facts)
+    )
+
+
+def history_of(measure: Callable[[Laboratory], Operated], change: Callable[[list[Told]], list[Told]]) -> Mutation:
+    """The history after a procedure has other events."""
+    return lambda laboratory: laboratory.replaced(
+        measure, laboratory.once(measure)._replace(trail=laboratory.once(measure).trail.changed(change))
+    )
+
+
+def a_goal_is_missed(told: list[Told]) -> list[Told]:
+    """The check after a procedure found one of the seven goals not met."""
+    at = next(place for place, each in enumerate(told) if each.type == "ProcedureEnded")
+    goals = tuple("false" if name == "true" else name for name in told[at].event.goals)
+    return [*told[:at], told[at]._replace(event=told[at].event._replace(goals=goals)), *told[at + 1 :]]
+
+
+MUTATIONS |= {
+    "a_backup_holds_all_parts": answer_is(backed_up, "restored verify", objects=[{"state_hash": "0" * 64}]),
+    "a_backup_is_sealed_and_audited": answer_is(backed_up, "tampered verify", code=0),
+    "a_restore_takes_its_steps": answer_is(backed_up, "restored verify", code=3),
+    "disaster_recovery_keeps_history": fact_is(backed_up, genesis=("a", "b")),
+    "keys_are_kept_and_rotated": fact_is(rotated, shown=True),
+    "key_operations_are_on_record": history_of(rotated, without("OperatorRevoked")),
+    "roles_have_their_duties": answer_is(rotated, "refused", code=0),
+    "incidents_are_answered_in_steps": history_of(answered, without("IncidentStepped", nth=2)),
+    "responses_harm_no_history": history_of(answered, altered("IncidentStepped", operator="")),
+    "evidence_survives": answer_is(answered, "evidence", objects=[{"digest": "0" * 64}]),
+    "incidents_have_severity": history_of(answered, altered("IncidentOpened", severity=4)),
+    "health_looks_for_real": lambda laboratory: answer_is(
+        watched, "policy changed", objects=laboratory.once(watched).answers["once"].objects, code=0
+    )(laboratory),
+    "health_is_deterministic": fact_is(watched, started=(0, 1)),
+    "questions_are_answered": history_of(audited, without("AuthorizationDecided", nth=0)),
+    "an_execution_is_traced_back": answer_is(audited, "trace", objects=[{}]),
+    "exports_are_whole": fact_is(audited, lines=10),
+    "procedures_end_with_their_goals": history_of(audited, a_goal_is_missed),
+}
+
+
+# --- the deployment
+
+
+def module_answer(name: str, **fields: Any) -> Mutation:
+    """One command about the module answered differently."""
+
+    def mutation(laboratory: Laboratory) -> Laboratory:
+        found = laboratory.once(module)
+        answers = found["answers"] | {name: found["answers"][name]._replace(**fields)}
+        return laboratory.replaced(module, found | {"answers": answers})
+
+    return mutation
+
+
+def launcher_takes(name: str) -> Mutation:
+    """The launcher took what it should refuse."""
+    return lambda laboratory: laboratory.replaced(
+        program_files,
+        laboratory.once(program_files) | {"refusals": laboratory.once(program_files)["refusals"] | {name: ""}},
+    )
+
+
+def nothing_was_reverted(laboratory: Laboratory) -> Laboratory:
+    """The machine was not set back: its log fulfils the checkpoint."""
+    found = laboratory.once(reverted)
+    return laboratory.replaced(
+        reverted, found | {"reverted": found["reverted"]._replace(code=0, objects=[{"findings": []}])}
+    )
+
+
+CONFINED = {
+    "container": "/.dockerenv", "uid": 10001, "no_new_privileges": "1", "capabilities": 0, "read_only_root": True,
+    "home_volume": True,
+}  # fmt: skip
+
+PREPARED: dict[str, Mutation] = {
+    "containers_are_confined": lambda laboratory: laboratory.replaced(surroundings, CONFINED),
+    "containers_keep_their_home": lambda laboratory: laboratory.replaced(surroundings, CONFINED),
+    "the_deployment_is_compliant": lambda laboratory: laboratory.replaced(
+        items, laboratory.once(items) | {"distribution": True}
+    ),
+}
+"""Checks that are green on a sealed distribution, or in a container of ours, alone: what stands for those in a checkout."""
+
+MUTATIONS |= {
+    "the_host_can_carry_a_node": measured(host, bad=["memory"]),
+    "changed_program_files_are_refused": launcher_takes("changed"),
+    "another_program_does_not_run": unbroken,
+    "configurations_are_verified": measured(configuration, edited=0),
+    "configurations_are_deterministic": measured(configuration, digests=["a", "b", "a", "a"]),
+    "origins_are_shown": measured(configuration, domains=["runtime"]),
+    "changed_modules_are_refused": module_answer("changed", code=0),
+    "modules_come_in_by_the_door": module_answer("untrusted", code=0),
+    "telemetry_cannot_be_altered_unseen": measured(telemetry, deep=0),
+    "rights_are_the_least": twin_trail(without("IntegrityVerified")),
+    "containers_are_confined": lambda laboratory: laboratory.replaced(
+        surroundings, CONFINED | {"capabilities": 1 << 21}
+    ),
+    "containers_keep_their_home": lambda laboratory: laboratory.replaced(
+        surroundings, CONFINED | {"home_volume": False}
+    ),
+    "a_reverted_machine_is_found_out": nothing_was_reverted,
+    "a_stop_keeps_history": twin_trail(without("RuntimeStopped")),
+    "a_stop_takes_its_steps": twin_trail(without("StepTaken", nth=-1)),
+    "the_deployment_is_compliant": lambda laboratory: laboratory.replaced(
+        items, laboratory.once(items) | {"memory": False}
+    ),
 }

@@ -7,7 +7,7 @@ import pytest
 from femtoclaw.compliance.checking import CHECKS, FAILED, NOT_SHOWN, SHOWN, Check, judge
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.load import load_checks
-from tests.compliance.mutations import MUTATIONS
+from tests.compliance.mutations import MUTATIONS, PREPARED
 
 load_checks()
 BY_NAME: dict[str, Check] = {check.name: check for check in CHECKS.values()}
@@ -24,7 +24,8 @@ def each_check() -> list[object]:
 def test_it_is_green_here_and_red_under_its_mutation(laboratory: Laboratory, name: str) -> None:
     """The requirement is shown on this installation; what the mutation changes makes the same check fail."""
     requirement = BY_NAME[name].ids[0]
-    found = judge(requirement, laboratory, {})
+    prepared = PREPARED.get(name, lambda same: same)(laboratory)
+    found = judge(requirement, prepared, {})
     assert found.result == SHOWN, found
     mutated = judge(requirement, MUTATIONS[name](laboratory), {})
     assert mutated.result in (FAILED, NOT_SHOWN) and mutated.result == FAILED, mutated
