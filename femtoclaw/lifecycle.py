@@ -135,6 +135,13 @@ _ERROR = _route(_S.ERROR)
 _END = Route((_S.IDLE,), (_S.ERROR,), _S.IDLE)
 _ERROR_END = _route(_S.ERROR, _S.IDLE)
 
+PROCESS: dict[type[Event], Route] = {
+    events.RuntimeStarted: _route(_S.INITIALIZING, _S.IDLE),
+    events.RuntimeStopped: _route(_S.IDLE, _S.SHUTDOWN, _S.TERMINATED),
+    events.StartFailed: _route(_S.INITIALIZING, _S.ERROR, _S.SHUTDOWN, _S.TERMINATED),
+}
+"""What these events say of the machine of the process itself; a start comes from no state, whatever ended the one before."""
+
 _FIXED: dict[type[Event], Route] = {
     events.InferenceReceived: _route(_S.PROTOCOL_VALIDATING),
     events.InferenceFailed: _ERROR,

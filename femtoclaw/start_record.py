@@ -46,7 +46,7 @@ def record_failures(started: Started, since: Since) -> None:
     """Record the starts that failed since the last good one, each once: a crash may have come behind their record before."""
     if not since.failures:
         return
-    known = set() if since.last_boot == started.authority.state.node.boot_id else _told_before(started)
+    known = _told_before(started)
     for failure in since.failures:
         if failure not in known:
             started.authority.perform(commands.Observe(events.StartFailed(*failure)))

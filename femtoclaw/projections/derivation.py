@@ -4,6 +4,7 @@ Pure; ``femtoclaw.projections.database`` keeps the rows and the progress.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from femtoclaw import events
 from femtoclaw.config import EMBEDDED
 from femtoclaw.events import Event
-from femtoclaw.lifecycle import RuntimeState, path
+from femtoclaw.lifecycle import PROCESS, RuntimeState, path
 from femtoclaw.projections import points
 from femtoclaw.projections.reading import TRANSITION, UNKNOWN, Unread, read_event, repair_note, type_name
 from femtoclaw.projections.schema import EXECUTION_COLUMNS
@@ -212,7 +213,13 @@ class Derivation:
                 del self.progress.open[row["execution_id"]]
 
     def _node(self, event: Event) -> None:
-        """What an event says about the node: configuration and metadata."""
+        """What an event says about the node: its process, configuration and metadata."""
+        moves = PROCESS.get(type(event))
+        if moves is not None:
+            for ordinal, (before, to) in enumerate(itertools.pairwise(moves.states), 1):
+                moved = f"{before.value}>{to.value}"
+                self._audit(ordinal, TRANSITION, "", "state_machine", "", moved)
+                self._tell(points.TRANSITION, "state_machine", status=moved)
         match event:
             case events.NodeProvisioned():
                 self._know({"runtime_id": event.runtime_id, "runtime_version": event.version})

@@ -458,3 +458,38 @@ def session_of_messages(home: Home, restart_every: int) -> list[tuple[events.Eve
 def test_a_session_with_restarts_goes_as_one_without(template: dict[str, Path], tmp_path: Path) -> None:
     homes = [Home(str(shutil.copytree(template["secure"], tmp_path / name))) for name in ("straight", "restarted")]
     assert session_of_messages(homes[0], 0) == session_of_messages(homes[1], 10)
+
+
+# --- the machine of the process
+
+
+def moves(home: Home) -> list[str]:
+    """The process's transitions as the audit store derives them."""
+    found = Node(Path(home.path)).call("log", "--store", "audit", "--limit", "0").objects
+    return [row["outcome"] for row in found if row["type"] == "StateTransition" and not row["execution_id"]]
+
+
+@pytest.mark.requirement("STATE-4.1", "STATE-5.1", "STATE-13.1")
+def test_the_process_goes_the_ways_of_the_state_machine(home: Home) -> None:
+    """One transition to IDLE, behind the steps of the start; a failed start is none, it goes to ERROR; a stop ends with SHUTDOWN
+    and TERMINATED; and a node at rest that finds its files changed refuses its next start, without an error of its own."""
+    lived(home, served=True)
+    begun, ended = ["INITIALIZING>IDLE"], ["IDLE>SHUTDOWN", "SHUTDOWN>TERMINATED"]
+    assert moves(home) == begun + ended
+    rows = recorded(home, events.StepTaken, events.RuntimeStarted)
+    steps_of_start = [event for _, event in rows if isinstance(event, events.StepTaken) and event.phase != "stop"]
+    assert isinstance(rows[len(steps_of_start)][1], events.RuntimeStarted)
+    for spoil in (edit_configuration, edit_policy, exchange_key, pin_another):
+        copy = Home(str(shutil.copytree(home.path, Path(home.path).with_name(spoil.__name__))))
+        spoil(copy)
+        with pytest.raises((FemtoClawError, LogError)):
+            boot.start(copy, SOURCES)
+        assert moves(copy) == begun + ended
+    edit_policy(home)
+    with pytest.raises(FemtoClawError):
+        boot.start(home, SOURCES)
+    Path(home.path, "policy.cedar").write_text(POLICY)
+    lived(home)
+    failed = ["INITIALIZING>ERROR", "ERROR>SHUTDOWN", "SHUTDOWN>TERMINATED"]
+    assert moves(home) == [*begun, *ended, *failed, *begun, *ended]
+    assert recorded(home, events.ExecutionStarted, events.InputReceived) == []
