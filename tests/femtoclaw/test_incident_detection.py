@@ -420,7 +420,7 @@ def test_a_log_that_does_not_follow_from_itself_is_found(node: Node) -> None:
         raise CorruptRecordError("record is damaged", where=f"index {first}")
 
     node.log.scan = broken  # type: ignore[method-assign,assignment]
-    node.look()
+    assert node.look() == ["chain_broken"]
     node.checks = (Check("audit_log", BAD, "x"),)
     node.look()
     node.log.scan = scan  # type: ignore[method-assign]
