@@ -18,7 +18,7 @@ from femtoclaw.backup.place import Kept, Objects, check_all
 from femtoclaw.backup.rebuilding import EVERYTHING, Rebuilding, RebuiltLog, Until
 from femtoclaw.backup.recovery_key import RecoveryKey
 from femtoclaw.errors import ConfigurationError, UnavailableError
-from femtoclaw.home import DIRECTORY_MODE, Home, journal, policy_text, resolved_configuration
+from femtoclaw.home import DIRECTORY_MODE, Home, journal, read_text, resolved_configuration
 from femtoclaw.restore import load_state
 from femtoclaw.sources import Sources
 from femtoclaw.state import Node, State, state_hash
@@ -288,24 +288,34 @@ class _Restoring:
             )  # fmt: skip
         if partly:
             self._notes.append(f"it ends at record {rebuilt.head.index} of {self._kept.manifest.size}, as was asked")
-            self._fit_files(state.node)
+            self._fit_configuration(state.node)
+        self._fit_policy(state.node)
         return found
 
-    def _fit_files(self, node: Node) -> None:
-        """Make configuration and policy those that were in force at the earlier end."""
+    def _fit_configuration(self, node: Node) -> None:
+        """Make the configuration the one that was in force at the earlier end."""
         import tomlkit
 
         from femtoclaw import config
 
-        recorded = json.loads(node.configuration.content)
-        effective = resolved_configuration(self._home, None)
-        if config.canonical(effective) != node.configuration.content:
-            write_file(self._home.config_file, tomlkit.dumps(recorded).encode())
+        if config.canonical(resolved_configuration(self._home, None)) != node.configuration.content:
+            write_file(self._home.config_file, tomlkit.dumps(json.loads(node.configuration.content)).encode())
             self._notes.append(f"{os.path.basename(self._home.config_file)} is written anew, as it was recorded then")
-        effective = resolved_configuration(self._home, None)
-        if policy_text(self._home, effective) != node.policy.text:
-            write_file(self._home.inside(effective["policy"]["file"]), node.policy.text.encode())
-            self._notes.append("the policy file is the recorded one of then")
+
+    def _fit_policy(self, node: Node) -> None:
+        """Have the recorded policy in its file: at an earlier end it was another one, and one outside of the home is not in a
+        backup; what stands there is left as it is."""
+        path = self._home.inside(resolved_configuration(self._home, None)["policy"]["file"])
+        inside = os.path.commonpath([self._home.path, os.path.abspath(path)]) == self._home.path
+        if not inside and os.path.lexists(path):
+            return
+        if inside and os.path.exists(path) and read_text(path) == node.policy.text:
+            return
+        if not os.path.isdir(os.path.dirname(path)):
+            self._notes.append(f"the policy file {path} is not there: write the recorded one (`femtoclaw policy show`)")
+            return
+        write_file(path, node.policy.text.encode())
+        self._notes.append(f"{path if not inside else os.path.basename(path)} is the recorded policy")
 
 
 def fold(log: str) -> State:

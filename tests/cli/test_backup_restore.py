@@ -201,6 +201,18 @@ def test_a_member_resumes_when_it_has_caught_up(backed: Backed, tmp_path: Path) 
     assert restored_mark(str(backed_place / "log")) is not None
 
 
+def test_a_policy_outside_of_the_home_is_written_from_the_record(backed: Backed, tmp_path: Path) -> None:
+    """Where the machine has none at that place; the node starts with it."""
+    outside = tmp_path / "outside.cedar"
+    outside.write_bytes((backed.path / "policy.cedar").read_bytes())
+    backed.call("config", "set", f'policy.file="{outside}"')
+    backed.backup()
+    outside.unlink()
+    restored(backed, tmp_path / "new")
+    assert outside.read_bytes() == (backed.path / "policy.cedar").read_bytes()
+    Node(tmp_path / "new").call("backup", "resume")
+
+
 def test_only_who_may_says_how_it_goes_on(backed: Backed, tmp_path: Path) -> None:
     """A Compliance Officer may not: the mark stays, and nothing is recorded."""
     key = tmp_path / "ada.key"
