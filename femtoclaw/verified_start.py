@@ -123,12 +123,15 @@ def verify_and_open(
     """Every check in the runbook's order. Raises the error of the first that is not passed: no later one is made then."""
     runs_from = _verify_distribution(home, steps, adopting)
     effective = _read_configuration(home)
+    if opener is None:
+        refuse_restored(home)
+    map_bytes = max(room, effective["memory"]["map_bytes"])
     view = _view(home) if opener is None and not staged(home, effective) else None
     if view is not None:
         files = _verify_files(home, steps, effective, view, None, adopting)
-        log, examination, signer = _open(home, sources, files.signer, max(room, effective["memory"]["map_bytes"]))
+        log, examination, signer = _open(home, sources, files.signer, map_bytes)
     else:
-        log, examination, signer = _open_first(home, sources, steps, effective, room, opener)
+        log, examination, signer = _open_first(home, sources, steps, effective, map_bytes, opener)
     try:
         subjects = StoredKeys(home, signer)
         state = _state(log, view)
@@ -226,7 +229,6 @@ def _unless_verified(check: Check) -> str:
 def _signer_in_force(home: Home, keys: KeyHistory) -> KeySigner:
     """The signer of the key that the log says is in force. Raises as ``load_signer``, or what opening the log with another
     key raises."""
-    refuse_restored(home)
     signer = load_signer(home)
     if signer.public == keys.newest.key:
         return signer
@@ -243,25 +245,22 @@ def _require_trusted(home: Home, node: Node, keys: KeyHistory, adopting: frozens
 
 
 def _open_first(
-    home: Home, sources: Sources, steps: Steps, effective: dict[str, Any], room: int, opener: Opener | None
+    home: Home, sources: Sources, steps: Steps, effective: dict[str, Any], map_bytes: int, opener: Opener | None
 ) -> tuple[Log, Examination, KeySigner]:
     """Open the log before the files are compared with it; what of them is wrong in itself is found before."""
     steps.at = "policy"
     policy_text(home, effective)
     steps.at = "keys"
-    if opener is None:
-        refuse_restored(home)
     signer = load_signer(home)
     steps.at = "audit_log"
     if opener is not None:
         return (*opener(signer, sources.wall_ns), signer)
-    return _open(home, sources, signer, max(room, effective["memory"]["map_bytes"]))
+    return _open(home, sources, signer, map_bytes)
 
 
 def _open(home: Home, sources: Sources, signer: KeySigner, map_bytes: int) -> tuple[Log, Examination, KeySigner]:
     """Open the log with the key that is in force, and bring the key files to what it says: a crash may have come between
     the record of a rotation and them."""
-    refuse_restored(home)
     try:
         log, examination = open_log_directory(home.log, signer=signer, clock=sources.wall_ns, map_bytes=map_bytes)
     except WrongKeyError as error:

@@ -128,8 +128,8 @@ GUARDS = (
     Guard(
         "I3",
         "an erasure that was cut is finished",
-        "femtoclaw/boot.py",
-        "        destroy_erased(home, signer, authority.state.node.erased)\n",
+        "femtoclaw/verified_start.py",
+        "        destroy_erased(home, signer, state.node.erased)\n",
         "",
         REDACT + "::test_an_erasure_that_a_crash_cut_is_finished_by_the_next_start[before the destruction]",
     ),
@@ -152,7 +152,7 @@ GUARDS = (
     Guard(
         "I11",
         "a log that is full gets room for the record of more room",
-        "femtoclaw/boot.py",
+        "femtoclaw/verified_start.py",
         'max(room, effective["memory"]["map_bytes"])',
         'effective["memory"]["map_bytes"]',
         "tests/cli/test_bad_input.py::test_a_full_map_refuses_and_keeps_everything",

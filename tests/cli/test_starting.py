@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from femtoclaw import boot, commands, events
+from femtoclaw import boot, commands, events, verified_start
 from femtoclaw.api.socket import is_served
 from femtoclaw.boot_journal import IMPORTED_MAX
 from femtoclaw.crash_trace import FILE_NAME, WORD_FILE
-from femtoclaw.errors import FemtoClawError
+from femtoclaw.errors import FemtoClawError, IntegrityError
 from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
 from femtoclaw.launcher import sealed
@@ -191,6 +191,24 @@ def test_a_start_ends_at_the_step_that_is_not_passed(
     assert (journal(chosen)[-1]["event"], journal(chosen)[-1]["stage"]) == ("start_failed", step)
     assert stages(chosen) == list(STEPS[: STEPS.index(step)])
     assert [record.index for record, _ in recorded(chosen)] == before
+
+
+def test_what_changes_between_the_look_and_the_lock_is_looked_at_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has lived in between, and the file is not what it was when it was compared."""
+    lived(home)
+    opened = verified_start._open
+
+    def meanwhile(*given: Any) -> Any:
+        monkeypatch.undo()
+        lived(home)
+        edit_policy(home)
+        return opened(*given)
+
+    monkeypatch.setattr(verified_start, "_open", meanwhile)
+    with pytest.raises(IntegrityError, match="policy"):
+        boot.start(home, SOURCES)
 
 
 @pytest.mark.requirement("RUNBOOK-5.2")

@@ -17,6 +17,7 @@ from typing import Any
 import lmdb
 import pytest
 
+from femtoclaw import commands
 from femtoclaw.api.at_work import AbandonedBrain, InterruptedRunError, Traffic
 from femtoclaw.api.client import connect
 from femtoclaw.api.executor import NotTakenError, never
@@ -25,6 +26,7 @@ from femtoclaw.home import Home
 from femtoclaw.serving.background import Backgrounds
 from femtoclaw.serving.stopping import STEPS
 from tests.cli.node import READ, SAY, Node, call, environment
+from tests.femtoclaw.api_node import ApiNode
 from tests.femtoclaw.serving_process import serving, wait_until
 from wal.writer_lock import lock_for_writing
 
@@ -269,6 +271,18 @@ def test_a_closed_door_lets_in_nobody_and_those_inside_out() -> None:
     leave.set()
     assert traffic.drained(30) == 0
     first.join()
+
+
+def test_a_node_that_stops_takes_no_change(tmp_path: Path) -> None:
+    """Neither work nor what operators ask for: nothing of it is recorded, and whoever asked may ask again."""
+    node = ApiNode(tmp_path)
+    size = node.log.size
+    assert node.executor.close() == 0
+    with pytest.raises(NotTakenError):
+        node.executor.perform(commands.Control("0" * 32, "ada", "node.contain", "node", b"{}", 0, 0, b"", (), ""))
+    with pytest.raises(NotTakenError):
+        node.executor.intent(b"{", "")
+    assert node.log.size == size
 
 
 def test_a_brain_is_asked_nothing_more_when_the_node_stops() -> None:
