@@ -85,9 +85,10 @@ def _flip(path: str, place: int) -> None:
 def configuration(laboratory: Laboratory) -> dict[str, Any]:
     """This installation's configuration resolved under different surroundings, and what `config verify` says of edits."""
     home = laboratory.home.path
-    shown = [laboratory.run(home, "config", "show", **variables).body for variables in (
+    surrounded: tuple[dict[str, str], ...] = (
         {}, {"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "77", "LC_ALL": "C"}, {"LC_ALL": "tr_TR.UTF-8", "TZ": "Asia/Tokyo"},
-    )]  # fmt: skip
+    )  # fmt: skip
+    shown = [laboratory.run(home, "config", "show", stdin=b"", **variables).body for variables in surrounded]
     digests = [
         config.digest(config.canonical(body["configuration"])) if "configuration" in body else "" for body in shown
     ]  # fmt: skip

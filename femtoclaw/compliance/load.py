@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from importlib import import_module
 
-AREAS = ("events", "storage", "start", "crash", "simulated", "sources", "session", "operations", "deploy")
+AREAS = (
+    "events",
+    "storage",
+    "start",
+    "crash",
+    "simulated",
+    "sources",
+    "session",
+    "operations",
+    "deploy",
+    "monitoring",
+    "tables",
+)
 """Modules ``checks_<area>`` of this package."""
 
 
