@@ -19,6 +19,7 @@ from femtoclaw.monitoring import looking as looking_module
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Finding, Looked
 from femtoclaw.monitoring.looking import Looking, Watched
 from femtoclaw.monitoring.monitor import EVERY, Monitor
+from femtoclaw.policy import PolicyEngine
 from femtoclaw.sources import live
 from tests.femtoclaw.controlled import Controlled
 from tests.femtoclaw.simulated import POLICY
@@ -126,15 +127,26 @@ def test_one_broken_part_flips_its_check_alone(
     assert wrong == {name.partition(":")[0]: expected}
 
 
+def test_an_engine_of_another_policy_is_found_though_it_answers_alike(node: Controlled, tmp_path: Path) -> None:
+    """One permit more, for a call that no probe makes: the digest is another than the recorded one."""
+    manifests = list(node.authority.engines.engines(node.state.node).manifests.values())
+    more = '@id("more") permit (principal, action == Action::"fs.read", resource) when { context has path && context.path == "x" };'
+    other = PolicyEngine.load(POLICY + more, manifests)
+    node.authority.engines.dressed(lambda made: made._replace(policy=lambda: other))
+    assert found(Looking(watched(node, tmp_path)).look(1))["authorization"] == BAD
+
+
 def test_a_record_that_was_replaced_by_another_valid_one_is_found(node: Controlled, tmp_path: Path) -> None:
-    """A whole other history behind the writer's back: every checksum of it is right."""
+    """A whole other history and its HEAD behind the writer's back: every checksum of it is right."""
     looking = Looking(watched(node, tmp_path))
     node.intent("fs.read", path="b.txt")
     assert found(looking.look(1))["audit_log"] == OK
     other = Controlled(policy=POLICY)
     while other.log.size < node.log.size:
         other.intent("fs.read", path="c.txt")
+    assert other.log.size == node.log.size
     node.storage.records.update({index: other.storage.records[index] for index in list(node.storage.records)})
+    node.storage.slots[:] = other.storage.slots
     assert found(looking.look(2))["audit_log"] == BAD
 
 

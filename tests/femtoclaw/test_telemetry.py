@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from femtoclaw import events
 from femtoclaw.boot import Started
 from femtoclaw.cli.render import Output
 from femtoclaw.config import EMBEDDED
@@ -157,7 +158,8 @@ def test_every_line_is_json_of_its_type_s_shape_and_the_chain_can_be_checked() -
         before = line
     decided = [line for line in told(node)[1] if line["event_type"] == "AuthorizationDecided"]
     assert [(line["capability_id"], line["decision"], line["result"]) for line in decided] == [
-        ("fs.read", "AUTHORIZED", "PERMITTED"), ("", "AUTHORIZED", "BUILT_IN_ANSWER"), ("fs.read", "DENIED_POLICY_VIOLATION", "FORBIDDEN")
+        ("fs.read", "AUTHORIZED", "PERMITTED"), ("", "AUTHORIZED", "BUILT_IN_ANSWER"),
+        ("fs.read", "DENIED_POLICY_VIOLATION", "FORBIDDEN"),
     ]  # fmt: skip
     finished = [line for line in told(node)[1] if line["event_type"] == "ExecutionFinished"]
     assert [(line["capability_id"], line["result"]) for line in finished] == [("fs.read", "success")]
@@ -211,6 +213,18 @@ def test_no_text_of_anybody_s_gets_into_lines_labels_or_spans() -> None:
     assert {"fs.read", UNREGISTERED, ""} >= {line["capability_id"] for line in lines if line["execution_id"]}
     by_index = {record.index: record.link.hex() for record in node.log.scan()}
     assert all(line["link"] == by_index[line["index"]] for line in lines)
+
+
+@pytest.mark.invariant("I12")
+def test_what_is_no_registered_claw_is_no_label() -> None:
+    """Even where an event names it: the log's own words of another program, or of a claw that is gone."""
+    figures = Figures()
+    figures.take(events.InputReceived("e", "", 1, "intent", b""))
+    figures.take(events.AuthorizationDecided("e", "CANARY", "CANARY", "", (), "", "", "", ""))
+    figures.take(events.ExecutionStarted("e", "CANARY", "", "", ""))
+    figures.take(events.ErrorRecorded("i", "CANARY", "CANARY", "CANARY", "CANARY", "CANARY"))
+    assert "CANARY" not in Exposition(Shown(figures, Timings(), list, lambda: 0, lambda: None)).text().decode()
+    assert figures.invocations == {UNREGISTERED: 1}
 
 
 # --- spans ---
@@ -504,6 +518,16 @@ def test_a_sample_agrees_with_who_looks_from_outside() -> None:
     with open("/proc/self/status", encoding="ascii") as file:
         resident = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
     assert timings_module.resources()["resident_bytes"] == pytest.approx(resident, rel=0.1)
+
+
+def test_a_look_is_no_measured_call(tmp_path: Path) -> None:
+    """The canary of a look goes by what measures: histograms count what is in the log."""
+    node = ApiNode(tmp_path, policy=POLICY)
+    with observed(node) as observing:
+        node.intent("fs.read", path="a.txt")
+        assert observing.monitor.look() is not None
+        assert observing.timings.histograms["authorization"].count == 1
+        assert observing.timings.histograms["validation"].count == 1
 
 
 def test_a_histogram_counts_each_duration_once() -> None:
