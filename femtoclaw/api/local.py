@@ -20,6 +20,7 @@ from femtoclaw.authority import Recorded
 from femtoclaw.boot import Started
 from femtoclaw.brains.choice import brain_to_go_on_with, chosen_brain
 from femtoclaw.config import resolve
+from femtoclaw.config_effect import effect_of
 from femtoclaw.errors import CommandError, ConfigurationError, UnavailableError, UsageError
 from femtoclaw.event_codec import decode
 from femtoclaw.gate import Gate
@@ -31,13 +32,6 @@ from wal.record import KIND_EVENT
 
 AT_REST_ONLY = ("key.rotate", "distribution.accept", "distribution.revoke")
 """What changes the process itself: it cannot be done to a node at work."""
-
-LIVE = ("agent", "brain", "brains", "drain_s", "environment", "steps_max")
-"""Keys of ``runtime`` that a node at work follows; so does it follow all of ``capabilities``, and of ``observability`` all but
-those in ``OBSERVING``."""
-
-OBSERVING = ("health_interval_s", "listen", "log", "traces")
-"""Keys of ``observability`` that only a start reads: threads and sockets are made from them."""
 
 RUN_SOURCE = "api"
 STOP_FIRST = "stop `femtoclaw serve` for this home, then run this again"
@@ -219,7 +213,7 @@ def refuse_at_work(command: commands.Control, node: Node, modules: str) -> None:
             remedy=STOP_FIRST,
         )  # fmt: skip
     if command.action == "configuration.set":
-        keys = _keys_of_a_start(node, command.content)
+        keys = _keys_at_rest(node, command.content)
         if keys:
             raise UnavailableError(
                 "a node that is being served cannot take over these settings", where=", ".join(keys),
@@ -229,24 +223,14 @@ def refuse_at_work(command: commands.Control, node: Node, modules: str) -> None:
         _require_files(command, modules)
 
 
-def _keys_of_a_start(node: Node, content: bytes) -> list[str]:
-    """Keys that differ and that only a start reads."""
+def _keys_at_rest(node: Node, content: bytes) -> tuple[str, ...]:
+    """Keys that differ and that no process may see change."""
     try:
         before = resolve(json.loads(node.configuration.content), "the recorded configuration", None)
         after = resolve(json.loads(content), "the request", None)
     except (ValueError, TypeError, AttributeError, ConfigurationError):
-        return []
-    return [
-        f"{domain}.{key}"
-        for domain in sorted(before.keys() | after.keys())
-        if domain != "capabilities"
-        for key in sorted(before.get(domain, {}).keys() | after.get(domain, {}).keys())
-        if before.get(domain, {}).get(key) != after.get(domain, {}).get(key) and (domain, key) not in _LIVE_KEYS
-        and not (domain == "observability" and key not in OBSERVING)
-    ]
-
-
-_LIVE_KEYS = frozenset(("runtime", key) for key in LIVE)
+        return ()
+    return effect_of(before, after).at_rest
 
 
 def _require_files(command: commands.Control, modules: str) -> None:

@@ -105,10 +105,11 @@ def change(
     after: Callable[[Node], None] | None = None,
     undo: Callable[[Node], None] | None = None,
     room: int = 0,
+    more: Callable[[Node, bool], dict[str, Any]] | None = None,
 ) -> int:
     """Open the node, ask, tell: 0 when it was done, 1 when it was refused. ``before`` and ``after`` prepare files and put
     them in place, around a change that was permitted, and ``undo`` removes what was prepared for one that was not;
-    ``adopting`` and ``room`` as in ``boot.start``."""
+    ``adopting`` and ``room`` as in ``boot.start``; ``more`` is what else there is to say, given whether it was permitted."""
     files = before is not None or after is not None
     with open_node(getattr(arguments, "home", None), output, adopting=adopting, room=room, files=files) as node:
         body = content(node)
@@ -124,11 +125,11 @@ def change(
         then = after if asked.permitted else undo
         if then is not None:
             then(node)
-        return tell(asked, output, action, resource)
+        return tell(asked, output, action, resource, more(node, asked.permitted) if more is not None else None)
 
 
-def tell(asked: Asked, output: Output, action: str, resource: str) -> int:
-    """Say what was decided."""
+def tell(asked: Asked, output: Output, action: str, resource: str, more: dict[str, Any] | None = None) -> int:
+    """Say what was decided, and ``more``."""
     decided, requested = asked.decided, asked.recorded.events[0]
     assert isinstance(requested, events.ControlRequested)
     output.data(
@@ -142,6 +143,7 @@ def tell(asked: Asked, output: Output, action: str, resource: str) -> int:
             "request_id": decided.request_id,
             "index": asked.recorded.receipt.first,
         }
+        | (more or {})
     )
     if asked.permitted:
         output.line(f"{action} {resource}: done, recorded at index {asked.recorded.receipt.first}", "green")

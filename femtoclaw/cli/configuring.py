@@ -9,7 +9,8 @@ from femtoclaw.cli.asking import change
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output, printable
-from femtoclaw.config import canonical, digest, parse_toml
+from femtoclaw.config import canonical, digest, parse_toml, resolve
+from femtoclaw.config_effect import effect_of
 from femtoclaw.config_sources import gather, origins, parse_file, resolve_sources
 from femtoclaw.errors import ConfigurationError, IntegrityError, UsageError
 from femtoclaw.home import Home, check_workspace, locate, policy_text, read_bounded, require
@@ -17,6 +18,10 @@ from femtoclaw.integrity import CONFIGURATION, discard, put_in_place, refuse_roo
 from femtoclaw.recorded import recorded_configuration
 from femtoclaw.state import Node
 from wal.reader import read_log_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from femtoclaw.cli.execute import Node as CommandNode
 
 SHOWN_CHARACTERS_MAX = 400
 
@@ -119,13 +124,45 @@ def _set(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
     require(home)
     raw = _new_file(home, arguments)
+    before: dict[str, Any] = {}
+
+    def content(node: CommandNode) -> bytes:
+        before.update(_in_force(node))
+        return _content(home, raw, node.started.authority.state.node)
+
+    def steps(node: CommandNode, permitted: bool) -> dict[str, Any]:
+        return _steps(before, _in_force(node), permitted, node.served, output)
+
     return change(
         arguments, output, "configuration.set", "node",
-        lambda node: _content(home, raw, node.started.authority.state.node),
+        content,
         adopting=frozenset({CONFIGURATION}), before=lambda node: stage(home.config_file, raw),
         after=lambda node: put_in_place(home.config_file), undo=lambda node: discard(home.config_file),
-        room=_effective(home, raw, None)["memory"]["map_bytes"],
+        room=_effective(home, raw, None)["memory"]["map_bytes"], more=steps,
     )  # fmt: skip
+
+
+def _in_force(node: CommandNode) -> dict[str, Any]:
+    """The recorded configuration, whole."""
+    return resolve(
+        json.loads(node.started.authority.state.node.configuration.content), "the recorded configuration", None
+    )
+
+
+def _steps(
+    before: dict[str, Any], after: dict[str, Any], permitted: bool, served: bool, output: Output
+) -> dict[str, Any]:
+    """The five steps of a change (RUNBOOK-15.1), and the keys whose old value is in effect until the node starts again."""
+    effect = effect_of(before, after)
+    restart = list(effect.restart) if served and permitted else []
+    changed = sorted((*effect.now, *effect.restart, *effect.at_rest)) if permitted else []
+    result = "done" if permitted else "skipped"
+    for key in restart:
+        output.note(f"{key}: the old value is in effect until the node is started again")
+    names = ("validated", "integrity checked", "audited", "applied", "restarted")
+    results = ("done", "done", "done", result, "required" if restart else "not required")
+    return {"changed": changed, "restart_required": restart,
+            "steps": [{"step": name, "result": each} for name, each in zip(names, results, strict=True)]}  # fmt: skip
 
 
 def _new_file(home: Home, arguments: Arguments) -> bytes:

@@ -231,11 +231,11 @@ def test_an_erased_subject_is_forgotten_by_the_serving_process(served: Node) -> 
     served.call("intent", json.dumps(READ), "--subject", "ada", expect=2)
 
 
-def test_a_configuration_that_only_a_start_reads_is_refused(served: Node) -> None:
+def test_a_configuration_that_no_process_can_follow_is_refused(served: Node) -> None:
     """It says what to stop, records nothing, and leaves the file; what a node at work follows is taken over at once."""
     before = (served.path / "femtoclaw.toml").read_bytes()
     size = served.call("status").body["size"]
-    for change in ("runtime.concurrency_max=3", "memory.map_bytes=1073741824", 'security.workspace="workspace2"'):
+    for change in ("memory.map_bytes=1073741824", 'security.workspace="workspace2"'):
         (served.path / "workspace2").mkdir(exist_ok=True)
         answer = served.call("config", "set", change, expect=4)
         assert "serve" in answer.body["error"]["remedy"] and change.split("=")[0] in answer.body["error"]["where"]
