@@ -165,7 +165,7 @@ GUARDS = (
     Guard(
         "I12",
         "a token that others may read is not sent",
-        "femtoclaw/incidents/webhook.py",
+        "femtoclaw/incidents/delivery.py",
         "    if stat.S_IMODE(status.st_mode) & 0o077:",
         "    if False:",
         WEBHOOK + "::test_the_token_comes_from_a_file_that_nobody_else_may_read",
@@ -181,7 +181,7 @@ GUARDS = (
     Guard(
         "I11",
         "a delivery is tried a bounded number of times",
-        "femtoclaw/incidents/webhook.py",
+        "femtoclaw/incidents/delivery.py",
         "stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_when_event_set(self._stop),",
         "stop=tenacity.stop_when_event_set(self._stop),",
         WEBHOOK + "::test_a_round_is_a_bounded_number_of_attempts",

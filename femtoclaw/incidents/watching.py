@@ -17,10 +17,10 @@ from femtoclaw.errors import FemtoClawError
 from femtoclaw.event_codec import CODES
 from femtoclaw.home import Home
 from femtoclaw.incidents import alertmanager
+from femtoclaw.incidents.delivery import Notifier
 from femtoclaw.incidents.detection import Files, History, Limits, standing
 from femtoclaw.incidents.files import look_at_files
 from femtoclaw.incidents.opening import Opening
-from femtoclaw.incidents.webhook import Notifier
 from femtoclaw.monitoring.looked import Check, Finding, Looked, shown
 from femtoclaw.projections.reading import Unread, read_event
 from femtoclaw.sources import Sources

@@ -210,6 +210,10 @@ def test_a_certificate_is_worth_what_the_node_still_is(
     body = status(place, 1)
     assert (body["status"], body["why"]) == ("REVOKED", ["the auditor withdrew it"])
     assert called(place, "status")["certificate"] == "REVOKED"
+    (check,) = [
+        each for each in json.loads(place.call("--json", "health").stdout)["checks"] if each["name"] == "certificate"
+    ]
+    assert (check["result"], check["text"]) == ("warning", "REVOKED, the auditor withdrew it")
     rows = called(place, "audit", "query", "--type", "ProcedureEnded")["events"]
     assert rows[-1]["procedure"] == "certificate.revoke"
 

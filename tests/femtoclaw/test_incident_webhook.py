@@ -16,10 +16,10 @@ from urllib.request import urlopen
 import pytest
 
 from femtoclaw.home import Home
-from femtoclaw.incidents import webhook
+from femtoclaw.incidents import delivery
 from femtoclaw.incidents.alertmanager import Alert, alerts_of
+from femtoclaw.incidents.delivery import Notifier
 from femtoclaw.incidents.detection import Told
-from femtoclaw.incidents.webhook import Notifier
 from femtoclaw.monitoring.looked import OK, WARNING, Finding
 from femtoclaw.sources import live
 from femtoclaw.state import EMPTY, Incident
@@ -41,7 +41,7 @@ def receiver() -> Iterator[Receiver]:
 def notifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notifier]:
     """One that is quick to give up, and to try again."""
     for name, seconds in (("WAIT_S", 0.01), ("WAIT_MAX_S", 0.02), ("TOTAL_S", 0.4), ("CONNECT_S", 0.4)):
-        monkeypatch.setattr(webhook, name, seconds)
+        monkeypatch.setattr(delivery, name, seconds)
     made = Notifier(Home(str(tmp_path)), live(), again_s=60, rest_s=0.05)
     yield made
     made.close()
@@ -104,7 +104,7 @@ def test_a_round_is_a_bounded_number_of_attempts(notifier: Notifier, receiver: R
     notifier.configure(receiver.url, "")
     notifier.update(NODE, [alert()])
     wait_until(lambda: notifier.check().result == WARNING, "health", 20)
-    assert len(receiver.headers) == webhook.ATTEMPTS
+    assert len(receiver.headers) == delivery.ATTEMPTS
     notifier.close()
 
 
@@ -174,7 +174,7 @@ def test_every_open_incident_and_alert_is_told() -> None:
 def test_a_real_alertmanager_takes_them(notifier: Notifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows the alert as active, and not any more after its end."""
     for name, seconds in (("TOTAL_S", 8.0), ("CONNECT_S", 3.0)):
-        monkeypatch.setattr(webhook, name, seconds)
+        monkeypatch.setattr(delivery, name, seconds)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
