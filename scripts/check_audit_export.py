@@ -24,6 +24,10 @@ class Broken(Exception):
     """What does not hold."""
 
 
+NO_EXPORT = (ValueError, KeyError, TypeError, IndexError, struct.error)
+"""What reading something else ends with."""
+
+
 def need(holds: object, what: str) -> None:
     if not holds:
         raise Broken(what)
@@ -252,7 +256,7 @@ def main() -> int:
     except Broken as broken:
         print(f"NOT ok: {broken}")
         return 3
-    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+    except NO_EXPORT as error:
         print(f"NOT ok: not an export ({type(error).__name__})")
         return 3
     return 0

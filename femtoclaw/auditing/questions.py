@@ -17,6 +17,9 @@ from femtoclaw.projections.reading import read_event
 from wal.reader import LogReader
 from wal.record import KIND_EVENT, Record
 
+SINGLY_MAX = 256
+"""Records that are read one by one."""
+
 BY_OPERATOR = tuple(kind.__name__ for kind in CODES.values() if "operator" in kind._fields)
 """Types of events that name an operator."""
 
@@ -38,13 +41,23 @@ def ask(
         return sorted(every)
 
     kept = []
-    for index, link in consult(file, reader, question, note):
-        record = reader.read(index)
-        if record.link.hex() != link:
-            raise sqlite3.DatabaseError(f"row {index} of the index is another record's")
+    links = dict(consult(file, reader, question, note))
+    for record in read_many(reader, sorted(links)):
+        if record.link.hex() != links[record.index]:
+            raise sqlite3.DatabaseError(f"row {record.index} of the index is another record's")
         if operator is None or named_operator(record) == operator:
             kept.append(record)
     return kept[-wanted.newest :] if wanted.newest else kept
+
+
+def read_many(reader: LogReader, indexes: list[int]) -> Iterator[Record]:
+    """The records at ascending ``indexes``. Of many, in one go over what is between the first and the last: a record that is read
+    by itself has its whole neighbourhood split for it."""
+    if len(indexes) <= SINGLY_MAX:
+        yield from map(reader.read, indexes)
+    else:
+        wanted = set(indexes)
+        yield from (record for record in reader.scan(indexes[0], indexes[-1] + 1) if record.index in wanted)
 
 
 def _found(projections: Projections, wanted: Filter) -> list[tuple[int, str]]:
@@ -74,8 +87,7 @@ def of_types(
 ) -> Iterator[tuple[Record, events.Event]]:
     """The records of some types with their events, in log order; what cannot be read is left out."""
     indexes = sorted(index for kind in kinds for index in records(projections, Filter(kind=kind.__name__)))
-    for index in indexes:
-        record = reader.read(index)
+    for record in read_many(reader, indexes):
         event = read_event(record.payload)
         if isinstance(event, kinds):
             yield record, event

@@ -115,6 +115,7 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
     yield _tried("files", "configuration and policy are the recorded ones", lambda: _compare(home, node))
     yield _tried("keys", "the key files are those of their index", lambda: _require_index(home))
     yield _encrypted(home)
+    yield from _certificate(home)
     yield from _sandbox(home, node, mode)
     root = os.geteuid() == 0
     yield Check(
@@ -153,6 +154,21 @@ def _tried(name: str, good: str, work: object) -> Check:
     except (FemtoClawError, LogError) as error:
         return Check(name, BAD, str(error))
     return Check(name, OK, good)
+
+
+def _certificate(home: Home) -> Iterator[Check]:
+    """What the newest certificate of compliance is worth, where there was ever one."""
+    if not os.path.isdir(home.inside("certificates")):
+        return
+    from femtoclaw.cli.certifying import standing_of
+
+    try:
+        found = standing_of(home, Output(as_json=True))
+    except (FemtoClawError, LogError) as error:
+        yield Check("certificate", WARNING, str(error))
+        return
+    text = ", ".join([found["status"], *found["why"]])
+    yield Check("certificate", OK if found["status"] == "VALID" else WARNING, text)
 
 
 def _compare(home: Home, node: Node) -> None:

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from femtoclaw.auditing import questions
+from femtoclaw.auditing.questions import check_rows
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
+from femtoclaw.projections.database import MEMORY, Projections
 from tests.cli.node import READ, Answer, Node, call
 from wal.checkpoint import parse_checkpoint, sign_checkpoint
 from wal.note import text_of
@@ -82,6 +85,37 @@ def test_a_query_returns_what_a_scan_finds_and_changes_nothing(node: Node) -> No
         assert (verified["first"], verified["last"], verified["signed"]) == (1, len(rows), len(rows))
         assert body["events"] == [row for row in rows if row["index"] in found]
     assert content(node) == before
+
+
+@pytest.mark.invariant("I10")
+def test_rows_that_were_changed_are_found_wherever_they_stand(node: Node) -> None:
+    """One row away, one altered, one more: none of it is asked."""
+    for change in (
+        "DELETE FROM audit_log WHERE log_index = 3", "UPDATE audit_log SET capability = 'x' WHERE log_index = 5",
+        "INSERT INTO audit_log SELECT log_index, 99, type, execution_id, component, capability, time_ns, outcome, integrity"
+        " FROM audit_log WHERE log_index = 4",
+    ):  # fmt: skip
+        reader, kept = read_log_directory(str(node.path / "log")), Projections(MEMORY)
+        try:
+            kept.catch_up(reader)
+            check_rows(kept)
+            kept.db.execute(change)
+            with pytest.raises(sqlite3.DatabaseError):
+                check_rows(kept)
+        finally:
+            kept.close()
+            reader.close()
+
+
+@pytest.mark.parametrize("singly", [0, 256])
+def test_many_records_are_those_that_single_ones_are(node: Node, singly: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in one go or one by one."""
+    monkeypatch.setattr(questions, "SINGLY_MAX", singly)
+    reader = read_log_directory(str(node.path / "log"))
+    try:
+        assert list(questions.read_many(reader, [2, 3, 9])) == [reader.read(index) for index in (2, 3, 9)]
+    finally:
+        reader.close()
 
 
 @pytest.mark.invariant("I10")

@@ -93,6 +93,12 @@ def test_an_archive_that_does_not_give_it_back_is_not_taken_for_one(old: Node, t
     shutil.copytree(old.path, tmp_path / "home", symlinks=True)
     node, archive = Node(tmp_path / "home"), str(tmp_path / "archive")
     ahead(node, 400, "audit", "retain", archive, expect=0)
+    stranger = next(Path(archive).rglob("segments")) / "stranger"
+    stranger.write_bytes(b"x")
+    assert (
+        ahead(node, 400, "audit", "retain", archive, expect=3)["error"]["what"] == "the archive does not hold this log"
+    )
+    stranger.unlink()
     (note,) = [path for path in Path(archive).rglob("*") if path.is_file() and "checkpoints" in path.parts]
     note.chmod(0o600)
     raw = note.read_bytes()
