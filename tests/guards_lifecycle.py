@@ -104,7 +104,7 @@ GUARDS = (
         "a stop waits no longer than it may",
         "femtoclaw/serving/stopping.py",
         "parts.executor.drain(drain_s)",
-        "parts.executor.drain(3600.0)",
+        "parts.executor.drain(22.0)",
         STOPPING + "::test_what_takes_longer_than_the_stop_waits_is_recorded_as_interrupted",
         slow=True,
     ),
