@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from femtoclaw.errors import FemtoClawError
-from femtoclaw.events import HealthChecked, Observation
+from femtoclaw.events import AlertRaised, HealthChecked, Observation
 from femtoclaw.home import Home, journal
 from femtoclaw.monitoring.looked import (
     BAD,
@@ -38,6 +39,9 @@ EVERY = 10
 
 LATELY_S = 1.0
 """A look that is no older answers whoever asks: probes from outside cost at most one look in this time."""
+
+UNRECORDED_MAX = 64
+"""Alerts that wait to be recorded; the oldest makes room: all of them are in the journal."""
 
 STALLED_SEVERITY = 2
 NONCOMPLIANT_SEVERITY = 3
@@ -73,6 +77,7 @@ class Monitor:
         self._recorded: tuple[str, ...] | None = None
         self._since = 0
         self._alerted: set[str] = set()
+        self._unrecorded: deque[AlertRaised] = deque(maxlen=UNRECORDED_MAX)
         self._new_look = threading.Event()
         self._rounds = {
             name: Round(name, interval_s, work, sources.wall_ns, self._failed, wake)
@@ -162,6 +167,7 @@ class Monitor:
         newest = self._newest
         if newest is None:
             return
+        self._record_what_waits()
         looked, findings = newest[1], list[Finding]()
         failed: Exception | None = None
         for detector in self._detectors:
@@ -221,16 +227,24 @@ class Monitor:
                 self._alerted.add(rule)
                 continue
             word = "failing" if check.result == BAD else "warns"
-            self._alert(
-                rule, f"health.{check.name}", severity_of(check), "health", f"{check.name} {word}: {check.text}"
-            )
+            text = f"{check.name} {word}: {check.text}"
+            self._alert(rule, f"health.{check.name}", severity_of(check), "health", text, (str(looked.size),))
         self._forget("check ", wrong.keys())
 
-    def _alert(self, key: str, rule: str, severity: int, source: str, text: str) -> None:
-        """Raise an alert, once until its cause is gone."""
+    def _alert(self, key: str, rule: str, severity: int, source: str, text: str, evidence: tuple[str, ...] = ()) -> None:
+        """Raise an alert, once until its cause is gone. One that cannot be recorded now is in the journal, and recorded when it
+        can be."""
         told = alert(self._sources.new_id(), rule, severity, source, text, self._sources.wall_ns())
-        if self._put(told):
-            self._alerted.add(key)
+        told = told._replace(evidence=evidence)
+        self._alerted.add(key)
+        if not self._put(told):
+            journal(self._home, self._sources.wall_ns(), type(told).__name__, **told._asdict())
+            self._unrecorded.append(told)
+
+    def _record_what_waits(self) -> None:
+        """Alerts that could not be recorded when they were raised, oldest first."""
+        while self._unrecorded and self._put(self._unrecorded[0]):
+            self._unrecorded.popleft()
 
     def _forget(self, prefix: str, still: Any) -> None:
         self._alerted -= {each for each in self._alerted if each.startswith(prefix) and each not in still}

@@ -18,12 +18,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw import commands
-from femtoclaw.errors import Category, FemtoClawError, Severity
+from femtoclaw.errors import Category, FemtoClawError, Severity, UnavailableError
 from femtoclaw.events import Observation
 from femtoclaw.home import Home
 from femtoclaw.monitoring.drift import drift
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Detector, Looked, body_of
-from femtoclaw.monitoring.looking import Watched
+from femtoclaw.monitoring.looking import ANSWER_S, Watched
 from femtoclaw.monitoring.monitor import Monitor
 from femtoclaw.sources import Sources
 from femtoclaw.telemetry.following import Following
@@ -63,7 +63,8 @@ class Observing:
         self._log: LogReader | None = None
         self.over = threading.Event()
         self.timings = Timings()
-        self._drops_told = 0
+        self._drops = (0, 0)
+        """Lost before the newest round of the health monitor, and before the one before that."""
         self._lines, self._line_file = self._line_sink()
         self._spans = self._span_sink(runtime_id)
         self.following: Following | None = None
@@ -180,7 +181,7 @@ class Observing:
     def _detectors(self) -> tuple[tuple[Detector, ...], tuple[Callable[[], Check], ...]]:
         from femtoclaw.incidents.watching import Watching
 
-        self.watching = watching = Watching(self._home, self._sources, lambda: self._authority)
+        self.watching = watching = Watching(self._home, self._sources, self._answering)
         return (watching.detect,), (watching.check,)
 
     def _needs_following(self) -> bool:
@@ -256,10 +257,9 @@ class Observing:
             wrong.append(f"log: {self.following.error}")
         if self.endpoint is None and self._settings["listen"] and self.monitor.started:
             wrong.append("nothing listens")
-        before, self._drops_told = self._drops_told, dropped
         told = f"{dropped} dropped" if dropped else "nothing dropped"
         text = f"sinks: {len(standings)}, {told}" + (f"; {', '.join(wrong)}" if wrong else "")
-        return Check("telemetry", WARNING if wrong or dropped > before else OK, text)
+        return Check("telemetry", WARNING if wrong or dropped > self._drops[1] else OK, text)
 
     def _performance_check(self) -> Check:
         degraded = self.timings.degraded
@@ -272,6 +272,7 @@ class Observing:
 
     def _sample_performance(self) -> None:
         """Before each look: what was measured since the one before."""
+        self._drops = sum(each.dropped for each in self._standings()), self._drops[0]
         authority = self._authority
         live = authority.state.live if authority is not None else None
         executions = sum(live.totals.values()) if live is not None else 0
@@ -294,8 +295,15 @@ class Observing:
         authority = self._authority
         if authority is None:
             return False
+        if not authority.answers(ANSWER_S):
+            raise UnavailableError("the authority does not answer", expected=f"within {ANSWER_S:g} s")
         authority.perform(commands.Observe(event))
         return True
+
+    def _answering(self) -> Authority | None:
+        """The authority; None where this node follows, and while it hangs: who wants to record something would hang with it."""
+        authority = self._authority
+        return authority if authority is not None and authority.answers(ANSWER_S) else None
 
     def _failed(self, name: str, error: Exception) -> None:
         """A sink, or reading the log, has failed: on standard error, and in the log. Executions go on."""
@@ -305,7 +313,7 @@ class Observing:
         self._tell(name.upper(), error)
 
     def _tell(self, name: str, error: Exception) -> None:
-        authority = self._authority
+        authority = self._answering()
         if authority is None:
             return
         told = commands.RecordError(

@@ -237,6 +237,10 @@ def test_a_failing_check_raises_one_alert_until_it_is_well_again(
     assert (alert.rule, alert.source, alert.incident_id) == (f"health.{name}", "health", "")
     assert alert.severity == {"audit_log": 1, "capabilities": 3}.get(name, 2)
     assert name in alert.detail
+    assert alert.evidence and all(1 <= int(index) <= node.log.size for index in alert.evidence)
+    if name == "log_map":
+        node.control("alert.acknowledge", alert.alert_id, {})
+        assert alert.alert_id not in node.state.node.operations.alerts
 
 
 def test_a_check_that_was_well_meanwhile_alerts_again(
