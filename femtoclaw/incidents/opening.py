@@ -58,11 +58,14 @@ class Opening:
         self.unrecorded: dict[str, Finding] = {}
         """What could not be recorded, by condition: tried again, and sent to people all the same."""
         self._reminded: set[str] = set()
+        self._journaled: set[str] = set()
+        """Conditions that only the journal was told of: should this node come to lead, they are recorded."""
 
     def ended(self, still: Iterable[Finding]) -> None:
         """Conditions that are not among these are over: they would be new ones."""
         conditions = {condition_of(each) for each in still}
         self.standing &= conditions
+        self._journaled &= conditions
         self.unrecorded = {name: each for name, each in self.unrecorded.items() if each.evidence or name in conditions}
 
     def open_found(self, authority: Authority | None, findings: Iterable[Finding], verified: int) -> list[str]:
@@ -77,11 +80,13 @@ class Opening:
             condition = condition_of(finding)
             if condition in self.standing and condition not in self.unrecorded:
                 continue
+            if authority is None:
+                if condition not in self._journaled:
+                    self._journaled.add(condition)
+                    self._tell(finding, "not recorded here: this node does not lead")
+                continue
             new = condition not in self.standing
             self.standing.add(condition)
-            if authority is None:
-                self._tell(finding, "not recorded here: this node does not lead")
-                continue
             if not self._is_new(authority.state.node, finding):
                 self.unrecorded.pop(condition, None)
                 continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,9 @@ BACKLOG = 4096
 
 AT_ONCE = 200_000
 """Records read for one look at most; the next look reads on."""
+
+REST_EVERY, REST_S = 512, 0.002
+"""Records read between two rests, and how long one is: a node at work goes first."""
 
 _RELEVANT = frozenset(
     code
@@ -151,6 +155,8 @@ class Watching:
         for record in looked.log.scan(self._next, stop + 1):
             history.take(record.index, record.time_ns, _event(record.kind, record.payload))
             self._next = record.index + 1
+            if not record.index % REST_EVERY:
+                time.sleep(REST_S)
 
     def _registered(self, looked: Looked) -> Callable[[str], bool]:
         def registered(digest: str) -> bool:
