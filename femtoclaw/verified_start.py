@@ -29,6 +29,7 @@ from femtoclaw.integrity import (
 )
 from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
+from femtoclaw.migration.starting import check_migrated
 from femtoclaw.preflight import privilege
 from femtoclaw.restore import fold_records, load_state
 from femtoclaw.restored_log import refuse_restored
@@ -143,6 +144,7 @@ def verify_and_open(
             files = _verify_files(home, steps, effective, _View(log.head, state, log.keys()), signer, adopting)
         elif log.head != view.head:
             files = _verify_again(home, files, state.node, log.keys(), adopting)
+        check_migrated(home, log)
         steps.passed("audit_log", log.head.link.hex(), f"{examination.case.verdict.value}, {log.size} records", "done")
         authority = Authority(log, state, sealer=Sealer(subjects))
     except BaseException:

@@ -13,7 +13,6 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from femtoclaw.home import Home
-from femtoclaw.migration.building import Built
 from femtoclaw.migration.plan import FOLDER, Plan, statement_of
 from femtoclaw.migration.refusal import MigrationUnsoundError, NotApplicableError
 from wal.durable_file import read_file, write_file
@@ -21,6 +20,10 @@ from wal.errors import SignatureError
 from wal.genesis import decode_genesis
 from wal.note import PublicKey, Signer, open_note, sign_note
 from wal.reader import LogReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from femtoclaw.migration.building import Built
 
 FILE_NAME, OLD_CONFIGURATION = "seal.note", "femtoclaw.toml"
 
@@ -40,7 +43,7 @@ class Seal(NamedTuple):
     folder: str
 
 
-def write_seal(folder: str, plan: Plan, built: Built, configuration: bytes, signer: Signer) -> None:
+def write_seal(folder: str, plan: Plan, built: "Built", configuration: bytes, signer: Signer) -> None:
     """Keep the operator's file as it was, and sign what was made. Raises LogFailedError."""
     text = plan.text() + f"successor {plan.new_origin}\nmigrated {built.size} {built.root}\n"
     text += f"configuration {sha256(configuration).hexdigest()}\n"

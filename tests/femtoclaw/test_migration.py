@@ -267,6 +267,9 @@ def test_the_seal_is_checked_again(migrated: Node, tmp_path: Path) -> None:
             path.write_bytes(forged)
         with reading(home.log) as reader, pytest.raises(MigrationUnsoundError):
             recheck(home, reader)
+    assert "seal" in node.call("run", "hello", "--brain", "echo", expect=3).body["error"]["what"]
+    shutil.rmtree(node.path / "migrations")
+    node.call("run", "restored from a backup", "--brain", "echo")
 
 
 def test_a_migration_stopped_right_behind_the_exchange_is_ended_on_record(home: Home) -> None:
