@@ -83,7 +83,7 @@ def _gather(root: str, folder: str, left_out: set[str], found: list[FileRow]) ->
 
 
 def packed(home: Home, rows: list[FileRow]) -> Iterator[bytes]:
-    """The stream, in pieces of at most ``CHUNK_BYTES``. Raises ChangedWhileReadError."""
+    """The stream, in pieces of at most ``CHUNK_BYTES``. Raises ChangedWhileReadError, UnavailableError."""
     for row in rows:
         header = json.dumps(row._asdict(), sort_keys=True, separators=(",", ":")).encode()
         yield len(header).to_bytes(4, "big") + header
@@ -93,9 +93,11 @@ def packed(home: Home, rows: list[FileRow]) -> Iterator[bytes]:
                 while left and (piece := file.read(min(left, CHUNK_BYTES))):
                     left -= len(piece)
                     yield piece
+        except FileNotFoundError as error:
+            raise ChangedWhileReadError("a file of the home went away", where=path, remedy="run it again") from error
         except OSError as error:
-            raise ChangedWhileReadError(
-                "a file of the home went away", where=path, found=error.strerror, remedy="run it again"
+            raise UnavailableError(
+                "a file of the home cannot be read", where=path, found=error.strerror, remedy="look at its permissions"
             ) from error
         if left:
             raise ChangedWhileReadError("a file of the home became shorter", where=path, remedy="run it again")

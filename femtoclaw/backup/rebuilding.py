@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster.restored import INCARNATION_BYTES, Restored, mark_restored
 from femtoclaw.backup.home_files import Incoming
@@ -230,10 +230,15 @@ class Rebuilding:
 
     def _blobs(self) -> int:
         raw = b"".join(self._objects.open(name) for name in self._manifest.others["index"])
-        names = iter(self._manifest.others["blobs"])
-        rows: list[Any] = json.loads(raw)["blobs"]
+        names = self._manifest.others["blobs"]
+        try:
+            rows = [(str(digest), int(size), int(count)) for digest, size, count in json.loads(raw)["blobs"]]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise self._damaged("the index of a backup does not read", "names of blobs", type(error).__name__) from None
+        at = 0
         for digest, size, count in rows:
-            blob = b"".join(self._objects.open(next(names)) for _ in range(count))
+            blob = b"".join(map(self._objects.open, names[at : at + count]))
+            at += count
             if len(blob) != size or blob_name(blob) != digest:
                 raise self._damaged("a blob is not the one that its name says", digest, blob_name(blob))
             self._storage.put_file(blob_file(digest), blob)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from cluster.archive import ArchiveStore
-from femtoclaw.backup.home_files import FileRow, sync_tree, unpacked, write_one
+from femtoclaw.backup.home_files import LOG_EXTRAS, FileRow, sync_tree, unpacked, write_one
 from femtoclaw.backup.layout import BackupDamagedError
 from femtoclaw.backup.place import Kept, Objects, check_all
 from femtoclaw.backup.rebuilding import EVERYTHING, Rebuilding, RebuiltLog, Until
@@ -240,6 +240,13 @@ class _Restoring:
 
     def _write(self, row: FileRow, content: Iterator[bytes]) -> None:
         extra = row.path.startswith("log/")
+        if extra and not row.path.startswith(tuple(f"{folder}/" for folder in LOG_EXTRAS)):
+            raise BackupDamagedError(
+                "a backup holds a file that no backup has",
+                where=row.path,
+                expected=", ".join(LOG_EXTRAS),
+                found="another folder",
+            )
         top = os.path.join(self._home.path, _EXTRAS) if extra else self._home.path
         try:
             write_one(top, row, content)

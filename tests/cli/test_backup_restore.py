@@ -10,7 +10,8 @@ import pytest
 
 from cluster.restored import restored_mark
 from femtoclaw import events
-from femtoclaw.backup.layout import encode_manifest, folder_of
+from femtoclaw.backup.home_files import unpacked
+from femtoclaw.backup.layout import BackupDamagedError, encode_manifest, folder_of
 from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
@@ -258,6 +259,17 @@ def test_a_manifest_of_another_history_restores_nothing(backed: Backed, tmp_path
     told = restored(backed, tmp_path / "new", expect=3)["error"]
     assert told["expected"] == "0" * 64
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_no_backup_has_is_not_written(tmp_path: Path) -> None:
+    """Not out of the home, not into the log: a stream of files is bytes from a disk."""
+    for path in ("../x", "/x", "a//b", "a/./b", "", "a/\x00"):
+        header = json.dumps({"path": path, "mode": 0o600, "size": 0}).encode()
+        with pytest.raises(BackupDamagedError):
+            list(unpacked(iter([len(header).to_bytes(4, "big") + header]), "test"))
+    for raw in (b"\x00", (4).to_bytes(4, "big") + b"null", (9).to_bytes(4, "big") + b"{"):
+        with pytest.raises(BackupDamagedError):
+            list(unpacked(iter([raw]), "test"))
 
 
 def test_a_manifest_of_a_stranger_restores_nothing(backed: Backed, tmp_path: Path) -> None:
