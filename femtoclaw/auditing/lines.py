@@ -39,7 +39,7 @@ class Range:
         if not 1 <= self.first <= self.last <= size:
             raise UsageError(
                 "this range is not covered by a signature", where="--first, --last", expected=f"records 1 to {size}",
-                found=f"{self.first} to {self.last}", remedy="what is newer is signed when the node stops, or a moment later",
+                found=f"{self.first} to {self.last}", remedy="newer ones are signed when their segment is full, or at a stop",
             )  # fmt: skip
 
     @property

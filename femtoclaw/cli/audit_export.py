@@ -51,6 +51,7 @@ def export(home: Home, arguments: Arguments, output: Output) -> int:
                 output.progress("exporting ...")
                 digest, size = _write(path, forms[form](node, reader, wanted, arguments))
                 output.progress("")
+                left_out = reader.size - wanted.covered.checkpoint.size
             checkpoint = wanted.covered.checkpoint
             told.detail = f"{wanted.count} records as {form}"
             told.content = {
@@ -61,6 +62,10 @@ def export(home: Home, arguments: Arguments, output: Output) -> int:
         output.data({"file": path, "procedure": told.id, "begun": told.begun, "ended": told.ended} | told.content)
         output.line(f"wrote {path}: records {wanted.first} to {wanted.last}", "green")
         output.fields([("sha256", digest), ("on record", f"audit.export {told.id}, index {told.begun}")])
+        if left_out and arguments.last is None:
+            output.note(
+                f"{left_out} newest records are not covered by a signed checkpoint yet and are not in the export"
+            )
         _tell_check(form, path, output)
     return 0
 
@@ -178,7 +183,7 @@ def _of_execution(node: Node, reader: LogReader, signed: int, part: str) -> tupl
     found, indexes = consult(node.started.home.index_file, reader, question, lambda text: None)
     if indexes[-1] > signed:
         raise UsageError("this execution is not signed yet", where="--execution", expected=f"records up to {signed}",
-                         found=indexes[-1], remedy="run it again in a moment")  # fmt: skip
+                         found=indexes[-1], remedy="it is signed when its segment is full, or when the node stops")  # fmt: skip
     return f"execution {found}", indexes
 
 

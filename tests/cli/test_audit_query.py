@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import sqlite3
@@ -41,6 +42,18 @@ def query(node: Node, *words: str, expect: int = 0) -> Any:
 def indexes(body: Any) -> list[int]:
     assert body["count"] == len(body["events"])
     return [event["index"] for event in body["events"]]
+
+
+def alter(node: Node, index: int) -> None:
+    """One bit of a record in the store."""
+    reader = read_log_directory(str(node.path / "log"))
+    frame = reader.storage.get(index)
+    reader.close()
+    assert frame is not None
+    data = node.path / "log" / "data" / "data.mdb"
+    raw = data.read_bytes()
+    assert frame in raw
+    data.write_bytes(raw.replace(frame, frame[:-40] + bytes([frame[-40] ^ 1]) + frame[-39:]))
 
 
 @pytest.mark.requirement("AUDIT-3.1")
@@ -133,14 +146,7 @@ def test_an_index_that_leaves_something_out_is_found_and_derived_again(node: Nod
 
 def test_nothing_is_answered_over_records_that_do_not_hold(node: Node) -> None:
     """One byte of a record changed in the store: exit 3, no event is shown."""
-    reader = read_log_directory(str(node.path / "log"))
-    frame = reader.storage.get(3)
-    reader.close()
-    assert frame is not None
-    data = node.path / "log" / "data" / "data.mdb"
-    raw = data.read_bytes()
-    assert frame in raw
-    data.write_bytes(raw.replace(frame, frame[:-40] + bytes([frame[-40] ^ 1]) + frame[-39:]))
+    alter(node, 3)
     answer = node.call("audit", "query", "--type", "AuthorizationDecided", expect=3)
     assert "events" not in answer.body
 
@@ -153,6 +159,42 @@ def test_nothing_is_answered_over_another_history_than_the_signed_one(node: Node
     latest.write_bytes(sign_checkpoint(checkpoint._replace(root=bytes(32)), [load_signer(Home(str(node.path)))]))
     answer = node.call("audit", "query", "--limit", "1", expect=3)
     assert answer.body["error"]["what"] == "the records are not those of the signed checkpoint"
+
+
+@pytest.mark.requirement("CRYPTO-9.1")
+def test_a_record_is_proven_under_the_signed_root_and_the_root_is_protected(node: Node) -> None:
+    """As many hashes as the tree is high; another root in the stored checkpoint fails its signature, and the log with it."""
+    body = node.call("proof", "inclusion", "5").body
+    assert body["signed"] and len(body["proof"]) <= (body["size"] - 1).bit_length()
+    leaf, path = bytes.fromhex(body["leaf_hash"]), [bytes.fromhex(part) for part in body["proof"]]
+    assert hashlib.sha256(b"\0" + bytes.fromhex(body["link"])).digest() == leaf
+    index, size = body["leaf_index"], body["size"]
+    halves: list[bool] = []
+    while size > 1:
+        half = 1 << (size - 1).bit_length() - 1
+        halves.append(index >= half)
+        index, size = (index - half, size - half) if index >= half else (index, half)
+    for part, right in zip(path, reversed(halves), strict=True):
+        leaf = hashlib.sha256(b"\1" + (part + leaf if right else leaf + part)).digest()
+    assert leaf.hex() == body["root"]
+    latest = node.path / "log" / "checkpoints" / "latest"
+    lines = latest.read_bytes().split(b"\n")
+    lines[2] = base64.b64encode(bytes(32))
+    latest.write_bytes(b"\n".join(lines))
+    assert "signature" in node.call("audit", "query", "--limit", "1", expect=3).body["error"]["what"]
+    node.call("verify", expect=3)
+
+
+@pytest.mark.requirement("RUNBOOK-23.2")
+def test_what_operators_did_is_in_the_chain_of_everything_else(node: Node) -> None:
+    """One byte of an operator's request altered in the store: `verify` names its record."""
+    node.call("contain")
+    (action,) = query(node, "--type", "operator_action")["events"]
+    rows = scan(node)
+    assert {row["type"] for row in rows} >= {"ExecutionStarted", "ControlRequested"}
+    alter(node, action["index"])
+    findings = node.call("verify", expect=3).body["findings"]
+    assert findings[0]["where"].startswith(f"index {action['index']}")
 
 
 @pytest.mark.requirement("RUNBOOK-4.2")
