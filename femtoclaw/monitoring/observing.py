@@ -30,7 +30,7 @@ from femtoclaw.telemetry.following import Following
 from femtoclaw.telemetry.line_file import LineFile, write_to_stderr
 from femtoclaw.telemetry.lines import sample
 from femtoclaw.telemetry.sink import Sink, SinkStanding
-from femtoclaw.telemetry.timings import Timings
+from femtoclaw.telemetry.timings import COMMIT_LIMIT_NS, REPLICATED_LIMIT_NS, Timings
 from wal.errors import LogError
 from wal.reader import LogReader
 
@@ -52,9 +52,10 @@ class Observing:
 
     def __init__(
         self, home: Home, sources: Sources, output: Output, settings: dict[str, Any], *, runtime_id: str = "",
-        incidents: bool = True, compliance: Detector = drift,
+        incidents: bool = True, compliance: Detector = drift, replicated: bool = False,
     ) -> None:  # fmt: skip
-        """``settings`` are those of the domain ``observability``. With ``incidents`` what is detected is opened and told."""
+        """``settings`` are those of the domain ``observability``. With ``incidents`` what is detected is opened and told;
+        ``replicated``: commits wait for other members."""
         self._home = home
         self._sources = sources
         self._output = output
@@ -62,7 +63,7 @@ class Observing:
         self._authority: Authority | None = None
         self._log: LogReader | None = None
         self.over = threading.Event()
-        self.timings = Timings()
+        self.timings = Timings(REPLICATED_LIMIT_NS if replicated else COMMIT_LIMIT_NS)
         self._drops = (0, 0)
         """Lost before the newest round of the health monitor, and before the one before that."""
         self._lines, self._line_file = self._line_sink()

@@ -104,7 +104,10 @@ class MemberNode:
             wall=sources.wall_ns, listener=self._notice, map_bytes=effective["memory"]["map_bytes"],
             references=blobs_named, above=self.executor.answer,
         )  # fmt: skip
-        self.observing = Observing(home, sources, output, effective["observability"], runtime_id=self._settings.name)
+        replicated = self._settings.mode != LOCAL
+        self.observing = Observing(
+            home, sources, output, effective["observability"], runtime_id=self._settings.name, replicated=replicated
+        )  # fmt: skip
 
     def stop(self) -> None:
         """Ask ``run`` to return. May be called from a signal handler."""

@@ -26,7 +26,12 @@ RECENT_MAX = 4096
 COMMIT_LIMIT_NS = 10_000_000
 """PERF-8.1: when half of the commits of two samples in a row took longer, the performance has degraded."""
 
+REPLICATED_LIMIT_NS = 100_000_000
+"""The same for a member, whose commits wait for a majority."""
+
 DEGRADED_SAMPLES = 2
+COMMITS_MIN = 4
+"""Commits that a sample judges by at least: one slow write of a node at rest says nothing."""
 
 
 class Sample(NamedTuple):
@@ -41,7 +46,9 @@ class Sample(NamedTuple):
 class Timings:
     """Histograms since the start, and the durations since the last sample. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, commit_limit_ns: int = COMMIT_LIMIT_NS) -> None:
+        """``commit_limit_ns``: what half of the commits may take."""
+        self._limit_ns = commit_limit_ns
         self._lock = threading.Lock()
         self.histograms = {kind: Histogram() for kind in KINDS}
         self._recent: dict[str, deque[int]] = {kind: deque(maxlen=RECENT_MAX) for kind in KINDS}
@@ -74,8 +81,8 @@ class Timings:
             seconds, self._since = max(now - self._since, 1e-6), now
             before, self._before = self._before or (executions, appends), (executions, appends)
         latency = {kind: _quantiles(values) for kind, values in recent.items()}
-        slow = bool(recent[COMMIT]) and latency[COMMIT]["median_ns"] > COMMIT_LIMIT_NS
-        self._slow = self._slow + 1 if slow else 0
+        if len(recent[COMMIT]) >= COMMITS_MIN:
+            self._slow = self._slow + 1 if latency[COMMIT]["median_ns"] > self._limit_ns else 0
         throughput = {
             "executions_per_s": round((executions - before[0]) / seconds, 3),
             "appends_per_s": round((appends - before[1]) / seconds, 3),
@@ -89,7 +96,7 @@ class Timings:
         """What has become too slow, empty for nothing."""
         if self._slow < DEGRADED_SAMPLES:
             return ""
-        limit = COMMIT_LIMIT_NS // 1_000_000
+        limit = self._limit_ns // 1_000_000
         return f"memory commit: more than half took over {limit} ms in {DEGRADED_SAMPLES} samples in a row"
 
 

@@ -541,8 +541,8 @@ def test_slow_commits_are_told_within_two_samples_and_decisions_stay_as_they_are
     assert observing.timings.degraded == ""
     monkeypatch.setattr(SlowStorage, "pause_s", 0.05)
     for _ in range(2):
-        results = [node.intent("fs.read", path=path).outcome for path in ("a.txt", "a.env")]
-        assert results == ["success", "denied"]
+        results = [node.intent("fs.read", path=path).outcome for path in ("a.txt", "a.env", "b.txt")]
+        assert results == ["success", "denied", "success"]
         observing.monitor.once()
     (alert,) = [each for each in alerts(node) if each.rule == "health.performance"]
     assert "memory commit" in alert.detail
