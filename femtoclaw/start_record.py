@@ -12,6 +12,7 @@ from femtoclaw.crash_trace import Cause, cause_of_end, died
 from femtoclaw.event_codec import decode
 from femtoclaw.lifecycle import RuntimeState
 from femtoclaw.verified_start import Steps
+from femtoclaw.version import VERSION
 from wal.record import KIND_EVENT
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ def record_begin(started: Started, steps: Steps, since: Since, checks: tuple[str
     """Record what comes before the start itself: an unclean end with its cause and what was verified since, and the steps."""
     node, log = started.authority.state.node, started.log
     cause = _cause(started, since)
-    again = f"restart={'true' if node.boots else 'false'}, {log.size} records before it"
+    again = f"restart={'true' if node.boots else 'false'}, program {VERSION}, {log.size} records before it"
     if served or cause is not None:
         root = log.frontier().root().hex()
         steps.passed("runtime", root, f"{again}, their root {root}", "done")

@@ -199,10 +199,10 @@ def _verify_files(
     what of it is told to whom. ``signer`` is who has opened the log already."""
     node = view.state.node
     configuration = check_configuration(home, node, effective, adopting)
-    steps.passed("configuration", configuration[2], _unless_verified(configuration))
+    steps.passed("configuration", configuration[2], _found(node.configuration.version, configuration))
     text = policy_text(home, effective)
     policy = check_policy(home, node, effective, text, adopting)
-    steps.passed("policy", policy[2], _unless_verified(policy))
+    steps.passed("policy", policy[2], _found(node.policy.version, policy))
     require_registered(home, node, effective)
     registry = check_registry(node)
     steps.passed("registry", registry[2], f"{len(node.registry)} claws")
@@ -224,8 +224,9 @@ def _verify_again(home: Home, files: _Files, node: Node, keys: KeyHistory, adopt
     return _Files(effective, text, files.signer, check_recorded(home, node, effective, text, adopting))
 
 
-def _unless_verified(check: Check) -> str:
-    return "" if check[1] == VERIFIED else check[1]
+def _found(version: int, check: Check) -> str:
+    """Which version is in force, and what the files are to it unless they are the same."""
+    return f"version {version}" if check[1] == VERIFIED else f"version {version}, {check[1]}"
 
 
 def _signer_in_force(home: Home, keys: KeyHistory) -> KeySigner:

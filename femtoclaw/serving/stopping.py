@@ -20,6 +20,7 @@ from femtoclaw.home import journal
 from femtoclaw.lifecycle import UNKNOWN, RuntimeState
 from femtoclaw.serving.background import Backgrounds
 from femtoclaw.state import state_hash
+from femtoclaw.version import VERSION
 from wal import LogError
 
 CUT_SECONDS = 2.0
@@ -71,7 +72,7 @@ def stop_in_order(parts: Parts, reason: str, drain_s: float) -> Stopped | None:
     record.doing("audit_log", lambda: _sign(started))
     kept, told = parts.backgrounds.stop()
     record.step("telemetry", "done" if kept else "failed", "", told)
-    written = record.doing("state", lambda: (write_state(started), "a snapshot of it was written"))
+    written = record.doing("state", lambda: (write_state(started), f"a snapshot of it was written by {VERSION}"))
     stop(started, reason, snapshot=not written)
     if authority.state.node.process is not RuntimeState.TERMINATED or log.failure is not None:
         return None

@@ -27,6 +27,7 @@ from femtoclaw.provision import initialize
 from femtoclaw.replay import replay
 from femtoclaw.sources import live
 from femtoclaw.verified_start import STEPS
+from femtoclaw.version import VERSION
 from tests.cli.node import START, Node, environment
 from tests.femtoclaw.serving_process import serving, wait_until
 from wal import LogError, read_log_directory
@@ -143,7 +144,7 @@ def test_a_restart_names_the_end_of_the_run_before_it(home: Home) -> None:
     lived(home, served=True)
     first, second = (event for event in steps(home, "start") if event.step == "runtime")
     assert first.detail.startswith("restart=false, ")
-    assert second.detail.startswith(f"restart=true, {before.size} records before it")
+    assert second.detail.startswith(f"restart=true, program {VERSION}, {before.size} records before it")
     assert second.digest == before.root.hex()
 
 

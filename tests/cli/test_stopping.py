@@ -25,6 +25,7 @@ from femtoclaw.brains.echo import EchoBrain
 from femtoclaw.home import Home
 from femtoclaw.serving.background import Backgrounds
 from femtoclaw.serving.stopping import STEPS
+from femtoclaw.version import VERSION
 from tests.cli.node import READ, SAY, Node, call, environment
 from tests.femtoclaw.api_node import ApiNode
 from tests.femtoclaw.serving_process import serving, wait_until
@@ -171,6 +172,28 @@ def test_what_takes_longer_than_the_stop_waits_is_recorded_as_interrupted(node: 
     after = rows(node)[len(found) :]
     assert not [row for row in after if row["type"] in ("OutcomeUnknown", "RunEnded")]
     assert node.call("verify").code == node.call("replay").code == 0
+
+
+@pytest.mark.requirement("DEPLOY-20.1")
+def test_one_life_tells_start_stop_configuration_and_policy(node: Node) -> None:
+    """Each with the node's id, a version, its time and the hash of what it is about: configuration and policy are the recorded."""
+    with serving(node.path) as process:
+        process.send_signal(signal.SIGTERM)
+        ended(process)
+    body = node.call("status").body
+    told = {(row["phase"], row["step"]): row for row in rows(node) if row["type"] == "StepTaken"}
+    four = [
+        told[each]
+        for each in (("start", "configuration"), ("start", "policy"), ("start", "runtime"), ("stop", "state"))
+    ]
+    assert [row["digest"] for row in four[:2]] == [body[each]["digest"] for each in ("configuration", "policy")]
+    assert [row["detail"] for row in four[:2]] == [
+        f"version {body[each]['version']}" for each in ("configuration", "policy")
+    ]
+    assert all(VERSION in row["detail"] and len(row["digest"]) == 64 for row in four[2:])
+    assert len({row["boot_id"] for row in four}) == 1
+    assert all(row["at_ns"] for row in four)
+    assert body["runtime_id"] in next(row["runtime_id"] for row in rows(node) if row["type"] == "NodeProvisioned")
 
 
 @pytest.mark.requirement("RUNBOOK-25.1")
