@@ -24,7 +24,7 @@ from femtoclaw.releases.fitting import changed_claws, check_fit
 from femtoclaw.releases.installation import Installation
 from femtoclaw.releases.refusal import IncompatibleReleaseError, ReleaseRefusedError
 from femtoclaw.releases.restarting import restart, server_of
-from femtoclaw.releases.statement import Release, parse
+from femtoclaw.releases.statement import File, Release, parse
 from femtoclaw.seal import PACKAGES, seal
 from femtoclaw.state import Claw, Control, Node
 from tests.femtoclaw.installed import OTHER, SIGNER
@@ -83,6 +83,9 @@ def test_a_statement_has_one_spelling(tmp_path: Path) -> None:
     ):  # fmt: skip
         with pytest.raises(ValueError):
             parse(found.text().replace(old, new, 1))
+    for path in ("../outside", "/outside", "site-packages/../../outside", "release.note", "a//b"):
+        with pytest.raises(ValueError):
+            parse(found._replace(files={path: File(1, "0" * 64)}).text())
 
 
 def flipped(mark: bytes) -> Callable[[bytes], bytes]:
