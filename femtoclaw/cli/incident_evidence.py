@@ -47,7 +47,7 @@ def _keys(arguments: Arguments) -> tuple[list[Any], list[Any], str]:
     """Keys that may have signed, keys of the log, and the log's directory where there is a home. Without --key the home's record
     says which keys there are."""
     from femtoclaw.cli.evidence import trusted_key
-    from femtoclaw.keys import parse_public_key
+    from femtoclaw.keys import load_public_key, parse_public_key
     from wal.reader import read_log_directory
 
     home = locate(getattr(arguments, "home", None))
@@ -68,7 +68,8 @@ def _keys(arguments: Arguments) -> tuple[list[Any], list[Any], str]:
     finally:
         reader.close()
     operators = recorded_state(home).node.operators
-    return [*own, *(parse_public_key(each.public_key, name) for name, each in operators.items())], own, home.log
+    member = load_public_key(home.public_key_file)  # of a member that has never led, no record names its key
+    return [*own, member, *(parse_public_key(each.public_key, name) for name, each in operators.items())], own, home.log
 
 
 def _recorded(path: str, digest: str) -> Entry | None:

@@ -26,6 +26,7 @@ from femtoclaw.incidents.watching import Watching
 from femtoclaw.isolation import Isolation
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Looked
 from femtoclaw.operations import SEVERITIES, STEPS
+from femtoclaw.serving.notices import CRITICAL
 from tests.faulty_storage import FaultyStorage
 from tests.femtoclaw.controlled import SECOND, Controlled, operator, verdict
 from wal import MemoryStorage
@@ -210,6 +211,23 @@ def test_a_condition_is_a_new_incident_only_when_it_had_ended(node: Node) -> Non
     second = node.on_record()[1][-1]
     assert second.incident_id != first.incident_id
     assert second.incident_id[:16] == first.incident_id[:16]
+
+
+def test_what_each_recorded_error_is(node: Node) -> None:
+    """Notices of histories that contradict each other, a log that could not be written, tampering, and what is no incident."""
+    for category, subsystem, code, kind in (
+        *(("SECURITY", "cluster", code, "replication_divergence") for code in sorted(CRITICAL)),
+        ("MEMORY", "storage", "STORAGE_FAILED", "audit_failure"), ("SECURITY", "gate", "TOKEN_REUSED", "security_violation"),
+        ("MEMORY", "cluster", "STEPPED_DOWN", ""), ("SYSTEM", "approvals", "X", ""),
+    ):  # fmt: skip
+        history = History()
+        history.take(7, 1, events.ErrorRecorded("e", category, "ERROR", code, subsystem, "x"))
+        assert [(each.kind, each.evidence) for each in history.findings(1)] == ([(kind, ("7",))] if kind else [])
+    rejected = events.ModuleRejected("m", "HASH_MISMATCH", "", "d" * 64)
+    for installed, found in ((True, ["security_violation"]), (False, [])):
+        history = History(installed=lambda digest, answer=installed: answer)  # type: ignore[misc]
+        history.take(7, 1, rejected)
+        assert [each.kind for each in history.findings(1)] == found
 
 
 def test_what_happened_while_nobody_watched_is_found_once(node: Node) -> None:
