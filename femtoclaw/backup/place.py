@@ -171,11 +171,12 @@ class Pruned(NamedTuple):
     kept: tuple[str, ...]
 
 
-def prune(store: ArchiveStore, log_id: str, keep: int) -> Pruned:
+def prune(store: ArchiveStore, log_id: str, keep: int, *, dry_run: bool = False) -> Pruned:
     """Remove all but the ``keep`` newest backups of a log, and then every object that none of these needs.
 
     Every kept manifest is read first: while one does not, nothing is removed. Manifests go before objects, oldest first, so that
-    whatever a kill leaves is whole. Raises ConfigurationError (fewer than one; an object store), BackupDamagedError.
+    whatever a kill leaves is whole. ``dry_run`` removes nothing. Raises ConfigurationError (fewer than one; an object store),
+    BackupDamagedError.
     """
     if keep < 1:
         raise ConfigurationError("at least one backup is kept", where="--keep", expected=">= 1", found=keep)
@@ -190,8 +191,9 @@ def prune(store: ArchiveStore, log_id: str, keep: int) -> Pruned:
         needed = {name for manifest in kept for name in manifest.objects()}
         objects = Objects(store, log_id)
         left = [name for name in objects.names() if name not in needed]
-        _remove(store, folder_of(log_id, "manifests"), names[:-keep])
-        _remove(store, folder_of(log_id, "objects"), left)
+        if not dry_run:
+            _remove(store, folder_of(log_id, "manifests"), names[:-keep])
+            _remove(store, folder_of(log_id, "objects"), left)
     return Pruned(len(names[:-keep]), len(left), tuple(manifest.id for manifest in kept))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from femtoclaw.cli.backup_previews import listed, would_create, would_restore
 from femtoclaw.cli.options import Arguments
-from femtoclaw.cli.render import Output, when
+from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import OTHERS_WRITE, Home, check_mode, locate, require
 
@@ -78,6 +79,8 @@ def _create(arguments: Arguments, output: Output) -> int:
     require(home)
     recovery = _recovery_public(arguments, home)
     _refuse_inside(home, arguments.to)
+    if arguments.dry_run:
+        return would_create(home, recovery, arguments, output)
     store = _store(arguments, arguments.to, create=True)
     try:
         with open_node(getattr(arguments, "home", None), output) as node, alone(store):
@@ -167,7 +170,7 @@ def _list(arguments: Arguments, output: Output) -> int:
         for log_id in [arguments.log] if arguments.log is not None else logs_in(store):
             for name in manifest_names(store, log_id):
                 try:
-                    rows.append(_listed(load(store, log_id, name)))
+                    rows.append(listed(load(store, log_id, name)))
                 except BackupDamagedError as error:
                     rows.append({"log": log_id, "name": name, "ok": False, "error": str(error)})
     finally:
@@ -179,16 +182,6 @@ def _list(arguments: Arguments, output: Output) -> int:
     if not rows:
         output.line("this place holds no backup")
     return 0 if all(row["ok"] for row in rows) else 3
-
-
-def _listed(kept: Kept) -> dict[str, Any]:
-    manifest = kept.manifest
-    return {
-        "ok": True, "id": manifest.id, "log": manifest.log_id, "at": when(manifest.at_ns), "at_ns": manifest.at_ns,
-        "size": manifest.size, "root": manifest.root, "state_hash": manifest.state_hash, "manifest": kept.digest,
-        "objects": sum(1 for _ in manifest.objects()), "plain_bytes": manifest.plain_bytes, "version": manifest.version,
-        "recovery_key": manifest.recovery_key,
-    }  # fmt: skip
 
 
 def _verify(arguments: Arguments, output: Output) -> int:
@@ -242,6 +235,8 @@ def _restore(arguments: Arguments, output: Output) -> int:
     store = _store(arguments, getattr(arguments, "from"))
     try:
         kept = _found(arguments, store)
+        if arguments.dry_run:
+            return would_restore(store, kept, arguments, output)
         sources = live()
         begun = sources.elapsed_ns()
         restored = restore(
@@ -278,7 +273,7 @@ def _prune(arguments: Arguments, output: Output) -> int:
     store = _store(arguments, getattr(arguments, "from"))
     try:
         log_id = one_log(store, arguments.log)
-        pruned = prune(store, log_id, arguments.keep)
+        pruned = prune(store, log_id, arguments.keep, dry_run=arguments.dry_run)
     finally:
         store.close()
     output.data({"place": store.name, "log": log_id} | pruned._asdict())

@@ -36,6 +36,8 @@ def resume(arguments: Arguments, output: Output) -> int:
     require(home)
     report = _report(home)
     before = _log_id(home)
+    if arguments.dry_run:
+        return _would_resume(home, report, output)
     if has_mark(home):
         if is_member(home):
             raise UnavailableError(
@@ -50,6 +52,20 @@ def resume(arguments: Arguments, output: Output) -> int:
     output.data({"home": home.path, "recorded_at": index} | lost)
     output.line(f"the node goes on; the restore is recorded at index {index}", "green")
     output.fields(list(lost.items()))
+    return 0
+
+
+def _would_resume(home: Home, report: dict[str, Any], output: Output) -> int:
+    """How it would go on. Nothing is changed."""
+    short = int(report["known"]) > int(report["size"])
+    ways = {
+        (True, True): "--accept-gap, or --from-archive",
+        (True, False): "behind a record that newer ones may be lost",
+    }
+    way = ways.get((has_mark(home), short), "it goes on already: only the record is left to make")
+    body = {"dry_run": True, "size": report["size"], "known": report["known"], "way": way}
+    output.data(body)
+    output.fields(list(body.items()))
     return 0
 
 

@@ -73,6 +73,7 @@ def test_a_node_comes_back_in_four_steps(backed: Backed, tmp_path: Path) -> None
     told = [json.loads(line) for line in (node.path / "boot.journal").read_text().splitlines()]
     assert [line["step"] for line in told if line["event"] == "restore_step"] == [s["step"] for s in body["steps"]]
     assert size_and_root(node)[:2] == (manifest_body["size"], manifest_body["root"])
+    assert "may be lost" in node.call("backup", "resume", "--dry-run").body["way"]
     assert "restored" in node.intent(SAY, expect=3).body["error"]["what"]
     resumed = node.call("backup", "resume").body
     assert (resumed["lost_first"], resumed["lost_last"]) == (manifest_body["size"] + 1, 0)
@@ -212,6 +213,21 @@ def test_a_policy_outside_of_the_home_is_written_from_the_record(backed: Backed,
     restored(backed, tmp_path / "new")
     assert outside.read_bytes() == (backed.path / "policy.cedar").read_bytes()
     Node(tmp_path / "new").call("backup", "resume")
+
+
+def test_a_dry_run_changes_nothing(backed: Backed, tmp_path: Path) -> None:
+    """Of each act; a restore's finds a tampered backup all the same."""
+    fill(backed)
+    state = size_and_root(backed), sorted(backed.place.rglob("*")), sorted(tmp_path.iterdir())
+    place = ("--from", str(backed.place))
+    told = backed.call("backup", "create", "--to", str(backed.place), "--dry-run").body
+    assert (told["size"], told["new_segments"], told["newest"]) == (state[0][0], 1, find_newest(backed).id)
+    assert backed.call("backup", "create", "--to", str(tmp_path / "other"), "--dry-run").body["new_segments"] == 2
+    assert backed.call("backup", "prune", *place, "--keep", "1", "--dry-run").body["manifests"] == 0
+    assert restored(backed, tmp_path / "new", "--dry-run")["size"] == find_newest(backed).size
+    assert (size_and_root(backed), sorted(backed.place.rglob("*")), sorted(tmp_path.iterdir())) == state
+    next(backed.place.rglob("objects/*")).rename(tmp_path / "gone")
+    restored(backed, tmp_path / "new", "--dry-run", expect=3)
 
 
 def test_only_who_may_says_how_it_goes_on(backed: Backed, tmp_path: Path) -> None:
