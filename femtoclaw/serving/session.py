@@ -95,7 +95,6 @@ class Session:
     def fence(self, why: str) -> None:
         """The right to act is lost: stop the claws at once, and record nothing more."""
         self.started.authority.contain(why)
-        self.backgrounds.stop()
         if self._gate is not None:
             self._gate.close()
         with contextlib.suppress(LogError):
