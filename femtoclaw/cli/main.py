@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EFFECTS = (
     "run", "intent", "approve", "deny", "policy", "config", "operator", "claw", "key", "secret", "redact", "contain",
     "distribution", "publisher", "recover", "archive", "backup",
-    "cluster", "health", "audit", "certificate", "comply", "release", "migrate", "incident",
+    "cluster", "health", "audit", "certificate", "comply", "release", "migrate", "incident", "drill",
 )  # fmt: skip
 """Commands that may have caused an effect when they are interrupted."""
 

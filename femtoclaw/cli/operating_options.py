@@ -7,6 +7,7 @@ from femtoclaw.cli.backup_options import BACKUP
 from femtoclaw.cli.complying_options import COMPLY
 from femtoclaw.cli.incident_options import INCIDENT
 from femtoclaw.cli.release_options import MIGRATE, RELEASE
+from femtoclaw.cli.shared_options import COSIGNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ _SERVICE: dict[str, dict[str, Any]] = {
     "--user": {"metavar": "NAME", "default": "femtoclaw", "help": "who serves the node (default: femtoclaw)"},
 }
 
+_DRILL: dict[str, dict[str, Any]] = COSIGNING | {
+    "names": {"nargs": "*", "metavar": "NAME", "help": "drills of `drill list`, or all"},
+    "--keep": {"metavar": "DIR", "help": "keep the homes of the drills in this directory"},
+    "--record": {"action": "store_true", "help": "put what came of them on record in this home"},
+}
+
 OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "audit": (
         "what auditors ask and take away: query, trace, export, statement, retain, signatures",
@@ -27,6 +34,7 @@ OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "backup": ("backups of this node: keygen, create, list, verify, restore, resume, prune", "backing_up", BACKUP),
     "certificate": ("of compliance: issue, show, verify, revoke, status", "certifying", CERTIFICATE),
     "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
+    "drill": ("faults of the runbook, built apart and answered: list, NAME ..., all", "drilling", _DRILL),
     "incident": ("what went wrong, and its answer: list, show, contain, respond, resolve, ...", "incidents", INCIDENT),
     "service": ("files for what supervises a node: show systemd, container or kubernetes", "service", _SERVICE),
     "release": ("the program as signed files: build, verify, deploy, rollback, list", "releasing", RELEASE),

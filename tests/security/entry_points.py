@@ -223,6 +223,7 @@ ENTRY_POINTS: dict[str, Callable[[Node], object]] = {
 COMMANDS = {
     "demo", "init", "status", "health", "run", "intent", "log", "show", "verify", "replay", "proof", "policy", "export", "config",
     "approvals", "approve", "deny", "claw", "publisher", "operator", "key", "secret", "redact", "contain", "recover",
-    "distribution", "serve", "cluster", "archive", "witness", "audit", "certificate", "backup", "comply", "release", "service", "migrate", "incident",
+    "distribution", "serve", "cluster", "archive", "witness",
+    "audit", "certificate", "backup", "comply", "release", "service", "migrate", "incident", "drill",
 }  # fmt: skip
 """Every command of the command line, as it was when this list was made: a new one must be looked at here."""
