@@ -16,7 +16,7 @@ from femtoclaw.config import resolve
 from femtoclaw.gate import Gate
 from femtoclaw.home import Home
 from femtoclaw.modules.recording import record_faults
-from femtoclaw.serving.background import Background, Backgrounds
+from femtoclaw.serving.background import Backgrounds
 from femtoclaw.serving.stopping import Parts, Stopped, stop_in_order
 from femtoclaw.sources import Sources
 from femtoclaw.verified_start import Opener
@@ -47,7 +47,7 @@ class Session:
             self.executor = LocalExecutor(
                 self.started, self._gate, concurrency_max=self.concurrency_max, serving=serving, freshness=freshness
             )
-            self.backgrounds = Backgrounds(services_of(self), output.note)
+            self.backgrounds = Backgrounds([], output.note)
             for name in self.executor.missing:
                 output.note(f"the value of secret {name} is not in the store, or not the recorded one: no claw gets it")
         except BaseException:
@@ -99,8 +99,3 @@ class Session:
             self._gate.close()
         with contextlib.suppress(LogError):
             self.started.log.abandon()
-
-
-def services_of(session: Session) -> list[Background]:
-    """What works beside this session: each is started when the node is ready, and stopped when its telemetry is."""
-    return []
