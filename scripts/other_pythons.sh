@@ -81,7 +81,8 @@ make_environment_of() {
     pip=("$PYTHON" -m pip --python "$venv/bin/python")
   fi
   local wanted=(--requirement "$ROOT/requirements.lock")
-  [ $tests = yes ] && wanted+=(--constraint "$ROOT/requirements-dev.lock" pytest pytest-timeout hypothesis)
+  [ $tests = yes ] && wanted+=(--constraint "$ROOT/requirements-dev.lock" pytest pytest-timeout hypothesis \
+    opentelemetry-proto opentelemetry-semantic-conventions)
   timeout "$INSTALL_SECONDS" "${pip[@]}" install --quiet --disable-pip-version-check --only-binary :all: \
     "${wanted[@]}" >"$venv.out" 2>&1 || return 1
   "$venv/bin/python" -c 'import sys, sysconfig; open(sysconfig.get_path("purelib") + "/femtoclaw-checkout.pth", "w").write(sys.argv[1] + "\n")' "$ROOT"

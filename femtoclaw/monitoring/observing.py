@@ -55,7 +55,7 @@ class Observing:
         incidents: bool = True, compliance: Detector = drift, replicated: bool = False,
     ) -> None:  # fmt: skip
         """``settings`` are those of the domain ``observability``. With ``incidents`` what is detected is opened and told;
-        ``replicated``: commits wait for other members."""
+        ``replicated``: commits wait for other members. Raises UnavailableError where the file of lines cannot be written."""
         self._home = home
         self._sources = sources
         self._output = output
@@ -195,6 +195,7 @@ class Observing:
         if where == "stderr":
             return Sink("log", write_to_stderr, self._failed), None
         file = LineFile(self._home.inside(where))
+        file.require()
         return Sink("log", file.write, self._failed), file
 
     def _span_sink(self, runtime_id: str) -> Sink | None:

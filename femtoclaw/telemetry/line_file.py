@@ -27,6 +27,16 @@ class LineFile:
         """Nothing is opened yet."""
         self._path = path
 
+    def require(self) -> None:
+        """Raise UnavailableError when the file cannot be written: a start says it, where later telemetry only warns."""
+        try:
+            os.close(self._opened())
+        except OSError as error:
+            raise UnavailableError(
+                "lines cannot be written there", where=f"observability.log {self._path}", found=error.strerror,
+                remedy="make its folder, or choose another file: `femtoclaw config set 'observability.log=\"FILE.jsonl\"'`",
+            ) from error  # fmt: skip
+
     def write(self, bodies: list[dict[str, Any]]) -> None:
         """Append some lines. Raises OSError, UnavailableError for something that is no file of ours."""
         raw = b"".join(map(text, bodies))

@@ -442,11 +442,15 @@ def test_an_authority_that_hangs_is_told_in_the_journal_and_on_record_when_it_is
 
 @pytest.mark.requirement("RUNBOOK-7.2")
 def test_a_line_sink_that_cannot_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder stands where the file belongs."""
+    """A folder stands where the file belonged: at a start that is refused, and later it is a warning."""
     monkeypatch.setattr(sink_module, "RETRY_S", 0.001)
-    (tmp_path / "events.jsonl").mkdir()
     node = ApiNode(tmp_path, policy=POLICY)
+    with pytest.raises(UnavailableError, match=r"events\.jsonl"), observed(node, log="no/such/folder/events.jsonl"):
+        raise AssertionError
     with observed(node, log="events.jsonl") as observing:
+        assert observing.flush()
+        os.replace(tmp_path / "events.jsonl", tmp_path / "before.jsonl")
+        (tmp_path / "events.jsonl").mkdir()
         assert node.intent("fs.read", path="a.txt").outcome == "success"
         until = time.monotonic() + 10
         while not observing.telemetry()["sinks"]["log"]["dropped"] and time.monotonic() < until:
