@@ -131,11 +131,19 @@ GUARDS = (
         EVIDENCE + "::test_a_log_in_the_evidence_is_verified_with_what_is_behind_its_checkpoint",
     ),
     Guard(
+        "I3",
+        "what was found altered is kept before anybody repairs it",
+        "femtoclaw/incidents/watching.py",
+        "                self._keep(authority, incident_id)",
+        "                pass",
+        DETECTION + "::test_what_was_found_altered_is_kept_before_anybody_repairs_it",
+    ),
+    Guard(
         "I12",
         "values of secrets are struck out of the evidence",
         "femtoclaw/incidents/evidence.py",
-        "        yield name, redact(raw)\n    for name, told",
-        "        yield name, raw\n    for name, told",
+        "    for name, raw in _texts(home, node):\n        yield name, redact(raw)",
+        "    for name, raw in _texts(home, node):\n        yield name, raw",
         COMMANDS + "::test_evidence_is_whole_and_holds_no_secret",
     ),
     Guard(

@@ -1,7 +1,8 @@
 """Preserving evidence: what a node is at this moment, into one signed file, before anybody repairs anything.
 
 In it: the log (an export bundle, and the records behind its checkpoint), configuration and policy as the files have them and as
-the record has them, the boot journal, the state of the serving process, and a hash of every file of the program. Not in it: keys,
+the record has them, what was found altered, the boot journal, the state of the serving process, and a hash of every file of the
+program. Not in it: keys,
 values of secrets (struck out wherever a file of the home holds one), the environment and the memory of a process.
 """
 
@@ -20,6 +21,7 @@ from blake3 import blake3
 from femtoclaw.distribution import ROOT, pin_path
 from femtoclaw.errors import FemtoClawError
 from femtoclaw.home import Home
+from femtoclaw.incidents.altered import altered_members
 from femtoclaw.incidents.evidence_file import TAIL, Written, pieces, write_evidence
 from femtoclaw.incidents.process_state import process_state
 from femtoclaw.launcher import start
@@ -82,6 +84,8 @@ def _members(
     tail, last = _tail(reader, size)
     yield "case.json", _json(_case(case, home, node, reader, size, last))
     for name, raw in _texts(home, node):
+        yield name, redact(raw)
+    for name, raw in altered_members(home, case.incident_id):
         yield name, redact(raw)
     for name, told in process_state(home).items():
         yield f"process/{name}", redact(told)

@@ -18,6 +18,7 @@ from femtoclaw.errors import FemtoClawError
 from femtoclaw.event_codec import CODES
 from femtoclaw.home import Home
 from femtoclaw.incidents import alertmanager
+from femtoclaw.incidents.altered import altered_paths, keep_altered
 from femtoclaw.incidents.delivery import Notifier
 from femtoclaw.incidents.detection import Files, History, Limits, standing
 from femtoclaw.incidents.files import look_at_files
@@ -70,6 +71,7 @@ class Watching:
         self._next = 1
         self._log: LogReader | None = None
         self._elsewhere: list[Finding] = []
+        self._found = Files()
         self._settings: tuple[str, dict[str, Any]] = ("", {})
 
     def detect(self, looked: Looked) -> list[Finding]:
@@ -78,7 +80,8 @@ class Watching:
         node = authority.state.node if authority is not None else looked.state.node
         settings = self._observability(node)
         self.notifier.configure(settings.get("alert_webhook", ""), settings.get("alert_token_file", ""))
-        findings = standing(looked.checks, self._files(looked, authority))
+        self._found = self._files(looked, authority)
+        findings = standing(looked.checks, self._found)
         if authority is not None:
             findings = [*self._recorded(looked, settings), *findings]
             self._catch_up(authority)
@@ -95,10 +98,21 @@ class Watching:
         authority = self._leading(looked)
         verified = self._history.verified if self._history is not None else 0
         try:
-            self._opening.open_found(authority, findings, verified)
+            for incident_id in self._opening.open_found(authority, findings, verified):
+                self._keep(authority, incident_id)
         finally:
             node = authority.state.node if authority is not None else looked.state.node
             self._tell(node, looked.at_ns)
+
+    def _keep(self, authority: Authority | None, incident_id: str) -> None:
+        """Copies of the files that an incident is about."""
+        node = authority.state.node if authority is not None else None
+        incident = node.operations.incidents.get(incident_id) if node is not None else None
+        if node is not None and incident is not None:
+            policy = self._home.inside(str(json.loads(node.configuration.content)["policy"]["file"]))
+            paths = altered_paths(self._home, incident.kind, self._found, policy)
+            if paths:
+                keep_altered(self._home, incident_id, paths)
 
     def check(self) -> Check:
         """How the delivery of alerts stands: one more check of the health."""

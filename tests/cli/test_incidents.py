@@ -107,6 +107,7 @@ def test_tampering_at_run_time_is_contained_and_answered_in_six_steps(home: Node
         assert [each["step"] for each in contained["steps"]] == ["identify", "contain"]
         kept = home.call("incident", "preserve", name).body["steps"][0]
         assert stat.S_IMODE(os.stat(kept["file"]).st_mode) == 0o400
+        assert b"altered/0000" in Path(kept["file"]).read_bytes()
         assert (
             home.call("incident", "restore", name, "--skip", "no", expect=2)
             .body["error"]["what"]

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from blake3 import blake3
 
 from femtoclaw import commands, events
 from femtoclaw.claws.shell import MANIFEST as SHELL
 from femtoclaw.errors import ConfigurationError, UnavailableError
 from femtoclaw.home import Home
 from femtoclaw.incidents.alertmanager import Alert
+from femtoclaw.incidents.altered import altered_members, altered_paths
 from femtoclaw.incidents.detection import Files, History, Limits, standing
 from femtoclaw.incidents.opening import OPEN_PER_KIND, OVERDUE
 from femtoclaw.incidents.severity import KINDS, chosen_severity, overdue_periods, respond_by
@@ -167,6 +169,24 @@ def test_five_kinds_of_incident_are_found_each_with_its_evidence(node: Node) -> 
     assert found["security_violation"].evidence[0] == str(breach)
     assert node.state.node.contained
     assert node.divergences() == ()
+
+
+@pytest.mark.requirement("RUNBOOK-20.2")
+def test_what_was_found_altered_is_kept_before_anybody_repairs_it(node: Node, tmp_path: Path) -> None:
+    """A program that was tampered with starts no command: the node that found it keeps the file, and the evidence has it."""
+    altered, gone = tmp_path / "gate.py", tmp_path / "gone.py"
+    altered.write_text("import os\n")
+    node.files = Files((str(altered), str(gone)))
+    node.look()
+    (incident,) = node.on_record()[1]
+    altered.unlink()
+    kept = dict(altered_members(node.home, incident.incident_id))
+    assert kept["altered/0000"] == b"import os\n"
+    rows = json.loads(kept["altered/list.json"])
+    assert [(row["path"], row["copy"]) for row in rows] == [(str(altered), "0000"), (str(gone), "")]
+    assert rows[0]["blake3"] == blake3(b"import os\n").hexdigest()
+    assert altered_paths(node.home, "policy_tampering", node.files, "p") == ["p"]
+    assert altered_paths(node.home, "crash", node.files, "p") == []
 
 
 def test_a_burst_is_so_many_denials_in_so_many_seconds() -> None:
