@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from femtoclaw.event_codec import VERSIONS, decode
+from femtoclaw.event_codec import VERSIONS, decode, encode
+from femtoclaw.events import ErrorRecorded
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer
@@ -28,6 +29,7 @@ from femtoclaw.migration.running import migrate, take_back, validate
 from femtoclaw.migration.seal import recheck
 from femtoclaw.restore import load_state
 from tests.cli.node import ROOT, Node, call
+from wal import open_log_directory
 from wal.note import sign_note
 from wal.reader import LogReader, read_log_directory
 from wal.record import KIND_EVENT
@@ -252,6 +254,20 @@ def test_an_old_log_that_was_changed_is_not_taken_back(migrated: Node, tmp_path:
     before = in_use(home)
     assert node.call("migrate", "rollback", expect=3).code == 3
     with pytest.raises(Exception, match=r"index|root|sealed|record"):
+        take_back(home, found, lambda *_: None, nothing)
+    assert in_use(home) == before
+
+
+def test_an_old_log_that_went_on_is_not_taken_back(migrated: Node, tmp_path: Path) -> None:
+    """Somebody with the node's key wrote to it: it is whole, and not what was sealed."""
+    node = migrated.copy(tmp_path / "home")
+    home = Home(str(node.path))
+    found = validate(home)
+    log, _ = open_log_directory(f"{found.folder}/log", signer=load_signer(home), clock=lambda: 2**62, threaded=False)
+    log.append([encode(ErrorRecorded("1", "MEMORY", "INFO", "MORE", "test", "written behind the seal"))])
+    log.close()
+    before = in_use(home)
+    with pytest.raises(MigrationUnsoundError):
         take_back(home, found, lambda *_: None, nothing)
     assert in_use(home) == before
 
