@@ -32,6 +32,9 @@ SILENCE_MS_MAX = 10_000
 TRIES, PAUSE_S = 5, 0.05
 """How often, and how far apart, the registries are compared before a difference is one."""
 
+REST_S = 0.001
+"""A look reads the log in small pieces: one that computes for long would take the interpreter from those who execute."""
+
 
 class Watched(NamedTuple):
     """What a look looks at. ``authority`` is None on a member that does not lead; ``size`` is how far the log counts there, the
@@ -65,7 +68,7 @@ class Looking:
             watched = self._watched
             size = watched.size()
             # The state before the log: what it knows and the log does not have yet would look like a record that is gone.
-            read = self._tail.read(watched.log, size)
+            read = self._tail.read(watched.log, size, REST_S)
             state = self._state_now(size, read)
             serving = watched.serving()
             checks = (
