@@ -81,8 +81,8 @@ class Tail:
         return self._node.registry
 
     def read(self, log: LogReader, size: int, rest_s: float = 0.0) -> Read:
-        """Read up to ``size`` records, or as far as one reading goes. Damage is an answer, no error. ``rest_s``: a pause after every
-        ``CHUNK`` records, for those who execute meanwhile."""
+        """Read up to ``size`` records, or as far as one reading goes. Damage is an answer, no error. ``rest_s``: a pause after
+        every ``CHUNK`` records, for those who execute meanwhile."""
         # Inside of what was read before the link must still be the one that was seen then.
         first = max(1, min(self.size, size) - BACK)
         stop = min(size, self.size + RECORDS_MAX)
