@@ -121,6 +121,7 @@ def describe(home: Home) -> dict[str, Any]:
 
 def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
     """The same of a log that is open already."""
+    from femtoclaw.compliance.standing import standing as compliance_standing
     from femtoclaw.key_file import at_rest
     from femtoclaw.restore import load_state
     from femtoclaw.version import VERSION
@@ -157,6 +158,7 @@ def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
         "in_flight": _in_flight(live),
         "executions": dict(sorted(live.totals.items())),
         "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+        "compliance": compliance_standing(home, reader),
     }
 
 

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 from femtoclaw.compliance.checking import FAILED, NOT_APPLICABLE, NOT_SHOWN, SHOWN, Verdict
 from femtoclaw.compliance.register import Requirement, domain_of
+from femtoclaw.compliance.standing import UNVERIFIED
 
-COMPLIANT, INCOMPLETE, NON_COMPLIANT, UNVERIFIED = "COMPLIANT", "INCOMPLETE", "NON_COMPLIANT", "UNVERIFIED"
-"""No MUST failed and all are shown; some are not shown; one failed; nothing was looked at in this build."""
+COMPLIANT, INCOMPLETE, NON_COMPLIANT = "COMPLIANT", "INCOMPLETE", "NON_COMPLIANT"
+"""No MUST failed and all are shown; some are not shown; one failed. Beside them UNVERIFIED: nothing was looked
+at in this build."""
 
 LEVELS = {0: "none", 1: "basic", 2: "verified", 3: "certified", 4: "high assurance"}
 

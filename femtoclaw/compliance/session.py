@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+from femtoclaw.cli.render import Output
 from femtoclaw.compliance.corpus import INJECTIONS, RISKS
 from femtoclaw.compliance.laboratory import Answer, Laboratory, end
 from femtoclaw.compliance.trails import Trail, read_trail
@@ -43,6 +44,19 @@ NO_NOTES = """\
 
 HARMLESS = "read its own file"
 """What a capability may do: were it refused too, the attacks would show nothing."""
+
+
+class Quiet(Output):
+    """An output that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__(as_json=False)
+
+    def _print(self, text: str) -> None:
+        """Nothing."""
+
+    def error(self, text: str) -> None:
+        """Nothing."""
 
 
 class Session(NamedTuple):

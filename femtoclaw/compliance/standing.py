@@ -10,7 +10,6 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from femtoclaw.compliance.grading import UNVERIFIED
 from femtoclaw.errors import FemtoClawError
 from femtoclaw.event_codec import decode
 from femtoclaw.events import ProcedureEnded
@@ -20,6 +19,7 @@ from wal.errors import LogError
 if TYPE_CHECKING:
     from wal.reader import LogReader
 
+UNVERIFIED = "UNVERIFIED"
 FILE_NAME = "compliance.json"
 _SEARCHED = 4
 """Records behind the request among which the end of the procedure stands."""

@@ -1,0 +1,181 @@
+"""Checks of brains, libraries, locks, bounds and latencies: what the other areas leave."""
+
+from __future__ import annotations
+
+from femtoclaw.compliance.checking import every, need, shows
+from femtoclaw.compliance.laboratory import Laboratory
+from femtoclaw.compliance.measures_more import (
+    brains,
+    changes,
+    latencies,
+    libraries,
+    locked,
+    parsed_twice,
+    rows_under_load,
+    standing_words,
+    storages,
+    web,
+)
+from femtoclaw.compliance.operating import backed_up
+from femtoclaw.compliance.session import session
+
+
+@shows("WHITE-5.2")
+def three_kinds_of_brains(laboratory: Laboratory) -> str:
+    """A script, an engine in this process and one over HTTP with bounds pass the same call; replay asks none of them."""
+    found = laboratory.once(brains)
+    every(((name, found.get(name)) for name in ("script", "echo", "http")), "an answer")
+    need(found["http unreachable"] and found["http too long"], "a bounded failure of the remote one", found)
+    return ", ".join(f"{name}: {said[:60]}" for name, said in found.items())
+
+
+@shows("WHITE-8.1", "PROTO-14.1", "WHITE-9.5")
+def parsing_is_a_function(laboratory: Laboratory) -> str:
+    """Ten thousand mutated messages get the same verdicts in two orders, and none is repaired; network calls have their bounds."""
+    found = laboratory.once(parsed_twice)
+    need(found["messages"] >= 10_000, "ten thousand messages", found["messages"])
+    need(found["first"] == found["second"], "equal verdicts", (found["first"], found["second"]))
+    need(found["rejected"] > found["messages"] // 2, "most of them rejected", found["rejected"])
+    bounds = laboratory.once(web)
+    every(bounds.items(), "a bound, or a denial")
+    return f"{found['messages']} messages, verdicts {found['first'][:16]} twice; {', '.join(bounds)}"
+
+
+@shows("WHITE-12.2", "CERT-14.1")
+def libraries_are_pinned(laboratory: Laboratory) -> str:
+    """Every library that is imported is installed with a known version, and the node runs without any outside service."""
+    found = laboratory.once(libraries)
+    need(not found["foreign"], "only libraries that are declared", found["foreign"])
+    every(found["versions"].items(), "a version of each")
+    step = laboratory.once(session).steps["message"]
+    need(step.outcome == "answered", "work without an outside service", step)
+    return ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+
+
+@shows("STORAGE-18.1")
+def one_writer_at_a_time(laboratory: Laboratory) -> str:
+    """A second process that opens the log for writing is refused by the writer's lock; a reader cannot write."""
+    found = laboratory.once(locked)
+    need(found["second"] == "LogLockedError", "a refused second writer", found["second"])
+    need(not found["reader_writes"], "a reader without any way to write", found["reader_writes"])
+    return f"second writer: {found['second']}; methods of a reader: {', '.join(found['reader'])[:160]}"
+
+
+@shows("STORAGE-5.2", "STORAGE-6.2")
+def records_cannot_be_changed(laboratory: Laboratory) -> str:
+    """The log's interface has no update and no delete; an append on a used index is refused; earlier bytes stay the same."""
+    found = laboratory.once(locked)
+    need(not found["changing"], "no method that changes or removes records", found["changing"])
+    need(found["overwrite"], "a refused append on a used index", found["overwrite"])
+    need(
+        found["before"] == found["after"] and found["before"], "the same bytes after more appends", found["before"][:16]
+    )
+    return f"{found['overwrite']}; records 1 to 10 keep digest {found['before'][:24]}"
+
+
+@shows("STORAGE-4.2")
+def two_backends_keep_the_contract(laboratory: Laboratory) -> str:
+    """The same appends give the same records, the same refusals and the same verification on LMDB and on the second backend."""
+    found = laboratory.once(storages)
+    need(len(found) == 2, "two backends", sorted(found))
+    need(len({tuple(each.items()) for each in found.values()}) == 1, "the same of both", found)
+    every(next(iter(found.values())).items(), "kept")
+    return f"{' and '.join(found)}: {', '.join(next(iter(found.values())))}"
+
+
+@shows("STORAGE-12.2", "MEMORY-6.1")
+def readers_see_whole_states(laboratory: Laboratory) -> str:
+    """While writers append, each snapshot that a reader takes has a head, a count and a last record that agree."""
+    found = laboratory.once(rows_under_load)
+    need(found["snapshots"] >= 100 and found["appended"] > 0, "snapshots during appends", found)
+    need(not found["torn"], "no torn one", found["torn"])
+    return f"{found['snapshots']} snapshots during {found['appended']} appends, none torn"
+
+
+@shows("STORAGE-19.1")
+def slow_storage_is_only_slow(laboratory: Laboratory) -> str:
+    """With 50 ms a write nothing is acknowledged early, the order stays, and the log verifies."""
+    found = laboratory.once(rows_under_load)
+    need(found["slow_ms"] >= 45, "an acknowledgement that waits for the disk", found["slow_ms"])
+    need(found["slow_sound"], "a log that verifies")
+    return f"acknowledged after {found['slow_ms']:.0f} ms at the earliest, with 50 ms a write"
+
+
+@shows("PERF-7.1", "PERF-6.1")
+def verdicts_are_fast(laboratory: Laboratory) -> str:
+    """Validation and authorization take less than 2 ms of processor time at the median and the 99th percentile; misses of targets told."""
+    found = laboratory.once(latencies)
+    for name in ("validate 1 KB", "validate 10 KB", "validate 100 KB", "authorize"):
+        need(found[name][1] < 2000, f"p99 of {name} below 2 ms", f"{found[name][1]:.0f} us")
+    return ", ".join(f"{name}: median {median:.0f} us, p99 {late:.0f} us" for name, (median, late) in found.items())
+
+
+@shows("WHITE-11.1", "PERF-10.1", "BENCH-5.1")
+def a_start_is_below_a_second(laboratory: Laboratory) -> str:
+    """A whole start and stop of the program is below the limit of one second; interpreter and runtime are told apart."""
+    found = laboratory.once(latencies)
+    whole = found["start of the process"][0] / 1e6
+    need(whole < 1.0, "below one second", f"{whole:.2f} s")
+    bare = found["interpreter alone"][0] / 1e6
+    return f"median {whole * 1000:.0f} ms, of which the interpreter {bare * 1000:.0f} ms; the White Paper's 10 ms is {'met' if whole < 0.01 else 'missed'}"
+
+
+@shows("SUITE-9.2", "RUNBOOK-21.2")
+def the_banner_follows_the_record(laboratory: Laboratory) -> str:
+    """UNVERIFIED until a report on this build is on record, then what it says; a failing one shows, another build's does not count."""
+    found = laboratory.once(standing_words)
+    wanted = {
+        "no report": "UNVERIFIED",
+        "a good one": "COMPLIANT",
+        "a failing one": "NON_COMPLIANT",
+        "another build": "UNVERIFIED",
+    }
+    for name, word in wanted.items():
+        need(found[name] == word, f"{word} with {name}", found[name])
+    need(found["recorded"], "the run on record with operator, scope, result and digest", found["recorded"])
+    return f"{', '.join(f'{name}: {word}' for name, word in wanted.items())}; on record: {found['recorded'][:120]}"
+
+
+@shows("RUNBOOK-3.1", "RUNBOOK-1.1")
+def procedures_are_commands(laboratory: Laboratory) -> str:
+    """Each of the nine areas of the runbook has its commands here, and what is done by hand around them is detected."""
+    from femtoclaw.cli.options import COMMANDS
+    from femtoclaw.compliance.monitored import monitored
+
+    areas = laboratory.once(areas_of_the_runbook)
+    every(((f"{area}: {name}", name in COMMANDS) for area, names in areas.items() for name in names), "a command")
+    need(len(areas) == 9, "nine areas", len(areas))
+    by_hand = [
+        each for each in laboratory.once(monitored).trail.of("AlertRaised") if each.event.rule == "noncompliance"
+    ]
+    need(by_hand, "a change by hand detected")
+    return "; ".join(f"{area}: {', '.join(names)}" for area, names in areas.items())
+
+
+def areas_of_the_runbook(laboratory: Laboratory) -> dict[str, tuple[str, ...]]:
+    """The nine areas and their commands."""
+    return {
+        "deployment": ("init", "service"), "start and stop": ("serve", "status"), "configuration": ("config", "policy", "claw"),
+        "distribution": ("distribution", "release"), "monitoring": ("health", "log"), "incidents": ("incident", "contain"),
+        "recovery": ("recover", "backup", "archive"), "upgrades": ("release", "migrate"),
+        "compliance": ("comply", "audit", "certificate"),
+    }  # fmt: skip
+
+
+@shows("UPGRADE-21.1", "CONFIG-12.1")
+def changes_need_their_role(laboratory: Laboratory) -> str:
+    """Without credentials or with a wrong role, a change of configuration, claws or mode is refused and changes nothing."""
+    found = laboratory.once(changes)
+    every(((name, code != 0) for name, code in found["codes"].items()), "a refusal")
+    need(found["before"] == found["after"], "the same digests in force", found)
+    return ", ".join(f"{name}: exit {code}" for name, code in found["codes"].items())
+
+
+@shows("RUNBOOK-19.2", "UPGRADE-24.1")
+def restores_say_what_is_lost(laboratory: Laboratory) -> str:
+    """A restored node does not go on in silence: what it says before is on record, with what was lost, and both logs verify."""
+    found = laboratory.once(backed_up)
+    need(found.answers["resume"].code == 0, "a stated resumption", found.answers["resume"].stderr[-160:])
+    need("lost_first" in found.answers["resume"].body, "the range that was lost", found.answers["resume"].body)
+    need(found.answers["restored verify"].code == 0, "a restored log that verifies")
+    return f"recorded at {found.answers['resume'].body['recorded_at']}: lost from {found.answers['resume'].body['lost_first']}"
