@@ -6,9 +6,10 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,21 @@ def watched(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Node:
 @pytest.fixture
 def home(watched: Node, tmp_path: Path) -> Node:
     return watched.copy(tmp_path / "home")
+
+
+Look = Callable[..., Any]
+
+
+@pytest.fixture
+def look(capsys: pytest.CaptureFixture[str]) -> Look:
+    """A command that only reads, in this process: its JSON object."""
+
+    def looking(node: Node, *words: str, expect: int = 0) -> Any:
+        capsys.readouterr()
+        assert run(["--json", "--home", str(node.path), *words]) == expect
+        return json.loads(capsys.readouterr().out)
+
+    return looking
 
 
 def incidents(node: Node) -> dict[str, str]:
@@ -78,16 +94,16 @@ def undelivered(node: Node) -> bool:
     return bool(checks.get("alerts") == "warning")
 
 
-def acknowledged(node: Node, name: str) -> None:
+def acknowledged(node: Node, look: Look, name: str) -> None:
     """The alert of an incident waits for an operator: acknowledging it is their signed act, on record, and done once."""
-    alert = node.call("incident", "show", name).body["alert"]
+    alert = look(node, "incident", "show", name)["alert"]
     assert (alert["rule"], alert["source"]) == ("policy_tampering", "monitor") and alert["evidence"]
     assert alert["alert_id"] in recorded_state(Home(str(node.path))).node.operations.alerts
     node.call("incident", "acknowledge", alert["alert_id"])
     assert node.call("incident", "acknowledge", alert["alert_id"], expect=1).body["code"] == "UNKNOWN"
     (row,) = node.call("log", "--kind", "AlertAcknowledged").objects
     assert row["alert_id"] == alert["alert_id"] and row["operator"]
-    assert node.call("incident", "show", alert["alert_id"]).body["alert"]["index"] == alert["index"]
+    assert look(node, "incident", "show", alert["alert_id"])["alert"]["index"] == alert["index"]
 
 
 @pytest.mark.requirement("RUNBOOK-20.1")
@@ -95,11 +111,11 @@ def acknowledged(node: Node, name: str) -> None:
 @pytest.mark.requirement("RUNBOOK-11.1")
 @pytest.mark.requirement("RUNBOOK-11.2")
 @pytest.mark.requirement("RUNBOOK-27.2")
-def test_tampering_at_run_time_is_contained_and_answered_in_six_steps(home: Node) -> None:
+def test_tampering_at_run_time_is_contained_and_answered_in_six_steps(home: Node, look: Look) -> None:
     """The gate denies everything; the evidence is written before the repair and still is the recorded one after a restart; policy
     and configuration are verified; the restart is on record; the log at the end has the one at the beginning as its prefix."""
     with tampered(home) as name:
-        acknowledged(home, name)
+        acknowledged(home, look, name)
         assert home.intent(READ, expect=1).body["code"] == "CONTAINED"
         assert home.call("incident", "resume", name, expect=1).body["error"]["type"] == "OutOfOrderError"
         assert home.call("incident", "resolve", name, expect=1).body["error"]["expected"] == "identify"
@@ -121,24 +137,24 @@ def test_tampering_at_run_time_is_contained_and_answered_in_six_steps(home: Node
     assert done["resolved"]
     assert done["steps"][0]["detail"].startswith("restart: done")
     assert home.intent(READ).body["decision"] == "AUTHORIZED"
-    story = home.call("incident", "show", name).body
+    story = look(home, "incident", "show", name)
     assert [each["step"] for each in story["steps"]] == list(STEPS)
     assert all(each["operator"] and each["time_ns"] for each in story["steps"])
     assert story["alert"]["incident_id"] == name
     assert story["opened"]["evidence"][-1] == str(story["alert"]["index"])
-    evidence = home.call("incident", "verify-evidence", kept["file"]).body
+    evidence = look(home, "incident", "verify-evidence", kept["file"])
     assert (evidence["ok"], evidence["incident"], evidence["digest"]) == (True, name, kept["digest"])
     assert evidence["recorded_at"] == kept["index"]
     size, root = int(story["steps"][0]["detail"].split()[0]), story["steps"][0]["digest"]
     now = evidence["recorded_at"]
-    assert home.call("proof", "consistency", str(size), str(now)).body["old_root"] == root
+    assert look(home, "proof", "consistency", str(size), str(now))["old_root"] == root
     assert "policy_tampering" not in incidents(home).values()
 
 
 @pytest.mark.requirement("RUNBOOK-9.1")
 @pytest.mark.requirement("RUNBOOK-9.2")
 @pytest.mark.requirement("RUNBOOK-15.2")
-def test_a_served_node_finds_a_kill_a_burst_and_an_edited_configuration(home: Node) -> None:
+def test_a_served_node_finds_a_kill_a_burst_and_an_edited_configuration(home: Node, look: Look) -> None:
     """One incident each, however often it looks, with the records that it rests on; what was edited is not in force. While nobody
     takes the alerts they are on record all the same, health says so, and they arrive when somebody does."""
     receiver = Receiver()
@@ -165,33 +181,33 @@ def test_a_served_node_finds_a_kill_a_burst_and_an_edited_configuration(home: No
         receiver.answer = 200
         wait_until(lambda: told <= {each["labels"].get("incident") for each in receiver.alerts}, "delivery", 90)
         for name in told:
-            body = home.call("incident", "show", name).body
+            body = look(home, "incident", "show", name)
             assert body["alert"]["evidence"] and body["opened"]["evidence"][:-1] == body["alert"]["evidence"]
         config.write_text(config.read_text().replace("health_interval_s = 2", "health_interval_s = 1"))
     receiver.close()
 
 
-def test_every_step_in_one_command(home: Node) -> None:
+def test_every_step_in_one_command(home: Node, look: Look) -> None:
     """`respond` on a node at rest: an incident of severity 3 leaves the node in service, and says so on record."""
     name = opened(home)
-    assert home.call("incident", "list", expect=1).body["incidents"][0]["next"] == "identify"
+    assert look(home, "incident", "list", expect=1)["incidents"][0]["next"] == "identify"
     answer = home.call("incident", "respond", name).body
     assert [each["step"] for each in answer["steps"]] == list(STEPS)
     results = {each["step"]: each["result"] for each in answer["steps"]}
     assert (results["contain"], results["restore"]) == ("skipped", "skipped")
-    assert home.call("incident", "list").body == {"incidents": [], "alerts": [], "contained": "no"}
-    assert [each["id"] for each in home.call("incident", "list", "--all").body["resolved"]] == [name]
+    assert look(home, "incident", "list") == {"incidents": [], "alerts": [], "contained": "no"}
+    assert [each["id"] for each in look(home, "incident", "list", "--all")["resolved"]] == [name]
     human = home.call("incident", "show", name, human=True).stdout
     assert "resolved" in human and "severity 3 (medium)" in human
 
 
-def test_a_step_refuses_what_does_not_verify(home: Node) -> None:
+def test_a_step_refuses_what_does_not_verify(home: Node, look: Look) -> None:
     """Of a home that cannot start: an edited policy is put back by `restore`; a damaged log is no step's to pass."""
     name = opened(home)
     home.call("incident", "contain", name, "--skip", "a test")
     kept = home.call("incident", "preserve", name, "--sign-as-operator").body["steps"][0]
-    assert home.call("incident", "verify-evidence", kept["file"]).body["signed_by"] == kept["key"]
-    assert kept["key"] == home.call("operator", "list").body["operators"][0]["public_key"]
+    assert look(home, "incident", "verify-evidence", kept["file"])["signed_by"] == kept["key"]
+    assert kept["key"] == look(home, "operator", "list")["operators"][0]["public_key"]
     policy = home.path / "policy.cedar"
     before = policy.read_bytes()
     policy.write_bytes(before + b"\n")
@@ -238,7 +254,7 @@ def test_a_grave_incident_of_an_operator_contains_at_once(home: Node) -> None:
     assert recorded_state(Home(str(home.path))).node.contained == ""
 
 
-def test_evidence_is_whole_and_holds_no_secret(home: Node, tmp_path: Path) -> None:
+def test_evidence_is_whole_and_holds_no_secret(home: Node, look: Look, tmp_path: Path) -> None:
     """The value of a secret that somebody wrote into a policy's comment is struck out; no key and no environment is in it; one
     flipped byte is found, and a copy of the file is checked with the key alone."""
     home.call("secret", "set", "token", stdin=SECRET.encode())
@@ -261,9 +277,8 @@ def test_evidence_is_whole_and_holds_no_secret(home: Node, tmp_path: Path) -> No
     for place in (raw.index(b"policy/policy.cedar") + 40, raw.index(b"log/bundle.0000") + 5000, len(raw) - 700):
         bad = tmp_path / "bad.evidence"
         bad.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
-        home.call("incident", "verify-evidence", str(bad), expect=3)
-    other = femtoclaw("--json", "init", "--home", str(tmp_path / "other"), cwd=tmp_path).body["public_key"]
-    home.call("incident", "verify-evidence", kept["file"], "--key", other, expect=3)
+        look(home, "incident", "verify-evidence", str(bad), expect=3)
+    look(home, "incident", "verify-evidence", kept["file"], "--key", PUBLISHER, expect=3)
     home.call("incident", "preserve", name, "--out", kept["file"], expect=1)
 
 
