@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import signal
 import subprocess
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,12 @@ from cluster.archive_folder import FolderArchive
 from femtoclaw import boot, commands, events
 from femtoclaw.backup.layout import Manifest
 from femtoclaw.backup.place import find, one_log
+from femtoclaw.cli.main import run
 from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.sources import live
-from tests.cli.node import READ, Node
+from tests.cli.node import READ, Answer, Node
 from wal.directory import open_log_directory
 from wal.limits import SEGMENT_RECORDS
 from wal.reader import read_log_directory
@@ -26,7 +31,29 @@ TEXT = "many words " * 20_000
 SECRET = "a value that nobody else has"
 
 
-class Backed(Node):
+class Here(Node):
+    """A node whose commands run in this process: of those that need none of their own, each saves the start of one."""
+
+    def call(self, *arguments: str, stdin: bytes = b"", human: bool = False, expect: int | None = 0) -> Answer:
+        """As ``Node.call``."""
+        if stdin or human:
+            return super().call(*arguments, stdin=stdin, human=human, expect=expect)
+        out, told = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in (0, 1))
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with redirect_stdout(out), redirect_stderr(told):
+                code = run(["--json", "--home", str(self.path), *arguments])
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        out.flush(), told.flush()
+        stdout, stderr = (each.buffer.getvalue().decode() for each in (out, told))  # type: ignore[attr-defined]
+        answer = Answer(code, [json.loads(line) for line in stdout.splitlines()], stdout, stderr)
+        assert expect is None or code == expect, answer
+        return answer
+
+
+class Backed(Here):
     """A node with a recovery key beside its home, and a place for its backups."""
 
     @property

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.cli.warm_process import WarmProcess
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 START = "import sys; sys.argv[0] = 'femtoclaw'; from femtoclaw.__main__ import main; main()"
 
@@ -62,15 +64,34 @@ def femtoclaw(
     *words: str, cwd: Path, stdin: bytes = b"", expect: int | None = 0, python: str = sys.executable, **variables: str
 ) -> Answer:
     """Run the real command in ``cwd``; what it prints is read as JSON lines when the words ask for them."""
-    done = subprocess.run(
-        [python, "-c", START, *words], input=stdin, capture_output=True, env=environment() | variables, cwd=cwd,
-        check=False,
-    )  # fmt: skip
-    stdout, stderr = done.stdout.decode(), done.stderr.decode()
+    ended = _warm(words, cwd, stdin, variables) if python == sys.executable else None
+    if ended is None:
+        done = subprocess.run(
+            [python, "-c", START, *words], input=stdin, capture_output=True, env=environment() | variables, cwd=cwd,
+            check=False,
+        )  # fmt: skip
+        ended = done.returncode, done.stdout, done.stderr
+    code, stdout, stderr = ended[0], ended[1].decode(), ended[2].decode()
     objects = [json.loads(line) for line in stdout.splitlines()] if "--json" in words else []
-    answer = Answer(done.returncode, objects, stdout, stderr)
-    assert expect is None or done.returncode == expect, answer
+    answer = Answer(code, objects, stdout, stderr)
+    assert expect is None or code == expect, answer
     return answer
+
+
+_first = True
+_server: WarmProcess | None = None
+
+
+def _warm(words: tuple[str, ...], cwd: Path, stdin: bytes, variables: dict[str, str]) -> tuple[int, bytes, bytes] | None:
+    """The command's end in a process that has third-party packages loaded; None where it must start from scratch: when a variable
+    is to change the interpreter, and for the first one of a test run, which may be the only one."""
+    global _first, _server
+    if _first or any(name.startswith(("PYTHON", "LD_", "LC_", "LANG")) for name in variables):
+        _first = False
+        return None
+    if _server is None or not _server.usable:
+        _server = WarmProcess()
+    return _server.run(START, list(words), str(cwd), environment() | variables, stdin)
 
 
 def environment() -> dict[str, str]:

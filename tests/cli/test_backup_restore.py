@@ -16,7 +16,7 @@ from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer
-from tests.cli.backed import Backed, ended, fill, find_newest, make
+from tests.cli.backed import Backed, Here, ended, fill, find_newest, make
 from tests.cli.node import READ, SAY, Node
 from wal.reader import read_log_directory
 from wal.record import FLAG_BATCH_END, KIND_EVENT
@@ -69,7 +69,7 @@ def test_a_node_comes_back_in_four_steps(backed: Backed, tmp_path: Path) -> None
     for name in ("size", "root", "state_hash"):
         assert body[name] == manifest_body[name]
     assert [step["step"] for step in body["steps"]] == ["verify", "configuration", "audit_log", "state"]
-    node = Node(tmp_path / "new")
+    node = Here(tmp_path / "new")
     told = [json.loads(line) for line in (node.path / "boot.journal").read_text().splitlines()]
     assert [line["step"] for line in told if line["event"] == "restore_step"] == [s["step"] for s in body["steps"]]
     assert size_and_root(node)[:2] == (manifest_body["size"], manifest_body["root"])
@@ -116,7 +116,7 @@ def test_it_goes_back_to_where_an_append_ended(backed: Backed, tmp_path: Path) -
     assert (body["size"], body["known"]) == (inside - 1, size)
     replayed = node.call("replay", "--to", str(inside - 1)).body
     assert body["state_hash"] == replayed["state_hash"]
-    new = Node(tmp_path / "new")
+    new = Here(tmp_path / "new")
     mark = restored_mark(str(new.path / "log"))
     assert mark is not None and (mark.size, mark.known) == (inside - 1, size)
     assert "lacks records" in new.call("backup", "resume", expect=3).body["error"]["what"]
@@ -140,7 +140,7 @@ def test_configuration_and_policy_go_back_too(backed: Backed, tmp_path: Path) ->
     backed.backup()
     body = restored(backed, tmp_path / "new", "--at-index", str(size))
     assert body["size"] == size
-    new = Node(tmp_path / "new")
+    new = Here(tmp_path / "new")
     new.call("backup", "resume", "--accept-gap")
     assert new.call("config", "verify").code == 0
     assert "steps_max = 16" in (new.path / "femtoclaw.toml").read_text()
@@ -155,7 +155,7 @@ def test_a_longer_log_in_the_place_is_sealed_and_quoted(backed: Backed, tmp_path
     refused = restored(backed, backed.path, expect=2)["error"]
     assert "--replace" in refused["expected"]
     body = restored(backed, backed.path, "--replace")
-    aside = Node(Path(body["replaced"]["path"]))
+    aside = Here(Path(body["replaced"]["path"]))
     assert (body["replaced"]["size"], body["replaced"]["root"], body["known"]) == (size, root, size)
     assert not [path for path in (aside.path / "log").rglob("*") if path.is_file() and path.stat().st_mode & 0o222]
     assert "lacks records" in backed.call("backup", "resume", expect=3).body["error"]["what"]
@@ -180,7 +180,7 @@ def test_an_archive_brings_what_came_after_the_backup(backed: Backed, tmp_path: 
     pushed = backed.call("archive", "push", str(archive)).body
     assert pushed["restorable_up_to"] > first.size
     body = restored(backed, tmp_path / "new")
-    new = Node(tmp_path / "new")
+    new = Here(tmp_path / "new")
     resumed = new.call("backup", "resume", "--from-archive", str(archive)).body
     assert resumed["lost_first"] > pushed["restorable_up_to"] > body["size"]
     assert resumed["log"] == first.log_id == size_and_root(new)[2]
@@ -198,7 +198,7 @@ def test_a_member_resumes_when_it_has_caught_up(backed: Backed, tmp_path: Path) 
     backed_place = tmp_path / "new"
     restored(backed, backed_place)
     (backed_place / "cluster.toml").write_text('name = "a"\nlisten = "127.0.0.1:7000"\nowner = "a"\n')
-    told = Node(backed_place).call("backup", "resume", expect=4).body["error"]
+    told = Here(backed_place).call("backup", "resume", expect=4).body["error"]
     assert "learner" in told["what"]
     assert restored_mark(str(backed_place / "log")) is not None
 
@@ -212,7 +212,7 @@ def test_a_policy_outside_of_the_home_is_written_from_the_record(backed: Backed,
     outside.unlink()
     restored(backed, tmp_path / "new")
     assert outside.read_bytes() == (backed.path / "policy.cedar").read_bytes()
-    Node(tmp_path / "new").call("backup", "resume")
+    Here(tmp_path / "new").call("backup", "resume")
 
 
 def test_a_dry_run_changes_nothing(backed: Backed, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_only_who_may_says_how_it_goes_on(backed: Backed, tmp_path: Path) -> Non
     backed.call("operator", "add", "ada", "--public-key", public, "--role", "ComplianceOfficer")
     backed.backup()
     restored(backed, tmp_path / "new")
-    new = Node(tmp_path / "new")
+    new = Here(tmp_path / "new")
     size = size_and_root(new)[0]
     told = new.call("backup", "resume", "--operator-key", str(key), expect=1).body["error"]
     assert "may not say" in told["what"]

@@ -284,7 +284,15 @@ def test_evidence_is_whole_and_holds_no_secret(home: Node, look: Look, tmp_path:
 
 def test_words_that_make_no_sense(home: Node, capsys: pytest.CaptureFixture[str]) -> None:
     """Each is a usage error, and nothing is recorded."""
-    words = (("show",), ("show", "abc"), ("contain",), ("verify-evidence",), ("open", "odd_smell"), ("frobnicate",))
+    words = (
+        ("show",),
+        ("show", "abc"),
+        ("contain",),
+        ("verify-evidence",),
+        ("open", "odd_smell"),
+        ("frobnicate",),
+        ("open", "crash", "--evidence", "x"),
+    )
     size = home.call("status", expect=None).body["size"]
     assert [run(["--json", "--home", str(home.path), "incident", *each]) for each in words] == [2] * len(words)
     assert all(json.loads(line)["error"]["remedy"] for line in capsys.readouterr().out.splitlines())
