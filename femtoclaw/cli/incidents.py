@@ -176,6 +176,11 @@ def _open(arguments: Arguments, output: Output) -> int:
     """An operator opens an incident that the node did not find itself."""
     kind = target(arguments, "a KIND: " + ", ".join(KINDS))
     severity = chosen_severity(kind, arguments.severity)
+    wrong = [each for each in arguments.evidence or [] if not (each.isascii() and each.isdigit())]
+    if wrong:
+        raise UsageError(
+            "no record has this index", where="--evidence", expected="an index of the log", found=wrong[0][:40]
+        )
     incident_id = os.urandom(16).hex()
     content = {
         "kind": kind,
