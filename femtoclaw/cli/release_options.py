@@ -34,6 +34,7 @@ RELEASE: dict[str, dict[str, Any]] = COSIGNING | {
         "metavar": "SECONDS",
         "help": "deploy, rollback: for a served node to be back",
     },
+    "--major": {"action": "store_true", "help": "deploy: also a release with another first number of its version"},
     "--dry-run": {"action": "store_true", "help": "deploy, rollback: only say whether it could be done"},
 }
 

@@ -136,10 +136,12 @@ def _try(work: Work, path: str, keys: list[str], output: Output) -> int:
     from femtoclaw.cli.recorded_state import recorded_state
     from femtoclaw.distribution import trusted
     from femtoclaw.launcher.start import interpreter
+    from femtoclaw.releases.building import own_versions
     from femtoclaw.releases.bundle import OpenRelease
     from femtoclaw.releases.deploying import refuse_older
-    from femtoclaw.releases.fitting import changed_claws, check_fit
+    from femtoclaw.releases.fitting import RULES, changed_claws, check_fit, kinds_of, require_asked
     from femtoclaw.releases.history import used_events
+    from femtoclaw.version import VERSION
     from wal.genesis import FORMAT
 
     pin, node = trusted(work.home), recorded_state(work.home).node
@@ -149,9 +151,13 @@ def _try(work: Work, path: str, keys: list[str], output: Output) -> int:
         check_fit(found, node, interpreter(), FORMAT, used_events(work.home))
         for _ in opened.files(found):
             pass
+    kinds = kinds_of(found, VERSION, own_versions())
+    require_asked(kinds, work.major)
     disabled = changed_claws(found, node)
-    output.data({"would_deploy": True, "disabled": disabled} | _described(found))
+    rules = {kind: RULES[kind] for kind in kinds}
+    output.data({"would_deploy": True, "from": VERSION, "kinds": rules, "disabled": disabled} | _described(found))
     output.line(f"release {found.program} fits this node; nothing was changed", "green")
+    output.fields(list(rules.items()))
     for name in disabled:
         output.note(f"claw {name} has another manifest in it: it has to be enabled again")
     return 0
@@ -247,7 +253,14 @@ def _work(arguments: Arguments, output: Output) -> Work:
             "this machine is a member of a cluster", where=home.path, expected="a node of its own",
             remedy="members are upgraded one by one: stop this one, install the program, `femtoclaw distribution accept`, start it",
         )  # fmt: skip
-    return Work(home, _installation(arguments), OperatorRecord(arguments, output), output.note, float(arguments.wait))
+    return Work(
+        home,
+        _installation(arguments),
+        OperatorRecord(arguments, output),
+        output.note,
+        float(arguments.wait),
+        arguments.major,
+    )
 
 
 def _installation(arguments: Arguments) -> Installation:

@@ -6,6 +6,7 @@ machine that has the interpreter needs nothing else.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import json
 import os
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -32,6 +33,7 @@ class Versions(NamedTuple):
     events: Mapping[int, int]
     abi: str
     claws: Mapping[str, str]
+    configuration: str
 
 
 class Made(NamedTuple):
@@ -44,6 +46,7 @@ class Made(NamedTuple):
 
 def own_versions() -> Versions:
     """What the running program reads and writes."""
+    from femtoclaw import config
     from femtoclaw.claws import SHIPPED
     from femtoclaw.event_codec import VERSIONS
     from femtoclaw.isolation import abi
@@ -51,7 +54,8 @@ def own_versions() -> Versions:
     from wal.genesis import FORMAT
 
     claws = {claw.name: claw.digest() for claw in SHIPPED}
-    return Versions((FORMAT, FORMAT), (OLDEST, NEWEST), dict(VERSIONS), abi.VERSION, claws)
+    keys = sha256(json.dumps(config.EMBEDDED, sort_keys=True).encode()).hexdigest()
+    return Versions((FORMAT, FORMAT), (OLDEST, NEWEST), dict(VERSIONS), abi.VERSION, claws, keys)
 
 
 def build(
@@ -73,7 +77,7 @@ def build(
     files = {name: _described(root, manifest, name, raw) for name, raw in contents.items()}
     release = Release(
         manifest.program, counted, floor, manifest.python, versions.log, versions.home, versions.events, versions.abi,
-        versions.claws, sha256(note).hexdigest(), files,
+        versions.claws, versions.configuration, sha256(note).hexdigest(), files,
     )  # fmt: skip
     _write(path, sign_note(release.text(), [signer]), release, lambda name: _read(root, manifest, name, contents))
     with open(path, "rb") as file:

@@ -17,14 +17,16 @@ from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.launcher.start import interpreter
 from femtoclaw.releases import checking, restarting
+from femtoclaw.releases.building import own_versions
 from femtoclaw.releases.bundle import OpenRelease
-from femtoclaw.releases.fitting import changed_claws, check_fit
+from femtoclaw.releases.fitting import changed_claws, check_fit, kinds_of, require_asked
 from femtoclaw.releases.history import Entry, deployments, used_events
 from femtoclaw.releases.installation import Installation, name_of
 from femtoclaw.releases.keeping import keep_state
 from femtoclaw.releases.refusal import ReleaseRefusedError
 from femtoclaw.releases.statement import Release
 from femtoclaw.state import Node
+from femtoclaw.version import VERSION
 from wal.genesis import FORMAT
 
 DEPLOY, ROLLBACK = "release.deploy", "release.rollback"
@@ -67,6 +69,7 @@ class Work(NamedTuple):
     record: Record
     say: Callable[[str], None]
     wait_s: float
+    major: bool
 
 
 def deploy(work: Work, path: str, keys: Sequence[str]) -> dict[str, Any]:
@@ -86,7 +89,10 @@ def deploy(work: Work, path: str, keys: Sequence[str]) -> dict[str, Any]:
             steps.append("signature")
             refuse_older(release, pin.floor if pin is not None else 0, path)
             check_fit(release, node, interpreter(), FORMAT, used_events(work.home))
+            kinds = kinds_of(release, VERSION, own_versions())
+            require_asked(kinds, work.major)
             steps.append("fit")
+            content |= {"kinds": list(kinds), "from": VERSION, "to": release.program}
             content |= {"disabled": changed_claws(release, node)}
             kept = keep_state(work.home, work.installation.root, name_of(release))
             content |= {"kept": {"digest": kept.digest, "size": kept.size, "root": kept.root}}

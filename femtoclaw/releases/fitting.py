@@ -12,6 +12,7 @@ from femtoclaw.isolation.abi import compatible, parse_version
 from femtoclaw.migration.formats import format_of
 from femtoclaw.modules.declared import runtime_fits
 from femtoclaw.recorded import recorded_manifest
+from femtoclaw.releases.building import Versions
 from femtoclaw.releases.refusal import IncompatibleReleaseError
 from femtoclaw.releases.statement import Release
 from femtoclaw.state import Node
@@ -88,6 +89,40 @@ def _check_claws(release: Release, node: Node) -> None:
                 "capability", "a claw that is enabled is not part of it", where=name, expected="the claw, or that it is disabled",
                 found=", ".join(sorted(release.claws)) or "no claw",
             )  # fmt: skip
+
+
+RULES = {
+    "patch": "nothing but repairs: deployed as it is",
+    "minor": "what is there stays compatible: deployed as it is",
+    "major": "may break what is there: only with --major",
+    "storage": "formats differ: the new program reads what is stored, and an older one is refused what it does not read",
+    "capability": "a claw with another manifest is disabled until an operator enables it again",
+    "extension": "installed modules run only under the same major version of the interface",
+    "configuration": "keys or defaults differ: what is recorded is validated at the start, and an invalid result stops it",
+}
+"""Kinds of an upgrade, each with its rule (UPGRADE-3.1)."""
+
+
+def kinds_of(release: Release, program: str, own: Versions) -> tuple[str, ...]:
+    """What an upgrade from the running program changes: one kind of the version, and every other that applies."""
+    before, after = (tuple(int(part) for part in text.split(".")) for text in (program, release.program))
+    found = ["major" if before[0] != after[0] else "minor" if before[1] != after[1] else "patch"]
+    for kind, same in (
+        ("storage", (release.log, release.home, release.events) == (own.log, own.home, own.events)),
+        ("capability", release.claws == own.claws),
+        ("extension", release.abi == own.abi),
+        ("configuration", release.configuration == own.configuration),
+    ):
+        found += [] if same else [kind]
+    return tuple(found)
+
+
+def require_asked(kinds: tuple[str, ...], major: bool) -> None:
+    """Raise IncompatibleReleaseError for a major upgrade that was not asked for as one."""
+    if "major" in kinds and not major:
+        raise IncompatibleReleaseError(
+            "runtime", "it is a major upgrade", where="the release", expected="--major", found=", ".join(kinds)
+        )
 
 
 def changed_claws(release: Release, node: Node) -> list[str]:

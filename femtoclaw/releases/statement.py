@@ -9,14 +9,16 @@
     home 1 2
     events 1:1 2:1 21:2
     abi FC-ABI-1.0.0
+    configuration 77…
     claw fs.read 5c…
     distribution 93…
     file 1234 0a… site-packages/femtoclaw/gate.py
 
 ``counter`` grows from release to release; ``floor`` is the least counter that is safe to go back to, by the word of who
 signs this one. ``log`` and ``home`` are the oldest and the newest format that the program reads; it writes the newest.
-``events`` are the types with the newest version that it knows. ``distribution`` is the SHA-256 of the sealed manifest.
-``file`` is size in bytes, SHA-256, path; the files are all that the release holds beside this text.
+``events`` are the types with the newest version that it knows. ``configuration`` is of every key that there is with its
+default; ``distribution`` is the SHA-256 of the sealed manifest. ``file`` is size in bytes, SHA-256, path; the files are all
+that the release holds beside this text.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
@@ -56,6 +58,7 @@ class Release(NamedTuple):
     events: Mapping[int, int]
     abi: str
     claws: Mapping[str, str]
+    configuration: str
     distribution: str
     files: Mapping[str, File]
 
@@ -73,6 +76,7 @@ class Release(NamedTuple):
         yield f"home {self.home[0]} {self.home[1]}"
         yield "events " + " ".join(f"{code}:{version}" for code, version in sorted(self.events.items()))
         yield f"abi {self.abi}"
+        yield f"configuration {self.configuration}"
         for name, digest in sorted(self.claws.items()):
             yield f"claw {name} {digest}"
         yield f"distribution {self.distribution}"
@@ -111,6 +115,7 @@ def _made(said: Mapping[str, str], claws: Mapping[str, str], files: Mapping[str,
         return Release(
             _matching(_VERSION, said["program"], "the version"), _number(said["counter"]), _number(said["floor"]),
             said["python"], _span(said["log"]), _span(said["home"]), _events(said["events"]), said["abi"], claws,
+            _matching(_DIGEST, said["configuration"], "the digest of the configuration"),
             _matching(_DIGEST, said["distribution"], "the digest of the distribution"), files,
         )  # fmt: skip
     except KeyError as error:

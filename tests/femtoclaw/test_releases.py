@@ -20,7 +20,7 @@ from femtoclaw.migration.formats import CONTROLLED
 from femtoclaw.releases.building import Versions, build, own_versions
 from femtoclaw.releases.bundle import OpenRelease, write_release
 from femtoclaw.releases.deploying import refuse_older
-from femtoclaw.releases.fitting import changed_claws, check_fit
+from femtoclaw.releases.fitting import RULES, changed_claws, check_fit, kinds_of, require_asked
 from femtoclaw.releases.installation import Installation
 from femtoclaw.releases.refusal import IncompatibleReleaseError, ReleaseRefusedError
 from femtoclaw.releases.restarting import restart, server_of
@@ -284,6 +284,32 @@ def test_a_release_that_does_not_fit_is_refused_by_its_kind(kind: str, changes: 
     with pytest.raises(IncompatibleReleaseError) as refused:
         check_fit(release(**changes), known, interpreter(), 1, used)
     assert (refused.value.kind, refused.value.exit_code) == (kind, 1)
+
+
+@pytest.mark.requirement("UPGRADE-3.1")
+@pytest.mark.parametrize(
+    ("kinds", "changes"),
+    [
+        (("patch",), {"program": "1.4.8"}),
+        (("minor",), {"program": "1.5.0"}),
+        (("major",), {"program": "2.0.0"}),
+        (("minor", "storage"), {"program": "1.5.0", "home": (1, 9)}),
+        (("patch", "capability"), {"claws": {}}),
+        (("patch", "extension"), {"abi": "FC-ABI-1.1.0"}),
+        (("patch", "configuration"), {"configuration": "1" * 64}),
+    ],
+)
+def test_an_upgrade_has_its_kinds(kinds: tuple[str, ...], changes: dict[str, object]) -> None:
+    """Each has a rule; a major one is asked for as such."""
+    found = kinds_of(release(program="1.4.7")._replace(**changes), "1.4.7", own_versions())
+    assert found == kinds
+    assert all(RULES[kind] for kind in found)
+    require_asked(found, True)
+    if "major" in found:
+        with pytest.raises(IncompatibleReleaseError):
+            require_asked(found, False)
+    else:
+        require_asked(found, False)
 
 
 def test_a_claw_with_another_manifest_is_told() -> None:
