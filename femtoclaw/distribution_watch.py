@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from femtoclaw.distribution import ROOT, pin_path
 from femtoclaw.home import Home
@@ -23,10 +24,15 @@ class Watch:
         self._expected: dict[str, str] = {}
         self._changed: dict[str, str] = {}
         self._first = True
+        self._asking = threading.Lock()
 
     def changed(self) -> list[str]:
         """Paths of files that are altered, gone or new, in order. Never raises for a file that cannot be read: it is
-        one of them."""
+        one of them. Thread-safe: several monitors ask."""
+        with self._asking:
+            return self._now()
+
+    def _now(self) -> list[str]:
         found = start.verified
         wanted = self._wanted(found)
         for where, (size, digest) in wanted.items():
