@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from femtoclaw import config, distribution, events
 from femtoclaw.authority import Authority
-from femtoclaw.errors import ConfigurationError, FemtoClawError
+from femtoclaw.errors import ConfigurationError, FemtoClawError, IntegrityError
 from femtoclaw.home import Home, check_permissions, effective_configuration, journal, policy_text
 from femtoclaw.integrity import (
     DISTRIBUTION,
@@ -198,7 +198,11 @@ def _verify_files(
     """The files against what is recorded: configuration, policy, registry and keys; then the memory that the log holds, and
     what of it is told to whom. ``signer`` is who has opened the log already."""
     node = view.state.node
-    configuration = check_configuration(home, node, effective, adopting)
+    try:
+        configuration = check_configuration(home, node, effective, adopting)
+    except IntegrityError:
+        require_registered(home, node, effective)  # a claw that is none is a mistake in the file before it is a difference
+        raise
     steps.passed("configuration", configuration[2], _found(node.configuration.version, configuration))
     text = policy_text(home, effective)
     policy = check_policy(home, node, effective, text, adopting)
