@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from femtoclaw import events
+from femtoclaw.event_codec import CODES
 from femtoclaw.events import Event
 from femtoclaw.telemetry.figures import Figures
 from wal.record import Record
@@ -48,6 +49,21 @@ MORE: dict[type[Event], tuple[str, ...]] = {
 }
 """Further fields of an event's line, by its type: ids, codes, counts."""
 
+SAMPLES = {
+    "health_sample": ("checks",),
+    "performance_sample": ("latency", "throughput", "concurrency", "resources"),
+}
+"""Lines that are of no event, and what they have beside the fields of all."""
+
+_OF_RECORDS = ("index", "link", "prev")
+_TYPES = dict.fromkeys(("index", "duration_ns", "original_bytes", "kept_bytes"), "integer") | dict.fromkeys(
+    (name for names in SAMPLES.values() for name in names), "object"
+)
+_INTEGERS = {
+    "AlertRaised": "severity", "IncidentOpened": "severity", "ProtocolRejected": "step", "ConfigurationAdopted": "version",
+    "PolicyAdopted": "version",
+}  # fmt: skip
+"""Fields that are numbers in some types, and text in others."""
 _RESULT = ("outcome", "status", "result", "reason_code", "code")
 
 
@@ -90,9 +106,26 @@ def sample(kind: str, at_ns: int, result: str, **more: Any) -> dict[str, Any]:
         "event_type": kind,
         "result": result,
     }
-    for name in ("index", "link", "prev"):
+    for name in _OF_RECORDS:
         del body[name]
     return body | more
+
+
+def schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of every line: one shape for each event type, and for the two samples. Fields that are not declared
+    are refused."""
+    shapes = [_shape(kind.__name__, (*FIELDS, *MORE.get(kind, ()))) for _, kind in sorted(CODES.items())]
+    of_samples = tuple(name for name in FIELDS if name not in _OF_RECORDS)
+    shapes += [_shape(kind, (*of_samples, *more)) for kind, more in SAMPLES.items()]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "oneOf": shapes}
+
+
+def _shape(event_type: str, names: tuple[str, ...]) -> dict[str, Any]:
+    kinds = {name: {"type": _TYPES.get(name, "string")} for name in names}
+    if event_type in _INTEGERS:
+        kinds[_INTEGERS[event_type]] = {"type": "integer"}
+    kinds["event_type"] = {"const": event_type}
+    return {"type": "object", "properties": kinds, "required": list(names), "additionalProperties": False}
 
 
 def timestamp(time_ns: int) -> str:

@@ -11,16 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from femtoclaw import events
+from femtoclaw import commands, events
 from femtoclaw.boot import Started
 from femtoclaw.cli.render import Output
 from femtoclaw.config import EMBEDDED
 from femtoclaw.errors import UnavailableError
 from femtoclaw.home import Home
 from femtoclaw.monitoring.observing import Observing
+from femtoclaw.telemetry import lines as lines_module
 from femtoclaw.telemetry import sink as sink_module
 from femtoclaw.telemetry import timings as timings_module
 from femtoclaw.telemetry.exposition import Exposition, Shown
@@ -163,6 +165,31 @@ def test_every_line_is_json_of_its_type_s_shape_and_the_chain_can_be_checked() -
     ]  # fmt: skip
     finished = [line for line in told(node)[1] if line["event_type"] == "ExecutionFinished"]
     assert [(line["capability_id"], line["result"]) for line in finished] == [("fs.read", "success")]
+
+
+SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "telemetry-line.schema.json"
+
+
+@pytest.mark.requirement("OBSERVE-9.1")
+def test_the_published_schema_takes_every_line_and_no_field_more() -> None:
+    """It is the one that the program declares (`python -m tests.femtoclaw.test_telemetry` writes it); with an undeclared field,
+    or one left out, a line is none."""
+    published = json.loads(SCHEMA.read_bytes())
+    assert published == lines_module.schema()
+    is_valid = jsonschema_rs.validator_for(published).is_valid
+    node = Simulated()
+    node.runtime.run("go", Lines(call("fs.read", path="a.txt"), SAY), source="test", agent="agent")
+    node.runtime.intent(b"{")
+    at = node.sources.wall_ns()
+    node.authority.perform(commands.Observe(events.AlertRaised("0" * 32, "disk", 3, "health", "", "low", (), at)))
+    performance = Timings().sample(0, 0, 0)
+    lines = told(node)[1]
+    lines += [sample("health_sample", at, "ok", checks={"disk": "ok"})]
+    lines += [sample("performance_sample", at, "ok", **performance._asdict())]
+    assert [line for line in lines if not is_valid(line)] == []
+    for line in lines:
+        assert not is_valid(line | {"arguments": "x"})
+        assert not is_valid({name: value for name, value in line.items() if name != "result"})
 
 
 @pytest.mark.requirement("OBSERVE-13.1")
@@ -601,3 +628,7 @@ def test_an_empty_home_has_no_lines(tmp_path: Path) -> None:
         assert observing.following is None
         assert observing.telemetry() == {"behind_records": 0, "listens": "", "sinks": {}}
     assert Home(str(tmp_path)).path == str(tmp_path)
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json.dumps(lines_module.schema(), indent=1) + "\n")
