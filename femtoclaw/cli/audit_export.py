@@ -41,6 +41,8 @@ def export(home: Home, arguments: Arguments, output: Output) -> int:
     form = arguments.format or JSONL
     forms: dict[str, Form] = {JSONL: _jsonl, OCSF: _ocsf, SCITT: _scitt}
     path = _target(home, arguments, form)
+    if arguments.dry_run:
+        return _tell_range(home, arguments, form, output)
     with open_node(getattr(arguments, "home", None), output) as node, _removed_on_error(path):
         cosigners = load_cosigners(home, arguments.cosign)
         with procedure(node.started, signer_of(node, arguments), "audit.export", form, cosigners=cosigners) as told:
@@ -67,6 +69,26 @@ def export(home: Home, arguments: Arguments, output: Output) -> int:
                 f"{left_out} newest records are not covered by a signed checkpoint yet and are not in the export"
             )
         _tell_check(form, path, output)
+    return 0
+
+
+def _tell_range(home: Home, arguments: Arguments, form: str, output: Output) -> int:
+    """What an export would cover, verified now."""
+    from femtoclaw.auditing.lines import Range
+    from femtoclaw.auditing.verified_range import verify_range
+    from wal.bundle import signed_checkpoint
+    from wal.reader import read_log_directory
+
+    reader = read_log_directory(home.log)
+    try:
+        verified = verify_range(reader)
+        wanted = Range(signed_checkpoint(reader), arguments.first, arguments.last)
+    finally:
+        reader.close()
+    body = {"format": form, "first": wanted.first, "last": wanted.last, "count": wanted.count}
+    output.data({"dry_run": True, "verified": verified.body()} | body)
+    output.line(f"would export records {wanted.first} to {wanted.last} as {form}")
+    output.line(verified.sentence(), "dim")
     return 0
 
 

@@ -34,6 +34,7 @@ AUDIT: dict[str, dict[str, Any]] = COSIGNING | {
     "--key": {"metavar": "KEY", "help": "statement: the public key you trust: a file, or name+hash+base64"},
     "--endpoint": {"type": utf8, "metavar": "URL", "help": "retain s3://...: of an S3-compatible service"},
     "--delete": {"type": int, "metavar": "N", "help": "retain: ask that records 1 to N go; says why they do not"},
+    "--dry-run": {"action": "store_true", "help": "export, retain: only say what would be done; nothing is recorded"},
     "--limit": {"type": int, "default": 0, "metavar": "N", "help": "query: the newest N (default: all)"},
 }
 
@@ -53,4 +54,5 @@ CERTIFICATE: dict[str, dict[str, Any]] = COSIGNING | {
     "--tier": {"choices": ("published", "enterprise", "reference"), "help": "issue: against which specifications"},
     "--key": {"metavar": "KEY", "help": "verify: the authority's public key: a file, or name+hash+base64"},
     "--reason": {"type": utf8, "metavar": "TEXT", "help": "revoke: why; on record"},
+    "--dry-run": {"action": "store_true", "help": "issue: only say what would be decided; nothing is recorded"},
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cluster.archive import ArchiveStore
     from femtoclaw.auditing.retention import Due
     from femtoclaw.cli.execute import Node
+    from femtoclaw.state import Node as State
     from wal.reader import LogReader
 
 SEGMENTS_TOLD_MAX = 256
@@ -42,10 +43,12 @@ def retain(home: Home, arguments: Arguments, output: Output) -> int:
 
     if len(arguments.targets) != 1:
         raise UsageError("which archive?", where="audit retain", expected="a folder, or s3://BUCKET/PREFIX")
+    if arguments.dry_run:
+        return _tell_due(home, output)
     store = archive_at(arguments.targets[0], arguments.endpoint, create=arguments.delete is None)
     try:
         with open_node(getattr(arguments, "home", None), output) as node:
-            days = _days(node)
+            days = _days(node.started.authority.state.node)
             signer, cosigners = signer_of(node, arguments), load_cosigners(home, arguments.cosign)
             with (
                 procedure(node.started, signer, "audit.retain", store.name[-128:], cosigners=cosigners) as told,
@@ -65,10 +68,28 @@ def retain(home: Home, arguments: Arguments, output: Output) -> int:
     return 0
 
 
-def _days(node: Node) -> int:
+def _tell_due(home: Home, output: Output) -> int:
+    """What is old enough by now."""
+    from femtoclaw.auditing.retention import due
+    from femtoclaw.restore import load_state
+    from femtoclaw.sources import live
+    from wal.reader import read_log_directory
+
+    reader = read_log_directory(home.log)
+    try:
+        days = _days(load_state(reader).node)
+        old = due(reader, live().wall_ns(), days)
+    finally:
+        reader.close()
+    output.data({"dry_run": True, "days": days, "first": min(1, old.last), "last": old.last})
+    output.line(f"would archive records 1 to {old.last}" if old.seals else f"nothing is {days} days old")
+    return 0
+
+
+def _days(node: State) -> int:
     from femtoclaw.config import resolve
 
-    recorded = json.loads(node.started.authority.state.node.configuration.content)
+    recorded = json.loads(node.configuration.content)
     return int(resolve(recorded, "the recorded configuration", None)["memory"]["retention_days"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from femtoclaw.cli.filters import read_kind, read_since, read_text, read_until, resolve_execution
+from femtoclaw.cli.member_standing import tell_uncommitted
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable, when
 from femtoclaw.errors import UsageError
@@ -58,6 +59,10 @@ def _refuse_options(arguments: Arguments) -> None:
     for option in {name for names in takes.values() for name in names} - set(takes[arguments.what]):
         if getattr(arguments, option) is not None:
             raise UsageError(f"--{option} has no meaning here", where=f"audit {arguments.what}")
+    if arguments.dry_run and arguments.what not in ("export", "retain"):
+        raise UsageError(
+            "--dry-run is for what is recorded", where=f"audit {arguments.what}", expected="export or retain"
+        )
 
 
 def _verified(home: Home, output: Output) -> tuple[LogReader, Verified]:
@@ -100,6 +105,7 @@ def _query(home: Home, arguments: Arguments, output: Output) -> int:
         wanted = wanted._replace(execution=_execution(home, reader, arguments, output))
         found = ask(home.index_file, reader, wanted, operator, output.note)
         found = [record for record in found if record.index <= verified.last]
+        tell_uncommitted(home, reader, (record.index for record in found), output)
         output.data(
             {"verified": verified.body(), "count": len(found), "events": [record_body(record) for record in found]}
         )
@@ -182,6 +188,7 @@ def _trace(home: Home, arguments: Arguments, output: Output) -> int:
         found: dict[str, Any] = _consult(
             home, reader, output, lambda kept: trace(reader, kept, resolve_execution(kept, part or "", home.path))
         )
+        tell_uncommitted(home, reader, found["records"], output)
     finally:
         reader.close()
     output.data({"verified": verified.body()} | found)

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from femtoclaw.cli.execute import Node
     from femtoclaw.key_file import KeySigner
     from femtoclaw.procedures import Procedure
+    from femtoclaw.state import Node as State
     from wal.reader import LogReader
 
 DENIED = 1
 FAILING_MAX = 1000
+SHOWN_MAX = 50
 CONTENT_BYTES_MAX = 60_000
 
 
@@ -52,6 +54,8 @@ def issue(home: Home, arguments: Arguments, output: Output) -> int:
     output.progress("verifying the log ...")
     verification = verify_home(home, deep=True)
     output.progress("")
+    if arguments.dry_run:
+        return _tell_decision(home, report, digest, verification, arguments, output)
     with open_node(getattr(arguments, "home", None), output) as node:
         name = node.started.sources.new_id()
         folder = os.path.join(home.path, FOLDER, name)
@@ -61,7 +65,7 @@ def issue(home: Home, arguments: Arguments, output: Output) -> int:
             procedure(node.started, signer, "certificate.issue", name, digest, cosigners=cosigners) as told,
             reading(node.started) as reader,
         ):
-            facts = _facts(node, reader, verification)
+            facts = _facts(home, node.started.authority.state.node, reader, verification)
             against = denials(report, digest, facts, arguments.tier or "published")
             if against:
                 _deny(told, against)
@@ -69,6 +73,26 @@ def issue(home: Home, arguments: Arguments, output: Output) -> int:
                 evidence = _evidence(report, rerun, facts, verification, authority, reader)
                 _issue(node, reader, told, folder, (report, verification, evidence), authority, arguments)
     _tell(told, against, folder, output)
+    return DENIED if against else 0
+
+
+def _tell_decision(
+    home: Home, report: dict[str, Any], digest: str, verification: dict[str, Any], arguments: Arguments, output: Output
+) -> int:
+    """What would be decided now."""
+    from femtoclaw.auditing.denial import denials
+    from femtoclaw.restore import load_state
+    from wal.reader import read_log_directory
+
+    reader = read_log_directory(home.log)
+    try:
+        facts = _facts(home, load_state(reader).node, reader, verification)
+    finally:
+        reader.close()
+    against = denials(report, digest, facts, arguments.tier or "published")
+    output.data({"dry_run": True, "denied": bool(against), "reasons": {each.reason: each.text for each in against}})
+    output.line("would be denied" if against else "would be issued", "red" if against else "green")
+    _tell_reasons(against, output)
     return DENIED if against else 0
 
 
@@ -98,16 +122,15 @@ def _authority(arguments: Arguments) -> KeySigner | None:
     return open_key(raw, path, operator_passphrase, stated_key(raw, path))
 
 
-def _facts(node: Node, reader: LogReader, verification: dict[str, Any]) -> Facts:
+def _facts(home: Home, state: State, reader: LogReader, verification: dict[str, Any]) -> Facts:
     from femtoclaw.auditing.denial import Facts
     from femtoclaw.compliance.register import requirements
     from femtoclaw.compliance.report import build
 
-    state = node.started.authority.state.node
     sound = bool(verification["ok"] and verification["state_hash"])
     return Facts(
-        _reports(node.started.home, reader), build()["digest"], state.configuration.digest, state.runtime_id,
-        frozenset(requirements()), sound, _binary(node.started.home),
+        _reports(home, reader), build()["digest"], state.configuration.digest, state.runtime_id,
+        frozenset(requirements()), sound, _binary(home),
     )  # fmt: skip
 
 
@@ -223,10 +246,14 @@ def _tell(told: Procedure, against: list[Denial], folder: str, output: Output) -
     output.data({"issued": not against, "folder": "" if against else folder, "ended": told.ended} | told.content)
     if against:
         output.line(f"denied, recorded at index {told.ended}", "red")
-        for each in against[:50]:
-            output.line(f"  {each.reason:<22} {printable(each.text)}", "red")
-        if len(against) > 50:
-            output.line(f"  and {len(against) - 50} more: --json has all")
+        _tell_reasons(against, output)
         return
     output.line(f"certificate {told.resource}, level {told.content['level']}, in {folder}", "green")
     output.line(f"  signed by {told.content['authority']}, recorded at index {told.ended}")
+
+
+def _tell_reasons(against: list[Denial], output: Output) -> None:
+    for each in against[:SHOWN_MAX]:
+        output.line(f"  {each.reason:<22} {printable(each.text)}", "red")
+    if len(against) > SHOWN_MAX:
+        output.line(f"  and {len(against) - SHOWN_MAX} more: --json has all")

@@ -29,6 +29,8 @@ def certificate(arguments: Arguments, output: Output) -> int:
     for option in {name for names in _TAKES.values() for name in names} - set(_TAKES[arguments.what]):
         if getattr(arguments, option) is not None:
             raise UsageError(f"--{option.replace('_', '-')} has no meaning here", where=f"certificate {arguments.what}")
+    if arguments.dry_run and arguments.what != "issue":
+        raise UsageError("--dry-run is for issue", where=f"certificate {arguments.what}")
     home = locate(getattr(arguments, "home", None))
     if arguments.what != "verify":  # whoever checks one needs no node
         require(home)

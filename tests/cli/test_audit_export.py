@@ -343,6 +343,17 @@ def test_mistakes_exit_with_2_and_leave_nothing(exported: tuple[Node, Path], wha
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
+def test_a_dry_run_says_the_range_and_records_nothing(exported: tuple[Node, Path], tmp_path: Path) -> None:
+    """Neither a file nor a record; elsewhere it has no meaning."""
+    node, _ = exported
+    size = node.call("status").body["size"]
+    body = node.call("audit", "export", "--dry-run", "--first", "3", "--last", "9", "--out", str(tmp_path / "new")).body
+    assert (body["dry_run"], body["count"]) == (True, 7) and not (tmp_path / "new").exists()
+    assert node.call("status").body["size"] == size
+    node.call("audit", "query", "--dry-run", expect=2)
+    node.call("certificate", "status", "--dry-run", expect=2)
+
+
 def test_who_may_not_export_gets_nothing(template: Node, tmp_path: Path) -> None:
     """A RuntimeOperator: refused, on record, and no file."""
     node, key = template.copy(tmp_path / "home"), str(tmp_path / "bob.key")

@@ -65,6 +65,9 @@ def test_what_is_old_is_archived_on_record_and_nothing_is_deleted(old: Node, tmp
     young = node.call("audit", "retain", archive).body
     assert (young["result"], young["last"]) == ("skipped", 0)
     assert not list((tmp_path / "archive").rglob("segments/*"))
+    size = node.call("status").body["size"]
+    told = ahead(node, 400, "audit", "retain", archive, "--dry-run", expect=0)
+    assert (told["dry_run"], told["last"], node.call("status").body["size"]) == (True, SEGMENT_RECORDS, size)
     codes = []
     for days, archived in ((0, False), (400, False), (400, True)):
         if archived:

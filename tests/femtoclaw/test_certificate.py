@@ -173,6 +173,8 @@ def test_a_denial_names_every_reason_on_record(certified: tuple[Installed, dict[
         answer = called(place, "certificate", "issue", "--report", given(place, made), *words, expect=1)
         assert set(answer["failing"]) == ids
     assert "18, 19" in answer["reasons"]["TIER_UNPUBLISHED"] and answer["reasons"]["TIER_UNPUBLISHED"].endswith("60")
+    dry = called(place, "certificate", "issue", "--report", given(place, reports[0]), "--dry-run", expect=1)
+    assert dry["denied"] and set(dry["reasons"]) == DENIED["by verdicts"][2]
     by_hand = report(11, build=reports[-1]["build"], installation=reports[-1]["installation"])
     answer = called(place, "certificate", "issue", "--report", given(place, by_hand), expect=1)
     assert answer["failing"] == ["REPORT_NOT_ON_RECORD"]
