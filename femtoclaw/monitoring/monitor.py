@@ -30,7 +30,7 @@ from femtoclaw.monitoring.looked import (
     severity_of,
 )
 from femtoclaw.monitoring.looking import Looking, Watched
-from femtoclaw.monitoring.rounds import Round
+from femtoclaw.monitoring.rounds import STOP_S, Round
 from femtoclaw.sources import Sources
 from wal.errors import LogError
 
@@ -107,8 +107,9 @@ class Monitor:
         """End, and wait a bounded time for what is under way."""
         for each in (*self._rounds.values(), self._watch):
             each.end()
+        until = time.monotonic() + STOP_S
         for each in (*self._rounds.values(), self._watch):
-            each.join()
+            each.join(max(0.0, until - time.monotonic()))
 
     # --- what others ask ---
 

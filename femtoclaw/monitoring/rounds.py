@@ -54,10 +54,10 @@ class Round:
         self._over.set()
         self._wake.set()
 
-    def join(self) -> None:
-        """Wait for it, for a bounded time."""
+    def join(self, seconds: float) -> None:
+        """Wait for it, for so long at most."""
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(STOP_S)
+            self._thread.join(seconds)
 
     def standing(self) -> Standing:
         """How it stands now."""
