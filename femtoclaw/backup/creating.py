@@ -285,5 +285,6 @@ def _counted_frames(records: Iterator[Record], tally: Tally) -> Iterator[bytes]:
 
 
 def _owned(node: Node) -> tuple[Any, ...]:
-    """What of a node has files in its home."""
-    return node.configuration, node.policy, node.control, node.operators, node.registry, node.secrets, node.erased
+    """What of a node has files in its home. That operators asked for something is none of it."""
+    operators = sorted((name, each.public_key, each.active) for name, each in node.operators.items())
+    return node.configuration, node.policy, node.control, operators, node.registry, node.secrets, node.erased

@@ -144,12 +144,15 @@ def _log_id(home: Home) -> str:
 
 def _lost(home: Home, report: dict[str, Any], before: str) -> dict[str, Any]:
     """The range of sequence numbers that could not be recovered (RUNBOOK-26.2): from the first one that is missing to the last one
-    that is known to have been; ``lost_last`` 0 where none is known of."""
+    that is known to have been; ``lost_last`` 0 where none is known of. Both 0 for a member that has caught up: it has them all."""
+    from femtoclaw.cluster_home import is_member
     from wal.reader import read_log_directory
     from wal.record import KIND_RECOVERED
 
     reader = read_log_directory(home.log)
     try:
+        if is_member(home):
+            return {"lost_first": 0, "lost_last": 0, "log": before}
         if reader.log_id.hex() != before and reader.genesis.predecessor is not None:
             gap = reader.genesis.predecessor
             return {"lost_first": gap.good_size + 1, "lost_last": gap.promised_size, "log": reader.log_id.hex()}
@@ -181,8 +184,8 @@ def _record(home: Home, report: dict[str, Any], arguments: Arguments, output: Ou
                     "steps",
                 )
             }  # fmt: skip
-            last = report["lost_last"] or "none known"
-            told.detail = f"{report['size']} records restored; lost from {report['lost_first']} to {last}"
+            lost = f"lost from {report['lost_first']} to {report['lost_last'] or 'none known'}"
+            told.detail = f"{report['size']} records restored; {lost if report['lost_first'] else 'nothing is lost'}"
     return told.ended
 
 

@@ -13,14 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from cluster.archive import open_archive
+from femtoclaw.backup.creating import create
 from femtoclaw.backup.layout import CHUNK_BYTES, PARTS, folder_of
 from femtoclaw.backup.place import Objects, find, one_log
-from femtoclaw.backup.recovery_key import RecoveryKey
+from femtoclaw.backup.recovery_key import RecoveryKey, load_recovery_public
+from femtoclaw.home import Home
+from femtoclaw.keys import load_signer
 from femtoclaw.sources import live
-from tests.cli.backed import SECRET, Backed, ended, fill, find_newest, make
+from tests.cli.backed import SECRET, Backed, Here, ended, fill, find_newest, make
 from tests.cli.node import READ, START, Node, environment
 from tests.contract.s3_server import CREDENTIALS, make_bucket, s3_server
 from tests.femtoclaw.serving_process import serving
+from wal.reader import read_log_directory
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +152,32 @@ def test_a_manifest_says_what_was_signed(backed: Backed) -> None:
     path.chmod(0o600)
     path.write_bytes(json.dumps(changed, sort_keys=True, separators=(",", ":")).encode() + b"\n" + note)
     assert "not the one that was signed" in backed.verify(expect=3)["error"]["what"]
+
+
+def test_what_an_operator_changes_meanwhile_is_in_it_whole(backed: Backed, tmp_path: Path) -> None:
+    """The files and the records of one moment: a change in between has both taken again, another request does not."""
+    home, apart, sizes = Home(str(backed.path)), Node(backed.path), list[int]()
+    reader = read_log_directory(home.log)
+    changes = [("contain", "--reason", "x"), ("contain", "--lift"), ("config", "set", "runtime.steps_max=7")]
+
+    def change(index: int) -> None:
+        sizes.append(reader.size)
+        for words in changes:
+            apart.call(*words)
+        changes.clear()
+
+    store = open_archive(str(backed.place))
+    recovery = load_recovery_public(str(backed.path / "recovery.pub"))
+    try:
+        made = create(store, home, reader, load_signer(home), recovery, live(), told=change).manifest
+    finally:
+        reader.close()
+    assert sizes[0] < sizes[1] == made.size
+    words = ("--from", str(backed.place), "--key", backed.key, "--to", str(tmp_path / "new"))
+    backed.call("backup", "restore", *words)
+    restored = Here(tmp_path / "new")
+    restored.call("backup", "resume")
+    assert restored.call("config", "verify").code == 0
 
 
 def verified_here(node: Backed) -> str:
