@@ -232,7 +232,9 @@ class Monitor:
             self._alert(rule, f"health.{check.name}", severity_of(check), "health", text, (str(looked.size),))
         self._forget("check ", wrong.keys())
 
-    def _alert(self, key: str, rule: str, severity: int, source: str, text: str, evidence: tuple[str, ...] = ()) -> None:
+    def _alert(
+        self, key: str, rule: str, severity: int, source: str, text: str, evidence: tuple[str, ...] = ()
+    ) -> None:
         """Raise an alert, once until its cause is gone. One that cannot be recorded now is in the journal, and recorded when it
         can be."""
         told = alert(self._sources.new_id(), rule, severity, source, text, self._sources.wall_ns())

@@ -70,7 +70,9 @@ def test_whoever_asks_a_served_node_gets_real_looks(listening: Node, tmp_path: P
         with grpc.insecure_channel(f"unix:{node.path / 'serve.sock'}") as channel:
             stub = HealthStub(channel)
             for name in ("", "femtoclaw.v1.Node", "responsiveness", "authorization", "registry", "memory"):
-                assert stub.Check(pb.HealthCheckRequest(service=name), timeout=20).status == pb.HealthCheckResponse.SERVING
+                assert (
+                    stub.Check(pb.HealthCheckRequest(service=name), timeout=20).status == pb.HealthCheckResponse.SERVING
+                )
             with pytest.raises(grpc.RpcError) as unknown:
                 stub.Check(pb.HealthCheckRequest(service="anything"), timeout=20)
             assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
@@ -113,7 +115,9 @@ def test_metrics_and_lines_of_a_served_node(listening: Node, tmp_path: Path) -> 
         assert get(address, "/healthz")[0] == 200
     lines = [json.loads(line) for line in (node.path / EVENTS).read_bytes().splitlines()]
     kinds = [line["event_type"] for line in lines]
-    assert {"health_sample", "performance_sample", "ExecutionFinished", "AuthorizationDecided", "StepTaken"} <= set(kinds)
+    assert {"health_sample", "performance_sample", "ExecutionFinished", "AuthorizationDecided", "StepTaken"} <= set(
+        kinds
+    )
     recorded = [line["index"] for line in lines if "index" in line]
     assert recorded == list(range(recorded[0], recorded[0] + len(recorded)))
 

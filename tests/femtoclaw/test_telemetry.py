@@ -140,7 +140,9 @@ def test_nothing_that_happened_is_left_out() -> None:
     assert figures.invocations.total() == kinds["ExecutionFinished"] == len(node.isolation.calls)
     assert kinds["ExecutionCompleted"] + kinds["ExecutionFailed"] == figures.outcomes.total() == inputs
     assert figures.appends == len(node.recorded) + 1
-    assert [line["index"] for line in lines] == [record.index for record in node.log.scan() if record.kind == KIND_EVENT]
+    assert [line["index"] for line in lines] == [
+        record.index for record in node.log.scan() if record.kind == KIND_EVENT
+    ]
 
 
 @pytest.mark.requirement("OBSERVE-5.1", "OBSERVE-9.1", "OBSERVE-21.1")
@@ -216,7 +218,9 @@ class Leaking(CountingIsolation):
     def run(self, manifest: Any, args: dict[str, Any], settings: dict[str, Any], **more: Any) -> Any:
         outcome = super().run(manifest, args, settings, **more)
         if "fail" in str(args):
-            return outcome._replace(status="error", result=None, error={"class": "OSError", "message": "CANARY-exception"})
+            return outcome._replace(
+                status="error", result=None, error={"class": "OSError", "message": "CANARY-exception"}
+            )
         return outcome._replace(result={"content": "CANARY-file"})
 
 
@@ -301,7 +305,9 @@ def test_the_body_is_what_the_protocol_s_own_message_takes() -> None:
     parsed = json_format.Parse(raw, ExportTraceServiceRequest())
     (resource,) = parsed.resource_spans
     assert resource.schema_url == SCHEMA_URL
-    assert {each.key: each.value.string_value for each in resource.resource.attributes}["service.instance.id"] == "node-1"
+    assert {each.key: each.value.string_value for each in resource.resource.attributes}[
+        "service.instance.id"
+    ] == "node-1"
     spans = json.loads(raw)["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert [len(span["traceId"]) for span in spans] == [32] * len(spans)
     assert [len(span["spanId"]) for span in spans] == [16] * len(spans)
