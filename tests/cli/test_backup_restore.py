@@ -17,6 +17,7 @@ from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer
 from tests.cli.backed import Backed, Here, ended, fill, find_newest, make
+from tests.cli.cutting import cut_at
 from tests.cli.node import READ, SAY, Node
 from wal.reader import read_log_directory
 from wal.record import FLAG_BATCH_END, KIND_EVENT
@@ -247,7 +248,10 @@ def test_only_who_may_says_how_it_goes_on(backed: Backed, tmp_path: Path) -> Non
 
 def test_a_cut_restore_is_done_again(backed: Backed, tmp_path: Path) -> None:
     """What a killed one left beside the name is swept; a home that was moved aside still says what is known."""
-    (tmp_path / "new.restoring" / "log").mkdir(parents=True)
+    words = ("backup", "restore", "--from", str(backed.place), "--key", backed.key, "--to", str(tmp_path / "new"))
+    for place in ("femtoclaw.backup.rebuilding:mark_restored", "femtoclaw.backup.restoring:write_file"):
+        cut_at(backed, place, *words)
+        assert (tmp_path / "new.restoring").exists() and not (tmp_path / "new").exists()
     size = size_and_root(backed)[0]
     backed.path.rename(backed.path.parent / f"home.replaced-{size}-{'0' * 16}")
     body = restored(backed, backed.path)
