@@ -28,7 +28,7 @@ from femtoclaw.migration.refusal import MigrationUnsoundError, NotApplicableErro
 from femtoclaw.migration.running import migrate, take_back, validate
 from femtoclaw.migration.seal import recheck
 from femtoclaw.restore import load_state
-from tests.cli.node import ROOT, Node, call
+from tests.cli.node import ROOT, Node, call, femtoclaw
 from wal import open_log_directory
 from wal.note import sign_note
 from wal.reader import LogReader, read_log_directory
@@ -240,6 +240,27 @@ def test_a_migration_is_taken_back_to_the_sealed_old_log(migrated: Node, tmp_pat
     assert "MIGRATION_ROLLED_BACK" in json.dumps(events_of(node, "ErrorRecorded"))
     assert node.call("verify").body["ok"] is True
     assert node.call("migrate", "run", "--owner", "ada").body["migrated"] is True
+
+
+@pytest.mark.requirement("UPGRADE-15.1")
+@pytest.mark.parametrize("cut", ["files", "exchange", "exchanged", "tell"])
+def test_a_way_back_that_is_cut_ends_at_one_of_the_two(migrated: Node, tmp_path: Path, cut: str) -> None:
+    """Whichever it is, a start works with it, and its configuration is the recorded one."""
+    node = migrated.copy(tmp_path / "home")
+    home = Home(str(node.path))
+
+    def step(name: str) -> None:
+        if name == cut:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        take_back(home, validate(home), lambda *_: None, step)
+    assert in_use(home)[0] == (2 if cut in ("files", "exchange") else 1)
+    allowed = {"FEMTOCLAW_SET": "security.allow_root=true"} if os.geteuid() == 0 and in_use(home)[0] == 1 else {}
+    words = ("--json", "--home", home.path, "run", "hello", "--brain", "echo")
+    assert femtoclaw(*words, cwd=tmp_path, **allowed).body["outcome"] == "answered"
+    if not allowed:
+        assert node.call("config", "verify").body["ok"] is True
 
 
 def test_an_old_log_that_was_changed_is_not_taken_back(migrated: Node, tmp_path: Path) -> None:
