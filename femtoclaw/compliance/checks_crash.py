@@ -19,7 +19,8 @@ def nothing_acknowledged_is_lost(laboratory: Laboratory) -> str:
     need(len(found.acknowledged) >= 30, "thirty answers before the kills", len(found.acknowledged))
     need(not lost, "each of them in the log", lost[:2])
     need(found.report.get("ok"), "a log that verifies", found.report.get("findings"))
-    return f"{len(found.acknowledged)} answers before three SIGKILLs, all in {found.trail.size} records, root {found.report['root'][:16]}"
+    root = found.report["root"][:16]
+    return f"{len(found.acknowledged)} answers before three SIGKILLs, all in {found.trail.size} records, root {root}"
 
 
 @shows("STATE-9.1", "RUNBOOK-12.2", "STORAGE-13.1")

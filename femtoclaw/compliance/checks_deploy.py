@@ -216,7 +216,7 @@ def a_stop_takes_its_steps(laboratory: Laboratory) -> str:
 
 @shows("DEPLOY-22.1", "RUNBOOK-21.1")
 def the_deployment_is_compliant(laboratory: Laboratory) -> str:
-    """One verdict per item: verified distribution, validated configuration and policy, isolation, memory, telemetry, authorization."""
+    """One verdict per item: distribution, configuration, policy, mode, isolation, memory, audit log, telemetry, authorization."""
     found = laboratory.once(items)
     every(found.items(), "each item compliant")
     return "; ".join(f"{name}: yes" for name in found)

@@ -15,7 +15,7 @@ DETECTED = ("authorization_failures", "configuration_tampering", "policy_tamperi
 
 @shows("RUNBOOK-9.1", "DEPLOY-21.1", "THREAT-27.1", "AUDIT-20.1")
 def tampering_at_work_is_detected(laboratory: Laboratory) -> str:
-    """While the node runs: a burst of denials, an edited configuration and an edited policy each open an incident, with evidence."""
+    """While the node runs: a burst of denials, an edited configuration and policy each open an incident, with evidence."""
     found = laboratory.once(monitored)
     opened = {each.event.kind: each for each in found.trail.of("IncidentOpened")}
     every(((kind, kind in opened and opened[kind].event.evidence) for kind in DETECTED), "an incident with evidence")
@@ -137,7 +137,7 @@ def vectors(laboratory: Laboratory) -> dict[str, Any]:
 
 @shows("THREAT-3.1", "SECURITY-3.1")
 def nine_assets_are_guarded(laboratory: Laboratory) -> str:
-    """State, storage, configuration, registry, policy, audit, telemetry, modules and program: a tampering with each is refused or found."""
+    """Nine assets, from the state to the program's files: a tampering with each is refused, or found."""
     from femtoclaw.compliance.checks_session import dropped_in
     from femtoclaw.compliance.deployment import module, program_files, telemetry
     from femtoclaw.compliance.logs import tampered

@@ -152,7 +152,7 @@ def roles_have_their_duties(laboratory: Laboratory) -> str:
 def incidents_are_answered_in_steps(laboratory: Laboratory) -> str:
     """A grave incident contains the node; the six steps come in order, none before its time, and the last one releases it."""
     found = laboratory.once(answered)
-    taken = [each for each in found.trail.of("IncidentStepped")]
+    taken = found.trail.of("IncidentStepped")
     need(tuple(each.event.step for each in taken) == STEPS, " > ".join(STEPS), [each.event.step for each in taken])
     need(found.answers["too early"].code == 1, "a step before its time refused", found.answers["too early"].body)
     need(
@@ -165,7 +165,8 @@ def incidents_are_answered_in_steps(laboratory: Laboratory) -> str:
     )
     contained, released = found.trail.of("NodeContained"), found.trail.of("NodeReleased")
     need(contained and released and contained[0].index < taken[0].index, "containment first, and a release")
-    return f"twin: contained {contained[0].index}, {', '.join(f'{each.event.step} {each.index}' for each in taken)}, released {released[0].index}"
+    steps = ", ".join(f"{each.event.step} {each.index}" for each in taken)
+    return f"twin: contained {contained[0].index}, {steps}, released {released[0].index}"
 
 
 @shows("RUNBOOK-11.2")

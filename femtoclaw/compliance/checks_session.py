@@ -197,7 +197,8 @@ def operators_are_on_record(laboratory: Laboratory) -> str:
     refused = [each for each in requested if decided[each.event.request_id].event.decision != "AUTHORIZED"]
     need(refused and refused[0].event.operator == "eve", "the refused request on record", refused[:1])
     done = [name for name, answer in found.answers.items() if answer.code == 0]
-    return f"twin: {len(requested)} requests at {requested[0].index} to {requested[-1].index}, refused at {refused[0].index}; done: {', '.join(done)}"
+    told = f"twin: {len(requested)} requests at {requested[0].index} to {requested[-1].index}, refused at {refused[0].index}"
+    return f"{told}; done: {', '.join(done)}"
 
 
 @shows("POLICY-11.1")

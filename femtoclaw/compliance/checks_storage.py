@@ -116,7 +116,8 @@ def files_are_their_owners(laboratory: Laboratory) -> str:
     attacks = laboratory.once(session).attacks
     reached = [name for name, got in attacks.items() if got and name != "read its own file"]
     need(not reached, "no attack of a claw that reaches them", reached)
-    return f"{len(paths)} paths of uid {owner}: {', '.join(os.path.relpath(path, home.path) for path in paths[:3])}; {len(attacks) - 1} attacks"
+    named = ", ".join(os.path.relpath(path, home.path) for path in paths[:3])
+    return f"{len(paths)} paths of uid {owner}: {named}; {len(attacks) - 1} attacks"
 
 
 @shows("STORAGE-4.1", "STORAGE-1.1", "STORAGE-3.1", "MEMORY-3.1")

@@ -74,6 +74,12 @@ def authority_is_the_runtimes(laboratory: Laboratory) -> str:
     )
 
 
+@shows("SUITE-3.5")
+def others_can_build_on_it(laboratory: Laboratory) -> str:
+    """A module made with the published kit comes in, calls go over the published interface, and the audit is exported."""
+    return together(laboratory, {"kit": ("WHITE-14.1",), "interface": ("DEPLOY-12.1",), "export": ("AUDIT-13.1",)})
+
+
 @shows("STORAGE-24.1")
 def storage_is_compliant(laboratory: Laboratory) -> str:
     """Durable storage, append-only audit logs, crash recovery and audit integrity, as live checks of this run."""

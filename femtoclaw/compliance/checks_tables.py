@@ -92,7 +92,7 @@ def errors_are_objects(laboratory: Laboratory) -> str:
 
 @shows("SUITE-13.1", "SUITE-3.3")
 def old_events_are_read(laboratory: Laboratory) -> str:
-    """Each event type has a version; bytes of an earlier version decode to the newest one, and a newer version is refused by name."""
+    """Each event type has a version; bytes of an earlier one decode to the newest, and a newer one is refused by name."""
     found = laboratory.once(event_versions)
     need(found["types"] > 50 and found["same"], "each type with its version", found["types"])
     need(not found["missing"], "a way up from each earlier version", found["missing"])

@@ -27,9 +27,10 @@ def surroundings(laboratory: Laboratory) -> dict[str, Any]:
     marks = [path for path in ("/.dockerenv", "/run/.containerenv") if os.path.exists(path)]
     root = os.statvfs("/")
     return {
-        "container": marks[0] if marks else os.environ.get("container", ""), "uid": os.geteuid(),
+        "container": marks[0] if marks else "", "uid": os.geteuid(),
         "no_new_privileges": status.get("NoNewPrivs", ""), "capabilities": int(status.get("CapEff", "0"), 16),
-        "read_only_root": bool(root.f_flag & os.ST_RDONLY), "home_volume": os.stat(laboratory.home.path).st_dev != os.stat("/").st_dev,
+        "read_only_root": bool(root.f_flag & os.ST_RDONLY),
+        "home_volume": os.stat(laboratory.home.path).st_dev != os.stat("/").st_dev,
     }  # fmt: skip
 
 
@@ -99,7 +100,8 @@ def configuration(laboratory: Laboratory) -> dict[str, Any]:
     edited = laboratory.run(twin_home, "config", "verify")
     variable = laboratory.run(twin_home, "config", "show", "--origin").body
     return {
-        "digests": digests, "recorded": [body.get("digest", "") for body in shown], "verify": laboratory.run(home, "config", "verify").code,
+        "digests": digests, "recorded": [body.get("digest", "") for body in shown],
+        "verify": laboratory.run(home, "config", "verify").code,
         "twin": whole.code, "edited": edited.code, "said": json.dumps(edited.body)[:300], "origin": variable,
         "domains": sorted(shown[0].get("configuration", {})),
     }  # fmt: skip
@@ -211,7 +213,8 @@ def host(laboratory: Laboratory) -> dict[str, Any]:
     )
     return {
         "checks": [finding.check for finding in good], "bad": [f.check for f in good if not f.ok and not f.warning],
-        "huge": [f.check for f in huge if not f.ok and not f.warning], "wide": [f.where for f in wide if not f.ok and not f.warning],
+        "huge": [f.check for f in huge if not f.ok and not f.warning],
+        "wide": [f.where for f in wide if not f.ok and not f.warning],
     }  # fmt: skip
 
 

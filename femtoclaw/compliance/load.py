@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 AREAS = (
-    "events", "storage", "start", "crash", "simulated", "sources", "session", "operations", "deploy", "monitoring", "tables", "more",
-    "suite",
+    "events", "storage", "start", "crash", "simulated", "sources", "session", "operations", "deploy", "monitoring",
+    "tables", "more",
+    "suite", "releases",
 )  # fmt: skip
 """Modules ``checks_<area>`` of this package."""
 

@@ -42,10 +42,10 @@ def error_types(laboratory: Laboratory) -> dict[str, tuple[str, str, int]]:
 
 def event_versions(laboratory: Laboratory) -> dict[str, Any]:
     """Event types with their newest versions; and old versions' bytes, decoded by this program."""
+    import msgpack
+
     from femtoclaw.event_codec import CODES, UPCASTERS, VERSIONS, EventFormatError, decode, encode
     from femtoclaw.events import InputReceived
-
-    import msgpack
 
     sample = InputReceived("e", "r", 0, "user", b"x", "user", 7, "")
     old = msgpack.packb((21, 1, "e", "r", 0, "user", b"x"), use_bin_type=True)

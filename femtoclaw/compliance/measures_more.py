@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import subprocess
 import sys
 import threading
@@ -99,17 +98,30 @@ def brains(laboratory: Laboratory) -> dict[str, str]:
     return good | {name: said[1:] if said.startswith("!") else "" for name, said in failures.items()}
 
 
+class _Chance:
+    """Numbers that look like chance and are the same each time: what is mutated must not differ between two runs."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = seed
+
+    def randrange(self, low: int, high: int = 0) -> int:
+        """One of ``low`` numbers, or from ``low`` up to before ``high``."""
+        self._state = (self._state * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        first, count = (low, high - low) if high else (0, low)
+        return first + (self._state >> 33) % count
+
+
 def parsed_twice(laboratory: Laboratory) -> dict[str, Any]:
     """Mutated messages through the validator, in two orders."""
     from femtoclaw.protocol import Rejected, validate
 
     node = Simulated()
     schemas = node.authority.engines.engines(node.authority.state.node).schemas
-    chance = random.Random(20261121)
+    chance = _Chance(20261121)
     bases = [call("fs.read", path="notes.txt"), say("hello"), call("shell", bin="/bin/echo", argv=["a", "b"])]
     messages = []
     for _ in range(10_000):
-        raw = bytearray(chance.choice(bases))
+        raw = bytearray(bases[chance.randrange(len(bases))])
         for _ in range(chance.randrange(1, 4)):
             place = chance.randrange(len(raw))
             act = chance.randrange(3)
@@ -273,7 +285,7 @@ def _slow() -> dict[str, Any]:
 
 
 def latencies(laboratory: Laboratory) -> dict[str, tuple[float, float]]:
-    """Microseconds of processor time, median and 99th percentile, of validation and authorization; and of whole starts by the clock."""
+    """Microseconds, median and 99th percentile: of verdicts by processor time, of whole starts by the clock."""
     from femtoclaw.protocol import validate
 
     node = Simulated()
@@ -375,3 +387,66 @@ def changes(laboratory: Laboratory) -> dict[str, Any]:
     }  # fmt: skip
     answers = {name: laboratory.run(home, *words).code for name, words in codes.items()}
     return {"codes": answers, "before": before, "after": digests()}
+
+
+def growing(laboratory: Laboratory) -> dict[str, float]:
+    """Milliseconds of one append at different sizes of a log on this disk, and the bytes of the program."""
+    from femtoclaw.distribution import ROOT
+
+    path = laboratory.place("growing-log")
+    signer, genesis = _signer()
+    create_log_directory(path, genesis, signer=signer, clock=live().wall_ns, map_bytes=1 << 28)
+    log, _ = open_log_directory(path, signer=signer, clock=live().wall_ns, map_bytes=1 << 28)
+    found = {}
+    try:
+        for size in (1_000, 10_000):
+            while log.size < size:
+                log.append([b"x" * 100] * 500)
+            taken = sorted(_clocked(lambda: log.append([b"y"])) / 1000 for _ in range(40))
+            found[f"append at {size}"] = taken[len(taken) // 2]
+    finally:
+        log.close()
+    installed = 0
+    for package in PACKAGES:
+        for folder, folders, files in os.walk(os.path.join(ROOT, package)):
+            folders[:] = [each for each in folders if each != "__pycache__"]
+            installed += sum(os.path.getsize(os.path.join(folder, name)) for name in files)
+    return found | {"program bytes": float(installed)}
+
+
+SHIPPINGS = ("flipped", "gap", "swapped", "duplicate", "truncated")
+
+
+def shipped(laboratory: Laboratory) -> dict[str, str]:
+    """Frames of a log through the door by which a follower takes them, whole and changed: the error of each, empty for none."""
+    from femtoclaw.compliance.logs import copied
+    from wal.chain import verify_run
+    from wal.record import Head, decode
+
+    records = laboratory.once(copied).storage.records
+    first = max(2, len(records) // 2)
+    head = Head(first - 1, decode(records[first - 1]).link)
+    frames = [(index, records[index]) for index in range(first, min(first + 8, len(records)) + 1)]
+
+    def error(changed: list[tuple[int, bytes]]) -> str:
+        try:
+            verify_run(head, changed)
+        except LogError as refused:
+            return type(refused).__name__
+        return ""
+
+    flipped = bytearray(frames[2][1])
+    flipped[len(flipped) // 2] ^= 1
+    cut = frames[3][1][: len(frames[3][1]) // 2]
+    return {
+        "whole": error(frames), "flipped": error([*frames[:2], (frames[2][0], bytes(flipped)), *frames[3:]]),
+        "gap": error([*frames[:2], *frames[3:]]), "swapped": error([frames[1], frames[0], *frames[2:]]),
+        "duplicate": error([frames[0], frames[0], *frames[1:]]), "truncated": error([*frames[:3], (frames[3][0], cut)]),
+    }  # fmt: skip
+
+
+def migration(laboratory: Laboratory) -> str:
+    """What `migrate plan` says of the installation's home, read on a copy of nothing but its log."""
+    answer = laboratory.run(laboratory.home.path, "migrate", "plan")
+    body = answer.body.get("error", {}) if isinstance(answer.body, dict) else {}
+    return "newest" if "newest format" in str(body.get("what", "")) else f"exit {answer.code}: {str(answer.body)[:200]}"

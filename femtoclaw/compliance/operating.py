@@ -1,4 +1,4 @@
-"""Measurements of procedures: a twin that is backed up and restored, whose keys are rotated, and on which an incident is answered."""
+"""Measurements of procedures: a twin is backed up and restored, its keys are rotated, and an incident on it is answered."""
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import hashlib

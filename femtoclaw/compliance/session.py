@@ -93,6 +93,7 @@ def session(laboratory: Laboratory) -> Session:
         }  # fmt: skip
         attacks = _attacks(laboratory, served, home)
         status = served.client.status()
+        process |= {"RSS after": _process_status(pid).get("VmRSS", ""), "TCP": _tcp_of(pid)}
         stop = _stop_under_load(served, home)
     trail = read_trail("twin", os.path.join(home, "log"))
     return Session(home, steps, answers, corpus, injections, attacks, status, pid, process, stop, trail, _files(home))
@@ -183,6 +184,21 @@ def _attacks(laboratory: Laboratory, served: Serving, home: str) -> dict[str, bo
 def _process_status(pid: int) -> dict[str, str]:
     with open(f"/proc/{pid}/status") as file:
         return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def _tcp_of(pid: int) -> str:
+    """The TCP sockets that the process holds, by their inodes."""
+    held = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            held.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            continue
+    found = []
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}") as file:
+            found += [line.split()[9] for line in file.readlines()[1:]]
+    return " ".join(inode for inode in found if f"socket:[{inode}]" in held)
 
 
 def _stop_under_load(served: Serving, home: str) -> dict[str, Any]:

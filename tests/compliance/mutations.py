@@ -6,9 +6,11 @@ policy permits everything or the guard is switched off; and an answer of the pro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+from femtoclaw import events
 from femtoclaw.compliance.checks_deploy import items
 from femtoclaw.compliance.checks_monitoring import vectors
 from femtoclaw.compliance.checks_more import areas_of_the_runbook
@@ -33,29 +35,33 @@ from femtoclaw.compliance.deployment import (
     surroundings,
     telemetry,
 )
-from femtoclaw.compliance.laboratory import Laboratory
+from femtoclaw.compliance.laboratory import Answer, Laboratory
 from femtoclaw.compliance.logs import TAMPERINGS, flipped, proofs, tamper_with, tampered, verified
 from femtoclaw.compliance.machines import error_types, event_versions, markers, transitions
 from femtoclaw.compliance.measures_more import (
     brains,
     changes,
+    growing,
     latencies,
     libraries,
     locked,
+    migration,
     parsed_twice,
     rows_under_load,
+    shipped,
     standing_words,
     storages,
 )
 from femtoclaw.compliance.monitored import monitored
 from femtoclaw.compliance.operating import Operated, answered, audited, backed_up, rotated, watched
+from femtoclaw.compliance.released import released
 from femtoclaw.compliance.session import session
 from femtoclaw.compliance.simulation import RUNS, determinism, gated, thinking
 from femtoclaw.compliance.sources import read_source, sources
 from femtoclaw.compliance.starts import starts
 from femtoclaw.compliance.stores import metadata, stores
 from femtoclaw.compliance.tracing import FAULTS, failing, failures, synced
-from femtoclaw.compliance.trails import Told, live_trail
+from femtoclaw.compliance.trails import Told, Trail, live_trail
 
 Mutation = Callable[[Laboratory], Laboratory]
 MUTATIONS: dict[str, Mutation] = {}
@@ -110,6 +116,18 @@ def altered(kind: str, nth: int = 0, **fields: Any) -> Callable[[list[Told]], li
         at = [place for place, each in enumerate(told) if each.type == kind][nth]
         told[at] = told[at]._replace(event=told[at].event._replace(**fields))
         return told
+
+    return change
+
+
+def none_with(kind: str, **fields: Any) -> Callable[[list[Told]], list[Told]]:
+    """No event of this type with these fields."""
+
+    def change(told: list[Told]) -> list[Told]:
+        return [
+            each for each in told
+            if each.type != kind or any(getattr(each.event, name) != value for name, value in fields.items())
+        ]  # fmt: skip
 
     return change
 
@@ -548,11 +566,11 @@ PREPARED |= {
 }  # fmt: skip
 
 MUTATIONS |= {
-    "tampering_at_work_is_detected": monitored_trail(without("IncidentOpened", nth=1)),
+    "tampering_at_work_is_detected": monitored_trail(none_with("IncidentOpened", kind="configuration_tampering")),
     "each_incident_has_its_alert": monitored_trail(altered("IncidentOpened", incident_id="0" * 32)),
     "alerts_are_acknowledged_on_record": monitored_trail(without("AlertAcknowledged")),
     "three_monitors_report": no_monitor_ran,
-    "deviations_are_found": monitored_trail(altered("AlertRaised", nth=1, source="nobody")),
+    "deviations_are_found": monitored_trail(none_with("AlertRaised", source="compliance")),
     "configurations_change_by_request": twin_trail(without("ConfigurationAdopted")),
     "algorithms_pass_their_vectors": replaced_by(vectors, {"ok": False, "vectors": []}),
     "nine_assets_are_guarded": unbroken,
@@ -613,4 +631,80 @@ MUTATIONS |= {
         changes, laboratory.once(changes) | {"codes": {"configuration by a wrong role": 0}}
     ),
     "restores_say_what_is_lost": answer_is(backed_up, "resume", code=2),
+}
+
+
+# --- releases, and the last ones
+
+
+def _deployment() -> dict[str, Any]:
+    """What the commands of releases answer, in their form: tests/cli/test_release_commands.py runs them."""
+    good, refused = (
+        Answer(0, [{"kept": {"digest": "d"}}], ""),
+        Answer(3, [{"error": {"type": "ReleaseRefusedError"}}], ""),
+    )
+    history = Answer(0, [{"history": [{"procedure": "release.deploy"}, {"procedure": "release.rollback"}]}], "")
+    steps = ["signature", "fit", "kept", "unpacked", "trusted", "switched", "restarted", "checked"]
+    happened = [
+        events.ProcedureBegun("release.deploy", "p", "r", "d", "root"),
+        events.ProcedureEnded("release.deploy", "p", "done", "", json.dumps({"steps": steps}).encode(), (), "root"),
+        events.ResponseRecorded("e", "in between"),
+    ]
+    told = [Told(at, at, "", True, event, repr(event).encode()) for at, event in enumerate(happened, 1)]
+    names = ("deploy", "upgrade", "between", "rollback", "afterwards", "verify", "whole")
+    answers = (
+        dict.fromkeys(names, good)
+        | dict.fromkeys(("another key", "changed", "unsigned"), refused)
+        | {"history": history}
+    )
+    return {"answers": answers, "before": (9, "a" * 64), "prefix": True, "trail": Trail("twin", told, len(told))}
+
+
+def deployed(**answers: int) -> Mutation:
+    """Releases, with other exit codes of some commands; names with ``_`` for blanks."""
+
+    def mutation(laboratory: Laboratory) -> Laboratory:
+        found = _deployment()
+        changed = {name.replace("_", " "): code for name, code in answers.items()}
+        found["answers"] |= {name: found["answers"][name]._replace(code=code) for name, code in changed.items()}
+        return laboratory.replaced(released, found)
+
+    return mutation
+
+
+def never_deployed(laboratory: Laboratory) -> Laboratory:
+    """A deployment that skipped the signature."""
+    found = _deployment()
+    trail = found["trail"].changed(altered("ProcedureEnded", content=b'{"steps":["switched","checked"]}'))
+    return laboratory.replaced(released, found | {"trail": trail})
+
+
+RELEASES = (
+    "a_release_is_deployed_in_order", "foreign_releases_are_refused", "upgrades_keep_history", "rollbacks_keep_history",
+    "downtime_is_told", "one_path_through_it_all",
+)  # fmt: skip
+PREPARED |= dict.fromkeys(RELEASES, deployed())
+MUTATIONS |= {
+    "a_release_is_deployed_in_order": never_deployed,
+    "foreign_releases_are_refused": deployed(changed=0),
+    "upgrades_keep_history": lambda laboratory: laboratory.replaced(released, _deployment() | {"prefix": False}),
+    "rollbacks_keep_history": deployed(afterwards=3),
+    "downtime_is_told": deployed(between=4),
+    "one_path_through_it_all": deployed(rollback=1),
+    "memory_is_bounded": lambda laboratory: laboratory.replaced(
+        session,
+        laboratory.once(session)._replace(process=laboratory.once(session).process | {"RSS after": "9999999 kB"}),
+    ),
+    "it_needs_no_network": lambda laboratory: laboratory.replaced(
+        session, laboratory.once(session)._replace(process=laboratory.once(session).process | {"TCP": "4711"})
+    ),
+    "appends_do_not_slow_down": lambda laboratory: laboratory.replaced(
+        growing, laboratory.once(growing) | {"append at 10000": 1e6}
+    ),
+    "the_program_is_small": lambda laboratory: laboratory.replaced(
+        growing, laboratory.once(growing) | {"program bytes": 1e9}
+    ),
+    "shipped_records_are_checked": measured(shipped, gap=""),
+    "there_is_nothing_to_migrate": replaced_by(migration, "exit 0: a home of format 1"),
+    "others_can_build_on_it": module_answer("untrusted", code=0),
 }

@@ -54,7 +54,9 @@ def test_the_page_is_of_one_piece() -> None:
     """Nothing is loaded from anywhere; what is red stands first; what a brain said cannot become markup."""
     report = made("<script>alert(1)</script>", result=FAILED)
     text = page(report, "d" * 64, requirements(), deviations())
-    assert not re.search(r"<script|<link|<img|<iframe|url\(|@import|https?://(?!www\.w3)", text.replace("&lt;script", ""))
+    assert not re.search(
+        r"<script|<link|<img|<iframe|url\(|@import|https?://(?!www\.w3)", text.replace("&lt;script", "")
+    )
     first = text.index("<details")
     assert text.index("DEPLOY-2.1", first) < text.index("DEPLOY-2.2", first)
     assert text.count("<details") >= 449
@@ -62,7 +64,12 @@ def test_the_page_is_of_one_piece() -> None:
 
 @pytest.mark.parametrize(
     "result, level, word",
-    [(SHOWN, 2, "COMPLIANT"), (FAILED, 0, "NON_COMPLIANT"), (NOT_SHOWN, 1, "INCOMPLETE"), (NOT_APPLICABLE, 2, "COMPLIANT")],
+    [
+        (SHOWN, 2, "COMPLIANT"),
+        (FAILED, 0, "NON_COMPLIANT"),
+        (NOT_SHOWN, 1, "INCOMPLETE"),
+        (NOT_APPLICABLE, 2, "COMPLIANT"),
+    ],
 )
 def test_words_and_levels_follow_from_verdicts(result: str, level: int, word: str) -> None:
     """One verdict of one MUST changes the whole."""
@@ -115,7 +122,9 @@ def test_a_run_is_on_record(node: Node, tmp_path: Path) -> None:
     assert digests(json.loads(out.read_text()))[0] == body["digest"] and "WHITE-2.5" in html.read_text()
     rows = node.call("log", "--kind", "ProcedureEnded").objects
     assert json.loads(rows[-1]["content"])["report"] == body["digest"] and rows[-1]["procedure"] == "compliance.check"
-    assert node.call("status").body["compliance"]["compliance"] == "UNVERIFIED"  # a part of the register says nothing of all of it
+    assert (
+        node.call("status").body["compliance"]["compliance"] == "UNVERIFIED"
+    )  # a part of the register says nothing of all of it
 
 
 def test_a_dry_run_records_nothing(node: Node) -> None:
