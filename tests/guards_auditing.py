@@ -53,6 +53,11 @@ GUARDS = (
         _EXPORT + "test_a_receipt_of_another_root_or_place_is_none",
     ),
     Guard(
+        "I10", "the size of a receipt's tree is signed", "femtoclaw/auditing/receipts.py",
+        " or header.get(CLAIMS) != _of_tree(issuer, size)", "",
+        _EXPORT + "test_a_hostile_statement_is_refused_by_a_typed_error",
+    ),
+    Guard(
         "I1", "nothing young is archived as old", "femtoclaw/auditing/retention.py",
         "if newest > now_ns - days * DAY_NS:", "if False:",
         _RETAIN + "test_what_is_old_is_archived_on_record_and_nothing_is_deleted",

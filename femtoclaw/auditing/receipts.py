@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from wal.checkpoint import Checkpoint
 from wal.errors import CorruptFileError
-from wal.merkle import leaf_hash, verify_inclusion
+from wal.merkle import SIZE_MAX, leaf_hash, verify_inclusion
 from wal.note import PublicKey, Signer, verify_signature
 from wal.record import Record, decode, frame_of
 
@@ -25,6 +25,7 @@ RFC9162_SHA256 = 1
 INCLUSION = -1
 ISSUER, SUBJECT = 1, 2
 STATEMENT_TYPE = "application/vnd.femtoclaw.records+cbor"
+PATH_MAX = SIZE_MAX.bit_length()
 RECORDS_MAX = 4096
 """Records of one statement."""
 
@@ -56,7 +57,7 @@ def make_statement(
     kid = signer.public.key_id
     proofs = [dumps([checkpoint.size, record.index - 1, prove(record.index)], canonical=True) for record in records]
     receipt = _sign1(
-        {ALG: EDDSA, KID: kid, CLAIMS: claims, STRUCTURE: RFC9162_SHA256},
+        {ALG: EDDSA, KID: kid, CLAIMS: _of_tree(checkpoint.origin, checkpoint.size), STRUCTURE: RFC9162_SHA256},
         {PROOFS: {INCLUSION: proofs}}, checkpoint.root, signer, detached=True,
     )  # fmt: skip
     payload = dumps([frame_of(record) for record in records], canonical=True)
@@ -85,33 +86,62 @@ def open_statement(raw: bytes, key: PublicKey) -> Opened:
     """Verify a statement and its receipt by the node's key. Raises CorruptFileError, CorruptRecordError, SignatureError or
     ProofError."""
     protected, unprotected, payload, signature = _read_sign1(raw)
+    if payload is None:
+        raise _no_statement("a payload")
     verify_signature(_to_be_signed(protected, payload), signature, key)
     header = _map(protected)
-    frames = _read(payload)
-    receipts = unprotected.get(RECEIPTS)
-    if not isinstance(frames, list) or not 1 <= len(frames) <= RECORDS_MAX or not isinstance(receipts, list):
+    frames, receipts = _read(payload), unprotected.get(RECEIPTS)
+    if not _of_bytes(frames) or not 1 <= len(frames) <= RECORDS_MAX or not _of_bytes(receipts) or not receipts:
         raise _no_statement("records and a receipt")
-    records = tuple(decode(bytes(frame), "the statement's records") for frame in frames)
-    size, root = _open_receipt(bytes(receipts[0]), records, key)
-    claims = header.get(CLAIMS, {})
-    return Opened(str(claims.get(ISSUER)), str(claims.get(SUBJECT)), records, size, root)
+    records = tuple(decode(frame, "the statement's records") for frame in frames)
+    claims = header.get(CLAIMS)
+    if not isinstance(claims, dict):
+        raise _no_statement("claims")
+    issuer = str(claims.get(ISSUER))
+    size, root = _open_receipt(receipts[0], records, issuer, key)
+    return Opened(issuer, str(claims.get(SUBJECT)), records, size, root)
 
 
-def _open_receipt(raw: bytes, records: Sequence[Record], key: PublicKey) -> tuple[int, bytes]:
+def _of_tree(origin: str, size: int) -> dict[int, str]:
+    """The claims of a receipt. A path alone does not tell the size of its tree, as a neighbouring size has the same one: so it is
+    signed here."""
+    return {ISSUER: origin, SUBJECT: f"tree of {size} records"}
+
+
+def _of_bytes(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(each, bytes) for each in found)
+
+
+def _open_receipt(raw: bytes, records: Sequence[Record], issuer: str, key: PublicKey) -> tuple[int, bytes]:
     """Size and root that one receipt vouches for, with a proof for each record."""
     protected, unprotected, payload, signature = _read_sign1(raw)
-    proofs = unprotected.get(PROOFS, {}).get(INCLUSION, [])
-    if payload is not None or _map(protected).get(STRUCTURE) != RFC9162_SHA256 or len(proofs) != len(records):
-        raise _no_statement("a receipt with a proof for each record")
+    proofs = unprotected.get(PROOFS)
+    proofs = proofs.get(INCLUSION) if isinstance(proofs, dict) else None
+    header = _map(protected)
+    if payload is not None or header.get(STRUCTURE) != RFC9162_SHA256 or not _of_bytes(proofs):
+        raise _no_statement("a receipt of inclusion")
+    if proofs is None or len(proofs) != len(records):
+        raise _no_statement("a proof for each record")
     size, root = 0, b""
     for record, proof in zip(records, proofs, strict=True):
-        size, leaf, path = _read(proof)
+        size, leaf, path = _read_proof(proof)
         root = root or root_of_path(record.link, leaf, size, path)
-        if leaf != record.index - 1:
-            raise _no_statement("the place of its record in each proof")
+        if leaf != record.index - 1 or header.get(CLAIMS) != _of_tree(issuer, size):
+            raise _no_statement("the place of its record, and the size that was signed, in each proof")
         verify_inclusion(leaf_hash(record.link), leaf, size, path, root)
     verify_signature(_to_be_signed(protected, root), signature, key)
     return size, root
+
+
+def _read_proof(raw: bytes) -> tuple[int, int, list[bytes]]:
+    """Tree size, leaf index and path."""
+    found = _read(raw)
+    if not isinstance(found, list) or len(found) != 3 or not _of_bytes(found[2]) or len(found[2]) > PATH_MAX:
+        raise _no_statement("an inclusion proof")
+    size, leaf, path = found
+    if type(size) is not int or type(leaf) is not int or not 0 <= leaf < size <= SIZE_MAX:
+        raise _no_statement("an inclusion proof")
+    return size, leaf, path
 
 
 def root_of_path(entry: bytes, leaf: int, size: int, path: Sequence[bytes]) -> bytes:
@@ -136,7 +166,8 @@ def _read_sign1(raw: bytes) -> tuple[bytes, dict[int, Any], Any, bytes]:
     if getattr(message, "tag", None) != SIGN1_TAG or not isinstance(parts, list) or len(parts) != 4:
         raise _no_statement("COSE_Sign1 (tag 18)")
     protected, unprotected, payload, signature = parts
-    if not isinstance(protected, bytes) or not isinstance(unprotected, dict) or not isinstance(signature, bytes):
+    kinds = isinstance(protected, bytes) and isinstance(unprotected, dict) and isinstance(signature, bytes)
+    if not kinds or not isinstance(payload, bytes | None):
         raise _no_statement("COSE_Sign1 (tag 18)")
     return protected, unprotected, payload, signature
 
@@ -153,7 +184,7 @@ def _read(raw: Any) -> Any:
 
     try:
         return loads(raw)
-    except (CBORDecodeError, TypeError, ValueError, RecursionError) as error:
+    except (CBORDecodeError, TypeError, ValueError, RecursionError, OverflowError, MemoryError) as error:
         raise _no_statement("CBOR") from error
 
 

@@ -237,7 +237,8 @@ def read_statement(raw: bytes, key: str) -> tuple[dict[int, Any], list[bytes], b
         assert int.from_bytes(frame[12:20]) == index + 1
         roots.add(root_by_definition(frame[-32:], index, size, path))
     (root,) = roots
-    assert check(receipt, root)[395] == 1
+    signed = check(receipt, root)
+    assert signed[395] == 1 and signed[15] == {1: header[15][1], 2: f"tree of {size} records"}
     return header[15], frames, root
 
 
@@ -295,6 +296,30 @@ def test_a_receipt_of_another_root_or_place_is_none(exported: tuple[Node, Path])
                 open_statement(raw, signer.public)
     finally:
         reader.close()
+
+
+def test_a_hostile_statement_is_refused_by_a_typed_error(exported: tuple[Node, Path]) -> None:
+    """Every byte flipped, every prefix, and structures of other kinds in what no signature covers: no other exception."""
+    node, folder = exported
+    raw, key = (folder / "one.cose").read_bytes(), load_signer(Home(str(node.path))).public
+    hostile = [raw[:at] + bytes([raw[at] ^ bit]) + raw[at + 1 :] for at in range(len(raw)) for bit in (1, 128)]
+    hostile += [raw[:at] for at in range(0, len(raw), 7)]
+    statement = cbor2.loads(raw)
+    (receipt,) = map(cbor2.loads, statement.value[1][394])
+    others: tuple[Any, ...] = (None, 10**12, "x", [], [10**12], [b""], {}, [cbor2.dumps(7)], [raw])
+    for other in others:
+        hostile.append(cbor2.dumps(cbor2.CBORTag(18, [statement.value[0], {394: other}, *statement.value[2:]])))
+        for proofs in ({396: other}, {396: {-1: other}}, {396: {-1: [cbor2.dumps([2**70, 0, other])]}}):
+            changed = cbor2.dumps(cbor2.CBORTag(18, [receipt.value[0], proofs, *receipt.value[2:]]))
+            hostile.append(cbor2.dumps(cbor2.CBORTag(18, [statement.value[0], {394: [changed]}, *statement.value[2:]])))
+    taken = 0
+    for given in hostile:
+        try:
+            open_statement(given, key)
+            taken += 1
+        except LogError:
+            continue
+    assert taken == 0
 
 
 def swapped(statement: bytes, donor: bytes, signer: Any) -> bytes:
