@@ -29,11 +29,11 @@ def refuse_restored(home: Home) -> None:
     """Raise IntegrityError for a restored log: to go on without a word would be another history behind its end."""
     if has_mark(home):
         raise IntegrityError(
-            "this log was restored from an archive", where=os.path.join(home.log, MARK),
+            "this log was restored from an archive or a backup", where=os.path.join(home.log, MARK),
             expected="a log that holds all that it promised", found="the mark of a restored log",
-            remedy="a member of a cluster catches up as a learner. A node by itself: give what else holds records to `femtoclaw "
-            "recover --from-archive PATH`, or run `femtoclaw recover --salvage`; where records are known to be lost, `femtoclaw "
-            "recover --accept-gap`",
+            remedy="after `femtoclaw backup restore`, run `femtoclaw backup resume`. A member of a cluster catches up as a learner. A "
+            "node by itself: give what else holds records to `femtoclaw recover --from-archive PATH`, or run `femtoclaw recover "
+            "--salvage`; where records are known to be lost, `femtoclaw recover --accept-gap`",
         )  # fmt: skip
 
 
