@@ -276,6 +276,10 @@ def test_a_part_or_a_word_that_is_another_is_refused() -> None:
     for name in (VERIFICATION, CONFIGURATION):
         with pytest.raises(CertificateError):
             check_parts(open_certificate(note), parts | {name: b"[]"})
+    for raw in (b"[]", b"{}", b'{"build":1}', b"\xff", b"[" * 100_000):
+        other_parts = parts | {REPORT: raw}
+        with pytest.raises(CertificateError):
+            check_parts(open_certificate(sign_certificate(body, other_parts, signer)), other_parts)
     for field, value in (
         ("last", 2),
         ("root", "00"),
