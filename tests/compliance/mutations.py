@@ -120,13 +120,13 @@ def altered(kind: str, nth: int = 0, **fields: Any) -> Callable[[list[Told]], li
     return change
 
 
-def none_with(kind: str, **fields: Any) -> Callable[[list[Told]], list[Told]]:
+def none_with(named: str, /, **fields: Any) -> Callable[[list[Told]], list[Told]]:
     """No event of this type with these fields."""
 
     def change(told: list[Told]) -> list[Told]:
         return [
             each for each in told
-            if each.type != kind or any(getattr(each.event, name) != value for name, value in fields.items())
+            if each.type != named or any(getattr(each.event, name) != value for name, value in fields.items())
         ]  # fmt: skip
 
     return change
