@@ -77,11 +77,15 @@ def _together(drill: Drill) -> list[Machine]:
         each.serve()
     for each in others:
         each.listening()
-        until(
-            lambda each=each: first.run("cluster", "promote", each.name, show=False)[0] == 0, f"{each.name} has a vote"
-        )  # type: ignore[misc]
+        _vote(first, each)
     _whole(drill, first)
     return [first, *others]
+
+
+def _vote(leader: Machine, member: Machine) -> None:
+    """Wait until it has everything, and give it a vote."""
+    promote = ("cluster", "promote", member.name)
+    until(lambda: leader.run(*promote, show=False)[0] == 0, f"{member.name} has a vote")
 
 
 def _whole(drill: Drill, leader: Machine) -> dict[str, Any]:
