@@ -7,7 +7,7 @@ from typing import Any
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable, program, when
-from femtoclaw.errors import ConfigurationError, UsageError
+from femtoclaw.errors import ConfigurationError, SecurityError, UsageError
 from femtoclaw.home import Home, locate, require
 
 TYPE_CHECKING = False
@@ -222,7 +222,7 @@ def _finish(arguments: Arguments, output: Output) -> int:
     import sys
 
     from femtoclaw.cli.release_record import OperatorRecord
-    from femtoclaw.distribution import trust_only
+    from femtoclaw.distribution import integrity, trust_only
     from femtoclaw.keys import load_signer
 
     home = locate(getattr(arguments, "home", None))
@@ -235,6 +235,12 @@ def _finish(arguments: Arguments, output: Output) -> int:
         detail = str(told["detail"])
     except (ValueError, KeyError, TypeError):
         raise UsageError("this is for `release deploy` alone", where="release finish", expected="its JSON") from None
+    found = integrity()
+    if (found.digest, found.anchor) != (installed["digest"], installed["key"]):
+        raise SecurityError(
+            "only the release itself says that it is in use", where="release finish", expected=installed["digest"],
+            found=found.digest or "a process that nothing verified",
+        )  # fmt: skip
     record.end("done", detail, told["content"])
     trust_only(home, installed["digest"], installed["key"], int(installed["floor"]), load_signer(home))
     output.data({"finished": installed["name"]})

@@ -176,6 +176,25 @@ def test_nobody_without_the_role_deploys(made: Made, template: Node, tmp_path: P
     assert (place.node.path / "distribution.pin").read_bytes() == pin
 
 
+def test_only_the_release_itself_says_that_it_is_in_use(made: Made, template: Node, tmp_path: Path) -> None:
+    """An operator who may deploy cannot have the home trust something else by that word."""
+    node = template.copy(tmp_path / "home")
+    pin = (node.path / "distribution.pin").read_bytes()
+    installed = {"name": "x", "digest": "0" * 64, "key": made.key, "floor": "0"}
+    told = {
+        "action": "release.deploy",
+        "resource": "x",
+        "id": "0" * 32,
+        "detail": "",
+        "content": {"installed": installed},
+    }
+    size = node.call("status").body["size"]
+    node.call("release", "finish", stdin=json.dumps(told).encode(), expect=3)
+    node.call("release", "finish", stdin=b"{}", expect=2)
+    assert (node.path / "distribution.pin").read_bytes() == pin
+    assert node.call("status").body["size"] == size
+
+
 @pytest.mark.requirement("RUNBOOK-14.2", "UPGRADE-16.1")
 def test_a_changed_release_is_refused_on_record(made: Made, template: Node, tmp_path: Path) -> None:
     place = Installed(template.copy(tmp_path / "home"), tmp_path / "root")
