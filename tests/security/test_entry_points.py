@@ -294,6 +294,9 @@ KNOWN = {
     "cluster/etcd_client.py": "asks etcd",
     "cluster/etcd_endpoint.py": "asks etcd",
     "femtoclaw/api/client.py": "asks a served node",
+    "femtoclaw/monitoring/endpoint.py": "pages that are only read: tests/cli/test_observed.py",
+    "femtoclaw/monitoring/grpc_health.py": "health at the API's socket: tests/cli/test_observed.py",
+    "femtoclaw/compliance/measures_more.py": "a receiver of the laboratory's own, on the loopback, for one measurement",
     "femtoclaw/cli/cluster_demo_machines.py": "finds a free port of the loopback for the demo, and lets it go",
 }
 """Modules that serve, or that import what can; and where each is looked at."""
