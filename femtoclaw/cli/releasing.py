@@ -153,13 +153,13 @@ def _try(work: Work, path: str, keys: list[str], output: Output) -> int:
             pass
     kinds = kinds_of(found, VERSION, own_versions())
     require_asked(kinds, work.major)
-    disabled = changed_claws(found, node)
+    changed = changed_claws(found, node)
     rules = {kind: RULES[kind] for kind in kinds}
-    output.data({"would_deploy": True, "from": VERSION, "kinds": rules, "disabled": disabled} | _described(found))
+    output.data({"would_deploy": True, "from": VERSION, "kinds": rules, "changed_claws": changed} | _described(found))
     output.line(f"release {found.program} fits this node; nothing was changed", "green")
     output.fields(list(rules.items()))
-    for name in disabled:
-        output.note(f"claw {name} has another manifest in it: it has to be enabled again")
+    for name in changed:
+        output.note(f"claw {name} has another manifest in it: look at what it asks for")
     return 0
 
 

@@ -93,7 +93,7 @@ def deploy(work: Work, path: str, keys: Sequence[str]) -> dict[str, Any]:
             require_asked(kinds, work.major)
             steps.append("fit")
             content |= {"kinds": list(kinds), "from": VERSION, "to": release.program}
-            content |= {"disabled": changed_claws(release, node)}
+            content |= {"changed_claws": changed_claws(release, node)}
             kept = keep_state(work.home, work.installation.root, name_of(release))
             content |= {"kept": {"digest": kept.digest, "size": kept.size, "root": kept.root}}
             work.say(f"state kept in {kept.folder}")

@@ -96,7 +96,7 @@ RULES = {
     "minor": "what is there stays compatible: deployed as it is",
     "major": "may break what is there: only with --major",
     "storage": "formats differ: the new program reads what is stored, and an older one is refused what it does not read",
-    "capability": "a claw with another manifest is disabled until an operator enables it again",
+    "capability": "claws come with the program: those with another manifest are named, and the same policy decides about them",
     "extension": "installed modules run only under the same major version of the interface",
     "configuration": "keys or defaults differ: what is recorded is validated at the start, and an invalid result stops it",
 }
@@ -126,8 +126,8 @@ def require_asked(kinds: tuple[str, ...], major: bool) -> None:
 
 
 def changed_claws(release: Release, node: Node) -> list[str]:
-    """Claws in use whose manifest is another one in the release: a new start registers them disabled, and whoever wants them
-    permits them again."""
+    """Claws of the program whose manifest is another one in the release: the next start registers what the release brings, and
+    the configuration and the policy in force decide about them as before. Whoever deploys should look at them."""
     return sorted(
         name
         for name, claw in node.registry.items()

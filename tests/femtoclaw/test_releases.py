@@ -313,7 +313,7 @@ def test_an_upgrade_has_its_kinds(kinds: tuple[str, ...], changes: dict[str, obj
 
 
 def test_a_claw_with_another_manifest_is_told() -> None:
-    """It is registered anew, disabled: who wants it permits it again."""
+    """Whoever deploys looks at what it asks for."""
     assert changed_claws(release(), node()) == []
     assert changed_claws(release(claws={"fs.read": "1" * 64}), node()) == ["fs.read"]
 
