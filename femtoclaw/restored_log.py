@@ -31,9 +31,9 @@ def refuse_restored(home: Home) -> None:
         raise IntegrityError(
             "this log was restored from an archive or a backup", where=os.path.join(home.log, MARK),
             expected="a log that holds all that it promised", found="the mark of a restored log",
-            remedy="after `femtoclaw backup restore`, run `femtoclaw backup resume`. A member of a cluster catches up as a learner. "
-            "A node by itself: give what else holds records to `femtoclaw recover --from-archive PATH`, or run `femtoclaw recover "
-            "--salvage`; where records are known to be lost, `femtoclaw recover --accept-gap`",
+            remedy="after `femtoclaw backup restore`, run `femtoclaw backup resume`. A member of a cluster catches up as a "
+            "learner. A node by itself: give what else holds records to `femtoclaw recover --from-archive PATH`, or run `femtoclaw "
+            "recover --salvage`; where records are known to be lost, `femtoclaw recover --accept-gap`",
         )  # fmt: skip
 
 

@@ -130,6 +130,14 @@ GUARDS = (
         RESTORE + "::test_a_longer_log_in_the_place_is_sealed_and_quoted",
     ),
     Guard(
+        "I2",
+        "what others know of is not passed over by going on",
+        "femtoclaw/cli/backup_resuming.py",
+        "        mark_restored(home.log, mark._replace(known=arguments.known))\n",
+        "        pass\n",
+        RESTORE + "::test_what_others_know_of_is_not_passed_over",
+    ),
+    Guard(
         "I5",
         "who may not restore does not say how a restored node goes on",
         "femtoclaw/cli/backup_resuming.py",

@@ -25,6 +25,7 @@ BACKUP: dict[str, dict[str, Any]] = COSIGNING | {
     "--replace": {"action": "store_true", "help": "restore: move the home that stands there aside"},
     "--from-archive": {"action": "append", "metavar": "PATH", "help": "resume: what else holds records (as for `recover`)"},
     "--accept-gap": {"action": "store_true", "help": "resume: records are known to be lost; go on in a new log that says so"},
+    "--known": {"type": int, "metavar": "N", "help": "resume: somebody knows that the log had N records (a checkpoint, a peer)"},
     "--keep": {"type": int, "metavar": "N", "help": "prune: how many of the newest backups stay"},
     "--dry-run": {"action": "store_true", "help": "create, restore, resume, prune: only say what would be done"},
     "--work": {"metavar": "DIR", "help": "verify: where there is room for a restored log (default: $TMPDIR)"},

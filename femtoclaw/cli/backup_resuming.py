@@ -121,9 +121,14 @@ def _require_permitted(home: Home, resource: str, arguments: Arguments) -> None:
 
 def _go_on(home: Home, arguments: Arguments, output: Output) -> None:
     """Take the mark away in the way that the operator says. Raises as ``femtoclaw recover``."""
+    from cluster.restored import mark_restored, restored_mark
     from femtoclaw.cli.recovery import recover
     from femtoclaw.sources import live
 
+    mark = restored_mark(home.log)
+    if mark is not None and arguments.known is not None and arguments.known > mark.known:
+        # Written, so that it is not forgotten when this is run again.
+        mark_restored(home.log, mark._replace(known=arguments.known))
     if arguments.from_archive or arguments.accept_gap:
         words = Arguments(
             home=home.path, from_archive=arguments.from_archive, salvage=False, accept_gap=arguments.accept_gap,

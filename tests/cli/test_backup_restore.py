@@ -216,6 +216,18 @@ def test_a_policy_outside_of_the_home_is_written_from_the_record(backed: Backed,
     Here(tmp_path / "new").call("backup", "resume")
 
 
+def test_what_others_know_of_is_not_passed_over(backed: Backed, tmp_path: Path) -> None:
+    """Where the old node may still run, or somebody has a checkpoint beyond the backup's end, the restored log is not gone on with:
+    that would be a second history of it. What was said once stays known."""
+    size = restored(backed, tmp_path / "new")["size"]
+    new = Here(tmp_path / "new")
+    assert "lacks records" in new.call("backup", "resume", "--known", str(size + 5), expect=3).body["error"]["what"]
+    assert new.call("backup", "resume", expect=3)
+    resumed = new.call("backup", "resume", "--accept-gap").body
+    assert (resumed["lost_first"], resumed["lost_last"]) == (size + 1, size + 5)
+    assert size_and_root(new)[2] == resumed["log"] != find_newest(backed).log_id
+
+
 def test_a_dry_run_changes_nothing(backed: Backed, tmp_path: Path) -> None:
     """Of each act; a restore's finds a tampered backup all the same."""
     fill(backed)
