@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -51,6 +52,9 @@ class Laboratory:
         self.home = home
         self._folder = ""
         self._known: dict[str, Any] = {}
+        self._taken: dict[str, int] = {}
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
 
     def __enter__(self) -> Laboratory:
         return self
@@ -67,18 +71,22 @@ class Laboratory:
     @property
     def folder(self) -> str:
         """The temporary folder, of this user alone."""
-        if not self._folder:
-            self._folder = tempfile.mkdtemp(prefix="femtoclaw-comply-")
+        with self._guard:
+            if not self._folder:
+                self._folder = tempfile.mkdtemp(prefix="femtoclaw-comply-")
         return self._folder
 
     def once(self, measure: Callable[[Laboratory], Measured]) -> Measured:
         """What ``measure`` finds; it runs once however many checks ask. Raises again what it raised."""
         name = measure.__name__
-        if name not in self._known:
-            try:
-                self._known[name] = measure(self)
-            except Exception as error:
-                self._known[name] = error
+        with self._guard:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:  # a measurement that another thread has begun is waited for
+            if name not in self._known:
+                try:
+                    self._known[name] = measure(self)
+                except Exception as error:
+                    self._known[name] = error
         found = self._known[name]
         if isinstance(found, Exception):
             raise found
@@ -90,6 +98,7 @@ class Laboratory:
         other = Laboratory(self.home)
         other._folder = self.folder
         other._known = self._known | {measure.__name__: found}
+        other._taken = self._taken
         return other
 
     def run(self, home: str, *words: str, stdin: bytes = b"", **variables: str) -> Answer:
@@ -108,12 +117,12 @@ class Laboratory:
         )  # fmt: skip
 
     def place(self, name: str) -> str:
-        """A new path in the folder: ``name``, with a number behind it where that is taken."""
-        path, count = os.path.join(self.folder, name), 0
-        while os.path.lexists(path):
-            count += 1
-            path = os.path.join(self.folder, f"{name}-{count}")
-        return path
+        """A new path in the folder: ``name``, with a number behind it where it was asked for before."""
+        folder = self.folder
+        with self._guard:
+            count = self._taken.get(name, 0)
+            self._taken[name] = count + 1
+        return os.path.join(folder, f"{name}-{count}" if count else name)
 
     def copy(self, home: str, name: str) -> str:
         """A copy of a twin, free to be broken; its path."""

@@ -79,6 +79,8 @@ def test_words_and_levels_follow_from_verdicts(result: str, level: int, word: st
     verdicts[0] = verdicts[0]._replace(result=result)
     assert overall(verdicts, register) == word
     assert grade(verdicts, register, Standing(False, False)).level == level
+    certified = grade(verdicts, register, Standing(True, True)).level
+    assert certified == (4 if level == 2 else level)  # no certificate stands in for what is missing below it
 
 
 def test_a_requirement_has_one_check() -> None:
