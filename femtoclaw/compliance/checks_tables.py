@@ -5,7 +5,16 @@ from __future__ import annotations
 from femtoclaw.compliance.checking import every, need, shows
 from femtoclaw.compliance.checks_events import every_transition_is_legal
 from femtoclaw.compliance.laboratory import Laboratory
-from femtoclaw.compliance.machines import error_types, event_versions, markers, transitions
+from femtoclaw.compliance.machines import (
+    ABI_VERSIONS,
+    REFUSED_SETTINGS,
+    abi,
+    error_types,
+    event_versions,
+    markers,
+    settings_refused,
+    transitions,
+)
 from femtoclaw.compliance.session import session
 from femtoclaw.compliance.stores import stores
 
@@ -99,3 +108,29 @@ def old_events_are_read(laboratory: Laboratory) -> str:
     need(found["old"][-3:] == ("", 0, ""), "an old input with the defaults of what it lacked", found["old"])
     need(found["newer"] == "EventUnknownError", "a newer version refused", found["newer"])
     return f"{found['types']} types, upcasters {found['upcasters']}; newer: {found['newer']}"
+
+
+@shows("ABI-17.1", "ABI-7.1", "ABI-4.1")
+def abi_versions_decide(laboratory: Laboratory) -> str:
+    """Of all pairs exactly those of one major are compatible; a version that is none, or of another major, is refused."""
+    found = laboratory.once(abi)
+    need(
+        found["table"] == ABI_VERSIONS and not found["none"],
+        "each version taken or refused as published",
+        found["table"],
+    )
+    need(len(found["pairs"]) == 27, "27 pairs", len(found["pairs"]))
+    every(
+        ((str(pair), same == (pair[0] == 1)) for pair, same in found["pairs"].items()),
+        "compatible exactly within a major",
+    )
+    return f"{len(found['table'])} versions, 27 pairs; exported: {', '.join(found['symbols'])}"
+
+
+@shows("CONFIG-8.1", "CONFIG-11.1")
+def settings_have_bounds(laboratory: Laboratory) -> str:
+    """Unknown domains, keys and claws, limits of zero and wrong types are refused; a claw that is not enabled is off."""
+    found = laboratory.once(settings_refused)
+    need(set(REFUSED_SETTINGS) <= set(found), "every case", sorted(found))
+    every(found.items(), "a refusal")
+    return "; ".join(f"{name}: {said[:80]}" for name, said in found.items())

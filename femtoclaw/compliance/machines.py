@@ -61,3 +61,59 @@ def event_versions(laboratory: Laboratory) -> dict[str, Any]:
         "same": decode(encode(sample)) == sample, "newer": refused,
         "missing": [code for code, version in VERSIONS.items() for at in range(1, version) if (code, at) not in UPCASTERS],
     }  # fmt: skip
+
+
+ABI_VERSIONS = {
+    "FC-ABI-1.0.0": True, "FC-ABI-1.7.3": True, "FC-ABI-2.0.0": False, "FC-ABI-0.9.0": False, "1.0.0": False, "": False,
+    "FC-ABI-1.0": False, "fc-abi-1.0.0": False, "FC-ABI-01.0.0": False,
+}  # fmt: skip
+"""What a module may say its ABI is, and whether it is compatible."""
+
+
+def abi(laboratory: Laboratory) -> dict[str, Any]:
+    """Which versions are taken, of the table and of all pairs of 1 to 3; and the names that a module exports."""
+    from femtoclaw.isolation.abi import SYMBOLS, ABIVersion, check_version, compatible
+    from  import ModuleRefusedError
+
+    def taken(text: object) -> bool:
+        try:
+            check_version(text)
+        except ModuleRefusedError:
+            return False
+        return True
+
+    triples = list(itertools.product((1, 2, 3), repeat=3))
+    pairs = {one: compatible(ABIVersion(1, 1, 1), ABIVersion(*one)) for one in triples}
+    return {
+        "table": {text: taken(text) for text in ABI_VERSIONS},
+        "none": taken(None),
+        "pairs": pairs,
+        "symbols": SYMBOLS,
+    }
+
+
+REFUSED_SETTINGS: dict[str, dict[str, Any]] = {
+    "an unknown domain": {"nothing": {}}, "an unknown key": {"runtime": {"steps": 1}},
+    "a timeout of zero": {"runtime": {"steps_max": 0}}, "a negative limit": {"runtime": {"concurrency_max": -1}},
+    "an unknown mode": {"runtime": {"mode": "permissive"}}, "a wrong type": {"observability": {"denial_burst": "many"}},
+    "an unknown claw": {"capabilities": {"nobody": {"enabled": True}}}, "memory without bound": {"memory": {"map_bytes": 0}},
+}  # fmt: skip
+"""Settings that must not be taken, by what is wrong with them."""
+
+
+def settings_refused(laboratory: Laboratory) -> dict[str, str]:
+    """What is said of each; empty where it was taken."""
+    from femtoclaw import config
+    from femtoclaw.claws import SHIPPED
+    from femtoclaw.home import claw_names
+
+    found = {}
+    for name, settings in REFUSED_SETTINGS.items():
+        try:
+            config.resolve(settings, "settings", claw_names(SHIPPED))
+            found[name] = ""
+        except FemtoClawError as error:
+            found[name] = f"{error.what}: {error.where}"
+    effective = config.resolve({"capabilities": {"fs.read": {}}}, "settings", claw_names(SHIPPED))
+    enabled = config.enabled(config.canonical(effective))
+    return found | {"a claw without `enabled` is off": "off" if "fs.read" not in enabled else ""}

@@ -37,7 +37,14 @@ from femtoclaw.compliance.deployment import (
 )
 from femtoclaw.compliance.laboratory import Answer, Laboratory
 from femtoclaw.compliance.logs import TAMPERINGS, flipped, proofs, tamper_with, tampered, verified
-from femtoclaw.compliance.machines import error_types, event_versions, markers, transitions
+from femtoclaw.compliance.machines import (
+    abi,
+    error_types,
+    event_versions,
+    markers,
+    settings_refused,
+    transitions,
+)
 from femtoclaw.compliance.measures_more import (
     brains,
     changes,
@@ -707,4 +714,13 @@ MUTATIONS |= {
     "shipped_records_are_checked": measured(shipped, gap=""),
     "there_is_nothing_to_migrate": replaced_by(migration, "exit 0: a home of format 1"),
     "others_can_build_on_it": module_answer("untrusted", code=0),
+}
+
+MUTATIONS |= {
+    "abi_versions_decide": lambda laboratory: laboratory.replaced(
+        abi, laboratory.once(abi) | {"table": laboratory.once(abi)["table"] | {"FC-ABI-2.0.0": True}}
+    ),
+    "settings_have_bounds": lambda laboratory: laboratory.replaced(
+        settings_refused, laboratory.once(settings_refused) | {"a timeout of zero": ""}
+    ),
 }
