@@ -72,8 +72,7 @@ ABI_VERSIONS = {
 
 def abi(laboratory: Laboratory) -> dict[str, Any]:
     """Which versions are taken, of the table and of all pairs of 1 to 3; and the names that a module exports."""
-    from femtoclaw.isolation.abi import SYMBOLS, ABIVersion, check_version, compatible
-    from  import ModuleRefusedError
+    from femtoclaw.isolation.abi import SYMBOLS, ABIVersion, ModuleRefusedError, check_version, compatible
 
     def taken(text: object) -> bool:
         try:
