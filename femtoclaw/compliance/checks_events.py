@@ -327,3 +327,22 @@ def each_phase_leaves_an_event(laboratory: Laboratory) -> str:
         return found
 
     return _each(laboratory, complete)
+
+
+@shows("STORAGE-14.1")
+def records_stand_in_the_order_of_execution(laboratory: Laboratory) -> str:
+    """Along the indexes no recorded time goes back, and of each execution the start stands before its result, and both once."""
+
+    def ordered(trail: Trail) -> list[Told]:
+        for before, after in itertools.pairwise(trail.told):
+            need(before.time_ns <= after.time_ns, "times that do not go back", after.index)
+        starts = {each.event.execution_id: each for each in trail.of("ExecutionStarted")}
+        finished = trail.of("ExecutionFinished")
+        for each in finished:
+            begun = starts.get(each.event.execution_id)
+            if trail.name == "twin" or begun is not None:
+                need(begun is not None and begun.index < each.index, "the start before its result", each.index)
+        need(len({each.event.execution_id for each in finished}) == len(finished), "one result each", len(finished))
+        return finished
+
+    return _each(laboratory, ordered)

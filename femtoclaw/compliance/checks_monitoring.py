@@ -135,7 +135,7 @@ def vectors(laboratory: Laboratory) -> dict[str, Any]:
     return dict(body) if isinstance(body, dict) else {}
 
 
-@shows("THREAT-3.1", "SECURITY-3.1")
+@shows("THREAT-3.1")
 def nine_assets_are_guarded(laboratory: Laboratory) -> str:
     """Nine assets, from the state to the program's files: a tampering with each is refused, or found."""
     from femtoclaw.compliance.checks_session import dropped_in

@@ -114,7 +114,7 @@ def verdicts_are_fast(laboratory: Laboratory) -> str:
     return ", ".join(f"{name}: median {median:.0f} us, p99 {late:.0f} us" for name, (median, late) in found.items())
 
 
-@shows("WHITE-11.1", "PERF-10.1", "BENCH-5.1")
+@shows("WHITE-11.1", "PERF-10.1")
 def a_start_is_below_a_second(laboratory: Laboratory) -> str:
     """A whole start and stop of the program is below the limit of one second; interpreter and runtime are told apart."""
     found = laboratory.once(latencies)
@@ -176,7 +176,7 @@ def changes_need_their_role(laboratory: Laboratory) -> str:
     return ", ".join(f"{name}: exit {code}" for name, code in found["codes"].items())
 
 
-@shows("RUNBOOK-19.2", "UPGRADE-24.1")
+@shows("RUNBOOK-19.2")
 def restores_say_what_is_lost(laboratory: Laboratory) -> str:
     """A restored node does not go on in silence: what it says before is on record, with what was lost, and both logs verify."""
     found = laboratory.once(backed_up)

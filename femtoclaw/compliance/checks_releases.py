@@ -42,7 +42,7 @@ def foreign_releases_are_refused(laboratory: Laboratory) -> str:
     )
 
 
-@shows("RUNBOOK-16.1", "RUNBOOK-16.2", "UPGRADE-13.1")
+@shows("RUNBOOK-16.1", "RUNBOOK-16.2")
 def upgrades_keep_history(laboratory: Laboratory) -> str:
     """An upgrade keeps the state first, and the root from before it is a prefix of the log after it."""
     found = laboratory.once(released)

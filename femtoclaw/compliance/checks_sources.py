@@ -120,7 +120,7 @@ def there_is_one_way_to_an_effect(laboratory: Laboratory) -> str:
     return f"dispatch in {dispatching[0]}; the sandbox in {', '.join(running)}"
 
 
-@shows("ERROR-14.1", "CRYPTO-3.1")
+@shows("ERROR-14.1")
 def no_error_is_swallowed_bare(laboratory: Laboratory) -> str:
     """No bare except in any file; hashes and signatures come from a few modules that are listed."""
     found = laboratory.once(sources)

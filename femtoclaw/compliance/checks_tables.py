@@ -85,7 +85,7 @@ def errors_have_one_category(laboratory: Laboratory) -> str:
     return f"{len(found)} errors in {len({each[0] for each in found.values()})} categories"
 
 
-@shows("ERROR-5.1", "EXEC-9.1")
+@shows("ERROR-5.1")
 def errors_are_objects(laboratory: Laboratory) -> str:
     """Each failed execution has phase, category, severity, code and detail, under its execution id, with its time."""
     trail = laboratory.once(session).trail

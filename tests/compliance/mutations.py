@@ -724,3 +724,5 @@ MUTATIONS |= {
         settings_refused, laboratory.once(settings_refused) | {"a timeout of zero": ""}
     ),
 }
+
+MUTATIONS |= {"records_stand_in_the_order_of_execution": twin_trail(without("ExecutionStarted", nth=0))}
