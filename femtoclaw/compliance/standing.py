@@ -6,7 +6,6 @@ this one.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,8 @@ _SEARCHED = 4
 
 def keep(home: Home, report: dict[str, Any], index: int) -> None:
     """Remember where the record of a report on everything stands; of a part of it nothing is remembered."""
+    import json
+
     from wal.durable_file import write_file
 
     if report["scope"] == ["all"]:
@@ -52,7 +53,10 @@ def standing(home: Home, reader: LogReader) -> dict[str, Any]:
 def _recorded(home: Home, reader: LogReader) -> dict[str, Any] | None:
     try:
         with open(os.path.join(home.path, FILE_NAME), "rb") as file:
-            first = json.loads(file.read(256))["index"]
+            raw = file.read(256)
+        import json  # most homes have no report: `status` stays light
+
+        first = json.loads(raw)["index"]
         for index in range(first, min(first + _SEARCHED, reader.size) + 1):
             event = decode(reader.read(index).payload)
             if isinstance(event, ProcedureEnded) and event.procedure == "compliance.check":

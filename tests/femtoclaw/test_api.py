@@ -164,7 +164,7 @@ def test_what_needs_the_programs_own_hands_is_refused(node: ApiNode, action: str
 
 @pytest.mark.parametrize(
     ("key", "value", "taken"),
-    [("runtime.agent", "clerk", True), ("runtime.concurrency_max", 3, False), ("security.workspace", "w", False),
+    [("runtime.agent", "clerk", True), ("runtime.concurrency_max", 3, True), ("security.workspace", "w", False),
      ("memory.map_bytes", 1 << 30, False), ("policy.file", "p", False)],
 )  # fmt: skip
 def test_a_configuration_is_taken_only_where_a_node_at_work_can_follow(

@@ -104,7 +104,7 @@ def test_an_open_execution_has_no_end() -> None:
 
 @pytest.mark.requirement("STORAGE-6.1", "STATE-18.1")
 def test_the_audit_log_holds_decisions_validations_executions_and_linked_transitions() -> None:
-    """All four kinds with matching ids, and per execution an unbroken walk from IDLE to IDLE."""
+    """All four kinds with matching ids, and per execution an unbroken walk from IDLE to IDLE; the process's own walk has no id."""
     node = worked()
     rows = projected(node)["audit"]
     assert {
@@ -115,10 +115,11 @@ def test_the_audit_log_holds_decisions_validations_executions_and_linked_transit
         assert row["integrity"] == node.log.read(row["log_index"]).link.hex()
         if row["type"] == "StateTransition":
             before, after = row["outcome"].split(">")
-            walk = walks.setdefault(row["execution_id"], ["IDLE"])
+            walk = walks.setdefault(row["execution_id"], ["IDLE" if row["execution_id"] else before])
             assert walk[-1] == before
             assert RuntimeState(after) in LEGAL[RuntimeState(before)]
             walk.append(after)
+    assert walks.pop("")[:2] == ["INITIALIZING", "IDLE"]
     assert len(walks) == 8
     assert all(walk[-1] == "IDLE" for walk in walks.values())
 
