@@ -34,7 +34,7 @@ GUARDS = (
     ),
     Guard(
         "I10",
-        "a level needs every step below it",
+        "a level of a report needs every step below it",
         "femtoclaw/compliance/grading.py",
         "        if not all(met for at, _, met in steps if at == number):\n            break\n",
         "        if not all(met for at, _, met in steps if at == number):\n            continue\n",

@@ -92,6 +92,8 @@ def report_on(
     home: Home, scope: list[Requirement], words: list[str], verdicts: list[Verdict], begun: float
 ) -> dict[str, Any]:
     """The report of a run; the log is read for what installation it is. Raises LogError for a log that cannot be."""
+    from femtoclaw.auditing.standing import VALID
+    from femtoclaw.auditing.standing import standing as certified
     from femtoclaw.restore import load_state
     from wal.reader import read_log_directory
 
@@ -99,7 +101,8 @@ def report_on(
     try:
         node, head, origin = load_state(reader).node, reader.head, reader.origin
         members = reader.keys().newest.members
-        standing = Standing(False, members is not None and reader.checkpoint_note() is not None)
+        valid = certified(home, reader, node)["status"] == VALID
+        standing = Standing(valid, members is not None and reader.checkpoint_note() is not None)
     finally:
         reader.close()
     register = requirements()
