@@ -202,4 +202,12 @@ GUARDS = (
         "    return json.dumps(dict(effective),",
         "tests/femtoclaw/test_config.py::test_a_key_that_came_later_is_no_change_of_an_older_configuration",
     ),
+    Guard(
+        "I5",
+        "one member's word contains nobody",
+        "femtoclaw/incidents/detection.py",
+        'kind = "replication_divergence" if event.code in CONTRADICTED else "member_suspect"',
+        'kind = "replication_divergence"',
+        "tests/femtoclaw/test_incident_detection.py::test_what_each_recorded_error_is",
+    ),
 )

@@ -26,6 +26,10 @@ PENDING_MAX = 256
 TAMPERED = ("HASH_MISMATCH", "UNLISTED_FILE", "BAD_SIGNATURE", "UNSIGNED")
 """Why a module that is registered is refused when its files are others than those that were installed."""
 
+CONTRADICTED = ("DIVERGED", "WITNESS_DISAGREES")
+"""Notices that this node's own history is contradicted by signed ones. The others are about one member that lies, lost its disk or
+says that it has diverged: what it says must not be able to stop the node that the majority follows."""
+
 CLUSTER = "cluster"
 """Subsystem under which the replication's notices are recorded: of category SECURITY those of contradicting histories."""
 
@@ -192,7 +196,8 @@ def _violation(index: int, event: object) -> Finding | None:
     if event.category != Category.SECURITY.value:
         return None
     if event.subsystem == CLUSTER:
-        return Finding("replication_divergence", told, (str(index),), key=event.code)
+        kind = "replication_divergence" if event.code in CONTRADICTED else "member_suspect"
+        return Finding(kind, told, (str(index),), key=event.code)
     return Finding("security_violation", told, (str(index),), key=str(index))
 
 

@@ -37,6 +37,9 @@ KINDS: dict[str, Kind] = {
     "configuration_tampering": Kind(
         2, "the configuration is not the recorded one", "`femtoclaw incident restore ID` puts it back"
     ),
+    "member_suspect": Kind(
+        2, "a member lost or said what it must not; the others go on without it", "`femtoclaw cluster status`, and its journal"
+    ),
     "authorization_engine_down": Kind(2, "the gate cannot decide: every call is denied", "`femtoclaw health`"),
     "crash": Kind(2, "the node ended without an orderly stop", "the boot journal, and `femtoclaw log`"),
     "audit_failure": Kind(2, "the log could not be written", "free the disk, then `femtoclaw recover`"),

@@ -37,7 +37,7 @@ from wal.errors import CorruptRecordError, LogFailedError
 SEVERITY_TABLE = {
     1: {"distribution_tampering", "policy_tampering", "registry_tampering", "chain_broken", "replication_divergence",
         "security_violation"},
-    2: {"configuration_tampering", "authorization_engine_down", "crash", "audit_failure"},
+    2: {"configuration_tampering", "member_suspect", "authorization_engine_down", "crash", "audit_failure"},
     3: {"authorization_failures", "distribution_drift", "telemetry_down", "disk_low", "replication_lagging"},
     4: {"slow_health"},
 }  # fmt: skip
@@ -236,7 +236,9 @@ def test_a_condition_is_a_new_incident_only_when_it_had_ended(node: Node) -> Non
 def test_what_each_recorded_error_is(node: Node) -> None:
     """Notices of histories that contradict each other, a log that could not be written, tampering, and what is no incident."""
     for category, subsystem, code, kind in (
-        *(("SECURITY", "cluster", code, "replication_divergence") for code in sorted(CRITICAL)),
+        *(("SECURITY", "cluster", code, "member_suspect") for code in sorted(CRITICAL - {"DIVERGED", "WITNESS_DISAGREES"})),
+        ("SECURITY", "cluster", "DIVERGED", "replication_divergence"),
+        ("SECURITY", "cluster", "WITNESS_DISAGREES", "replication_divergence"),
         ("MEMORY", "storage", "STORAGE_FAILED", "audit_failure"), ("SECURITY", "gate", "TOKEN_REUSED", "security_violation"),
         ("MEMORY", "cluster", "STEPPED_DOWN", ""), ("SYSTEM", "approvals", "X", ""),
     ):  # fmt: skip
