@@ -147,12 +147,15 @@ def test_interrupted_reading_is_no_unknown_outcome(node: Node) -> None:
     """Ctrl-C in a command that changes nothing: exit 130, and a type that is no secret of the program."""
     for words in (["log", "--limit", "0"], ["log", "--store", "audit", "--limit", "0"]):
         assert len(node.call(*words).stdout) > 2 * PIPE_BYTES
-        child = subprocess.Popen(
-            node.command("--json", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
-            pipesize=PIPE_BYTES,
-        )  # fmt: skip
-        begun(child)
-        out = interrupted(child)
+        for _ in range(3):
+            child = subprocess.Popen(
+                node.command("--json", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+                pipesize=PIPE_BYTES,
+            )  # fmt: skip
+            begun(child)
+            out = interrupted(child)
+            if child.returncode:
+                break  # the interpreter loses an interrupt that falls into a destructor, and then all is read to its end
         assert child.returncode == 130
         assert out.endswith(b"}\n")
         assert b'"type": "ReadingInterruptedError"' in out  # perhaps behind a line that was cut

@@ -95,7 +95,9 @@ def test_a_requirement_has_one_check() -> None:
 def test_a_check_that_breaks_shows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An unforeseen error, and no evidence, are failures."""
     from femtoclaw.compliance import checking
+    from femtoclaw.compliance.load import load_checks
 
+    load_checks()
     for broken in (lambda laboratory: 1 / 0, lambda laboratory: ""):
         monkeypatch.setitem(checking.CHECKS, "WHITE-2.1", checking.CHECKS["WHITE-2.1"]._replace(look=broken))
         assert judge("WHITE-2.1", Laboratory(Home(str(tmp_path))), {}).result == FAILED
