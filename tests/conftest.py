@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,14 @@ def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def
 def seed() -> int:
     """The run's seed: give FEMTOCLAW_SEED to repeat it."""
     return SEED
+
+
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """What a command in the test's own process does to the umask ends with the test."""
+    yield
+    os.umask(_UMASK)

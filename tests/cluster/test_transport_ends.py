@@ -72,12 +72,14 @@ def test_a_stream_that_does_not_end_is_not_joined_by_another(nodes: Nodes, monke
     """Newer ones are refused as BUSY until it has ended, and a server stops without it."""
     monkeypatch.setattr("cluster.server.REPLACED_S_MAX", 0.2)
     begun: list[int] = []
+    stuck = threading.Event()
 
     class Stuck(Recording):
         def follow(self, peer: str, inbound: Iterator[ToFollower]) -> Iterator[ToSource]:
             begun.append(1)
             yield Ack(3, 6, b"")
             if len(begun) == 1:
+                stuck.set()
                 nodes.over.wait(PATIENCE_S)
             yield from super().follow(peer, inbound)
 
@@ -85,6 +87,7 @@ def test_a_stream_that_does_not_end_is_not_joined_by_another(nodes: Nodes, monke
     client = nodes.client(server)
     boxes = [Outbox() for _ in range(4)]
     assert next(client.follow(boxes[0])) == Ack(3, 6, b"")
+    assert stuck.wait(PATIENCE_S)
     assert reason_of(lambda: next(client.follow(boxes[1]))) is Reason.BUSY
     assert reason_of(lambda: next(client.follow(boxes[2]))) is Reason.BUSY
     assert begun == [1]

@@ -408,6 +408,7 @@ def test_a_program_that_leaves_its_sandbox_is_a_security_violation(node: Node) -
         (folder / "breach.c").write_text(BREACH)
         program = str(folder / "breach")
         subprocess.run(["cc", "-o", program, str(folder / "breach.c")], check=True, timeout=60)
+        os.chmod(program, 0o755)  # whatever the umask is: the claw is another user's
         isolation = Isolation(str(folder / "workspace"))
         try:
             outcome = isolation.run(SHELL, {"bin": program}, {"binaries": [program]})
