@@ -35,7 +35,7 @@ def killed_node(drill: Drill) -> None:
     drill.check("one outcome is unknown", len(found["outcome_unknown"]), 1)
     drill.check("recovering again finds nothing", node.call("recover")["outcome_unknown"], [])
     drill.proved("what it did is OUTCOME_UNKNOWN; it was not run again", execution=found["outcome_unknown"][0])
-    _goes_on(drill, node, "report-after.txt", ("OutcomeUnknown", "RuntimeStarted"))
+    goes_on(drill, node, "report-after.txt", ("OutcomeUnknown", "RuntimeStarted"))
 
 
 def full_disk(drill: Drill) -> None:
@@ -56,7 +56,7 @@ def full_disk(drill: Drill) -> None:
     node.call("config", "set", f"memory.map_bytes={room}")
     node.call("proof", "consistency", str(before["size"]), str(node.size()))
     drill.proved("what was recorded before is a prefix of what is recorded now")
-    _goes_on(drill, node, "report-after.txt", ("ConfigurationAdopted",))
+    goes_on(drill, node, "report-after.txt", ("ConfigurationAdopted",))
 
 
 def corrupt_page(drill: Drill) -> None:
@@ -66,7 +66,7 @@ def corrupt_page(drill: Drill) -> None:
     before = node.call("verify")
     evidence = os.path.join(drill.folder, "evidence.bundle")
     node.call("export", "--bundle", evidence)
-    _flip(node.inside("log/data/data.mdb"))
+    alter(node.inside("log/data/data.mdb"))
     code, _ = node.run("intent", MESSAGE)
     drill.check("the node refuses to start", code, 3)
     drill.proved("no record is read that does not verify, and none is cut")
@@ -79,7 +79,7 @@ def corrupt_page(drill: Drill) -> None:
     again = node.call("proof", "consistency", str(before["size"]), str(node.size()))
     drill.check("the root of before is a prefix of the log now", again.get("old_root", before["root"]), before["root"])
     drill.proved("its root is the one of before", root=before["root"])
-    _goes_on(drill, node, "report-after.txt", ("RuntimeStarted",))
+    goes_on(drill, node, "report-after.txt", ("RuntimeStarted",))
 
 
 def rollback_attack(drill: Drill) -> None:
@@ -100,7 +100,7 @@ def rollback_attack(drill: Drill) -> None:
     repaired = node.call("recover", "--from-archive", evidence)
     drill.check("nothing that was acknowledged is missing", repaired["size"] >= size, True)
     drill.proved(f"{repaired['size']} records, the acknowledged one among them")
-    _goes_on(drill, node, "report-after.txt", ("RuntimeStarted",))
+    goes_on(drill, node, "report-after.txt", ("RuntimeStarted",))
 
 
 def restore_from_nothing(drill: Drill) -> None:
@@ -124,10 +124,10 @@ def restore_from_nothing(drill: Drill) -> None:
     drill.step("An operator says that it goes on")
     node.call("backup", "resume")
     drill.proved("what was lost between backup and end is stated on record")
-    _goes_on(drill, node, "report-after.txt", ("ProcedureEnded",))
+    goes_on(drill, node, "report-after.txt", ("ProcedureEnded",))
 
 
-def _goes_on(drill: Drill, node: Machine, name: str, kinds: tuple[str, ...]) -> None:
+def goes_on(drill: Drill, node: Machine, name: str, kinds: tuple[str, ...]) -> None:
     """The last step of a drill: everything verifies, work goes on, and the audit trail tells of it."""
     drill.step("Everything verifies, and work goes on")
     done = drill.write(node, name)
@@ -138,7 +138,7 @@ def _goes_on(drill: Drill, node: Machine, name: str, kinds: tuple[str, ...]) -> 
     drill.proved(f"{report['size']} records verify; on record: {', '.join(kinds)}", root=report["root"])
 
 
-def _flip(path: str) -> None:
+def alter(path: str) -> None:
     """Alter bytes all over a file, but not in its first two pages, which the kernel of the store checks itself."""
     size = os.stat(path).st_size
     with open(path, "r+b") as file:
@@ -148,6 +148,3 @@ def _flip(path: str) -> None:
             byte: Any = file.read(1)
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 0x40]))
-
-
-goes_on = _goes_on
