@@ -94,7 +94,7 @@ GUARDS = (
     ),
     Guard(
         "I10", "a level needs every step below it", "femtoclaw/auditing/levels.py",
-        "if not all(step.met for step in steps(evidence) if step.level == number):", "if False:",
+        "if not all(step.met for step in asked if step.level == number):", "if False:",
         _CERTIFICATE + "test_a_level_needs_every_step_below",
     ),
     Guard(

@@ -35,9 +35,9 @@ GUARDS = (
     Guard(
         "I10",
         "a level of a report needs every step below it",
-        "femtoclaw/compliance/grading.py",
-        "        if not all(met for at, _, met in steps if at == number):\n            break\n",
-        "        if not all(met for at, _, met in steps if at == number):\n            continue\n",
+        "femtoclaw/auditing/levels.py",
+        "        if not all(step.met for step in asked if step.level == number):\n            break\n",
+        "        if not all(step.met for step in asked if step.level == number):\n            continue\n",
         REPORTS + "::test_words_and_levels_follow_from_verdicts",
     ),
     Guard(

@@ -1,6 +1,7 @@
-"""The level of a certificate (AUDIT-27.1): computed from evidence, and from nothing else. Pure."""
+"""Levels of compliance (AUDIT-27.1), of a certificate and of a report: computed from evidence, and from nothing else. Pure."""
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+from collections.abc import Iterable
 from typing import NamedTuple
 
 NAMES = {0: "none", 1: "basic", 2: "verified", 3: "certified", 4: "high assurance"}
@@ -41,10 +42,15 @@ def steps(evidence: Evidence) -> tuple[Step, ...]:
 
 
 def level(evidence: Evidence) -> int:
+    """The level that this evidence reaches."""
+    return reached(steps(evidence))
+
+
+def reached(steps: Iterable[Step]) -> int:
     """The highest level of which every step, and every step below, is met."""
-    reached = 0
+    asked, highest = tuple(steps), 0
     for number in (1, 2, 3, 4):
-        if not all(step.met for step in steps(evidence) if step.level == number):
+        if not all(step.met for step in asked if step.level == number):
             break
-        reached = number
-    return reached
+        highest = number
+    return highest

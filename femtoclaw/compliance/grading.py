@@ -4,6 +4,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from femtoclaw.auditing.levels import Step, reached
 from femtoclaw.compliance.checking import FAILED, NOT_APPLICABLE, NOT_SHOWN, SHOWN, Verdict
 from femtoclaw.compliance.register import Requirement, domain_of
 from femtoclaw.compliance.standing import UNVERIFIED
@@ -11,8 +12,6 @@ from femtoclaw.compliance.standing import UNVERIFIED
 COMPLIANT, INCOMPLETE, NON_COMPLIANT = "COMPLIANT", "INCOMPLETE", "NON_COMPLIANT"
 """No MUST failed and all are shown; some are not shown; one failed. Beside them UNVERIFIED: nothing was looked
 at in this build."""
-
-LEVELS = {0: "none", 1: "basic", 2: "verified", 3: "certified", 4: "high assurance"}
 
 DEPLOYMENT = "DEPLOY-22.1"
 REDERIVED = ("STORAGE-25.1", "STORAGE-16.1", "STORAGE-6.3")
@@ -23,7 +22,7 @@ class Grade(NamedTuple):
     """The level, and for each level what it asks for that is there, or is not."""
 
     level: int
-    steps: tuple[tuple[int, str, bool], ...]
+    steps: tuple[Step, ...]
 
 
 class Standing(NamedTuple):
@@ -68,20 +67,16 @@ def grade(verdicts: Iterable[Verdict], register: Mapping[str, Requirement], stan
     results = {verdict.requirement: verdict.result for verdict in verdicts}
     seeds = [name for name, each in register.items() if each.seed]
     good = (SHOWN, NOT_APPLICABLE)
+    whole = results.keys() >= register.keys() and FAILED not in results.values()
     steps = (
-        (1, "a look at all requirements, and none failed", results.keys() >= register.keys() and FAILED not in results.values()),
-        (1, "the deployment is shown to be compliant", results.get(DEPLOYMENT) == SHOWN),
-        (2, "every seed requirement is shown, or not applicable", all(results.get(name) in good for name in seeds)),
-        (2, "the whole log was derived again and verified", all(results.get(name) == SHOWN for name in REDERIVED)),
-        (3, "a certificate for this build is on record", standing.certificate),
-        (4, "others hold the log, and checkpoints are signed", standing.witnessed),
+        Step(1, "a look at all requirements, and none failed", whole),
+        Step(1, "the deployment is shown to be compliant", results.get(DEPLOYMENT) == SHOWN),
+        Step(2, "every seed requirement is shown, or not applicable", all(results.get(name) in good for name in seeds)),
+        Step(2, "the whole log was derived again and verified", all(results.get(name) == SHOWN for name in REDERIVED)),
+        Step(3, "a certificate for this build is on record", standing.certificate),
+        Step(4, "others hold the log, and checkpoints are signed", standing.witnessed),
     )  # fmt: skip
-    level = 0
-    for number in (1, 2, 3, 4):
-        if not all(met for at, _, met in steps if at == number):
-            break
-        level = number
-    return Grade(level, steps)
+    return Grade(reached(steps), steps)
 
 
 def canonical(body: Any) -> bytes:

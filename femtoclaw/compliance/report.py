@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from femtoclaw.auditing.levels import NAMES
 from femtoclaw.compliance.checking import Verdict
-from femtoclaw.compliance.grading import LEVELS, Grade, canonical, figures, overall
+from femtoclaw.compliance.grading import Grade, canonical, figures, overall
 from femtoclaw.compliance.register import FILE, Requirement
 from femtoclaw.version import VERSION
 
@@ -98,7 +99,7 @@ def make_report(
     return {
         "format": FORMAT, "volatile": list(VOLATILE), "build": build(), "environment": environment(),
         "installation": installation, "scope": scope, "overall": overall(all_of_them, register),
-        "seed": overall(seeds, register), "level": {"number": grade.level, "name": LEVELS[grade.level]},
+        "seed": overall(seeds, register), "level": {"number": grade.level, "name": NAMES[grade.level]},
         "level_steps": [{"level": at, "asks": asks, "met": met} for at, asks, met in grade.steps],
         "documents": figures(all_of_them, register, "document"), "domains": figures(all_of_them, register, "domain"),
         "deviations": len(deviations()), "verdicts": rows,

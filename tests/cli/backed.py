@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cluster.archive_folder import FolderArchive
-from femtoclaw import boot, commands, events
+from femtoclaw import events
 from femtoclaw.backup.layout import Manifest
 from femtoclaw.backup.place import find, one_log
 from femtoclaw.cli.main import run
 from femtoclaw.event_codec import decode
-from femtoclaw.home import Home
-from femtoclaw.keys import load_signer
-from femtoclaw.sources import live
+from tests.cli.filled import fill
 from tests.cli.node import READ, Answer, Node
-from wal.directory import open_log_directory
-from wal.limits import SEGMENT_RECORDS
 from wal.reader import read_log_directory
 from wal.record import KIND_EVENT
 
@@ -79,19 +75,6 @@ class Backed(Here):
         """All of it somewhere else."""
         subprocess.run(["cp", "-r", str(self.path.parent), str(folder)], check=True)
         return Backed(folder / self.path.name)
-
-
-def fill(node: Node) -> None:
-    """As many records as fill a segment, without a commit for each."""
-    home = Home(str(node.path))
-    started = boot.start(home, live())
-    started.authority.perform(commands.RecordError("0" * 26, "RUNTIME", "INFO", "TEST", "test", "a line of history"))
-    line = started.log.read(started.log.size).payload
-    boot.stop(started, "worked")
-    log, _ = open_log_directory(home.log, signer=load_signer(home), clock=live().wall_ns)
-    for _ in range(SEGMENT_RECORDS):
-        log.submit([line])
-    log.close()
 
 
 def make(template: Node, folder: Path) -> Backed:

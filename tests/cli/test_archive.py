@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cluster.restored import mark_restored, restored_mark
-from femtoclaw import boot, commands
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.sources import live
 from tests.cli.cutting import cut_at
+from tests.cli.filled import fill
 from tests.cli.node import READ, Node
 from tests.contract.s3_server import CREDENTIALS, make_bucket, s3_server
 from wal.bundle import write_bundle
@@ -34,16 +34,7 @@ def worked(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Node:
     node = template.copy(tmp_path_factory.mktemp("worked") / "home")
     (node.workspace / "notes.txt").write_text(TEXT)
     node.intent(READ)
-    home = Home(str(node.path))
-    started = boot.start(home, live())
-    started.authority.perform(commands.RecordError("0" * 26, "RUNTIME", "INFO", "TEST", "test", "a line of history"))
-    line = started.log.read(started.log.size).payload
-    boot.stop(started, "worked")
-    # As many more of the same as fill a segment, without a commit for each.
-    log, _ = open_log_directory(home.log, signer=load_signer(home), clock=live().wall_ns)
-    for _ in range(SEGMENT_RECORDS):
-        log.submit([line])
-    log.close()
+    fill(node)
     node.call("archive", "push", str(node.path.parent / "archive"))
     return node
 

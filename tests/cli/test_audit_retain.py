@@ -11,12 +11,8 @@ from typing import Any
 
 import pytest
 
-from femtoclaw import boot, commands
-from femtoclaw.home import Home
-from femtoclaw.keys import load_signer
-from femtoclaw.sources import live
+from tests.cli.filled import fill
 from tests.cli.node import READ, Node, environment
-from wal.directory import open_log_directory
 from wal.limits import SEGMENT_RECORDS
 
 LATER = """
@@ -36,15 +32,7 @@ def old(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Node:
     """A node with a sealed segment and something behind it."""
     node = template.copy(tmp_path_factory.mktemp("old") / "home")
     node.intent(READ)
-    home = Home(str(node.path))
-    started = boot.start(home, live())
-    started.authority.perform(commands.RecordError("0" * 26, "RUNTIME", "INFO", "TEST", "test", "a line of history"))
-    line = started.log.read(started.log.size).payload
-    boot.stop(started, "worked")
-    log, _ = open_log_directory(home.log, signer=load_signer(home), clock=live().wall_ns)
-    for _ in range(SEGMENT_RECORDS):
-        log.submit([line])
-    log.close()
+    fill(node)
     return node
 
 

@@ -21,7 +21,8 @@ from femtoclaw.backup.recovery_key import RecoveryKey, load_recovery_public
 from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.sources import live
-from tests.cli.backed import SECRET, Backed, Here, ended, fill, find_newest, make
+from tests.cli.backed import SECRET, Backed, Here, ended, find_newest, make
+from tests.cli.filled import fill
 from tests.cli.node import READ, START, Node, environment
 from tests.contract.s3_server import CREDENTIALS, make_bucket, s3_server
 from tests.femtoclaw.serving_process import serving

@@ -16,8 +16,9 @@ from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
 from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer
-from tests.cli.backed import Backed, Here, ended, fill, find_newest, make
+from tests.cli.backed import Backed, Here, ended, find_newest, make
 from tests.cli.cutting import cut_at
+from tests.cli.filled import fill
 from tests.cli.node import READ, SAY, Node
 from wal.reader import read_log_directory
 from wal.record import FLAG_BATCH_END, KIND_EVENT
