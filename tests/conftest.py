@@ -20,9 +20,10 @@ ID = re.compile(r'^id = "([^"]+)"$', re.MULTILINE)
 INVARIANTS = {f"I{number}" for number in range(1, 13)}
 SEED = int(os.environ.get("FEMTOCLAW_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background of a script: programs under test would inherit that Ctrl-C means nothing.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        # Started in the background of a script: programs under test would inherit that Ctrl-C, or a stop, means nothing.
+        signal.signal(_number, _handler)
 
 # As `cluster.transport.load_grpc` has it, whichever test imports gRPC first: its fork handlers stop children in new namespaces.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -98,10 +99,20 @@ def seed() -> int:
 
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
+_HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def _as_at_the_start() -> None:
+    os.umask(_UMASK)
+    for number, handler in _HANDLERS.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
-def umask() -> Iterator[None]:
-    """What a command in the test's own process does to the umask ends with the test."""
+def process_of_its_own() -> Iterator[None]:
+    """What code in the test's process, or in the fixture of another test, does to the umask and to the signals of the
+    programs that are started later is over: one that ignores SIGTERM hands that on."""
+    _as_at_the_start()
     yield
-    os.umask(_UMASK)
+    _as_at_the_start()

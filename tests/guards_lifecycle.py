@@ -140,4 +140,20 @@ GUARDS = (
         "        if False:",
         SERVICE + "::test_the_command_prints_each_file",
     ),
+    Guard(
+        "I10",
+        "what a test does to the signals and the umask of its process ends with it",
+        "tests/conftest.py",
+        "def _as_at_the_start() -> None:\n",
+        "def _as_at_the_start() -> None:\n    return\n",
+        "tests/test_tidy.py::test_what_a_test_did_to_its_process_is_not_handed_on",
+    ),
+    Guard(
+        "I10",
+        "a command in the test's own process leaves its signals as they were",
+        "tests/cli/in_process.py",
+        "for number, handler in handlers.items():",
+        "for number, handler in ():",
+        "tests/test_tidy.py::test_a_command_in_this_process_leaves_its_signals",
+    ),
 )

@@ -5,9 +5,16 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+import pytest
+
+from tests.cli.in_process import run_here
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("wal", "cluster", "femtoclaw")
@@ -97,3 +104,25 @@ def test_the_architecture_names_every_module() -> None:
     ]
     folders = [path.name for path in (ROOT / "femtoclaw").iterdir() if (path / "__init__.py").exists()]
     assert missing + [name for name in folders if f"`{name}/`" not in text] == []
+
+
+STARTED_WITH = Path("/proc/self/status").read_text().split("Umask:")[1].split()[0]
+
+
+@pytest.mark.parametrize("turn", ["first", "next"])
+def test_what_a_test_did_to_its_process_is_not_handed_on(turn: str) -> None:
+    """A program that ignores SIGTERM, or that makes what all may write, because the test before did."""
+    program = "import os, signal; print(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, f'{os.umask(0):04o}')"
+    told = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert told.split() == ["False", STARTED_WITH]
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.umask(0o777 ^ int(STARTED_WITH, 8))
+
+
+def test_a_command_in_this_process_leaves_its_signals(tmp_path: Path) -> None:
+    """Commands that open a node end with signals ignored."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    home = ("--home", str(tmp_path / "home"))
+    assert run_here(*home, "init") == 0
+    assert run_here(*home, "run", "hello", "--brain", "echo") == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
-import signal
 import subprocess
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +10,9 @@ from cluster.archive_folder import FolderArchive
 from femtoclaw import events
 from femtoclaw.backup.layout import Manifest
 from femtoclaw.backup.place import find, one_log
-from femtoclaw.cli.main import run
 from femtoclaw.event_codec import decode
 from tests.cli.filled import fill
+from tests.cli.in_process import answer_here
 from tests.cli.node import READ, Answer, Node
 from wal.reader import read_log_directory
 from wal.record import KIND_EVENT
@@ -34,18 +30,8 @@ class Here(Node):
         """As ``Node.call``."""
         if stdin or human:
             return super().call(*arguments, stdin=stdin, human=human, expect=expect)
-        out, told = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in (0, 1))
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with redirect_stdout(out), redirect_stderr(told):
-                code = run(["--json", "--home", str(self.path), *arguments])
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        out.flush(), told.flush()
-        stdout, stderr = (each.buffer.getvalue().decode() for each in (out, told))  # type: ignore[attr-defined]
-        answer = Answer(code, [json.loads(line) for line in stdout.splitlines()], stdout, stderr)
-        assert expect is None or code == expect, answer
+        answer = answer_here(self.path, *arguments)
+        assert expect is None or answer.code == expect, answer
         return answer
 
 

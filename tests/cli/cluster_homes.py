@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from femtoclaw.api.client import connect
-from femtoclaw.cli.main import run
 from femtoclaw.home import Home
+from tests.cli.in_process import answer_here
 from tests.cli.node import START, Answer, environment
 from tests.cluster.etcd_process import free_ports
 
@@ -41,17 +38,8 @@ class Machine:
 
     def call(self, *words: str, expect: int | None = 0) -> Answer:
         """Run one command with --json in this process: thirty interpreters would take half a minute to start."""
-        out, told = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in (0, 1))
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            with redirect_stdout(out), redirect_stderr(told):
-                code = run(["--json", "--home", str(self.home), *words])
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        stdout, stderr = (each.buffer.getvalue().decode() for each in (out, told) if each.flush() is None)  # type: ignore[attr-defined]
-        answer = Answer(code, [json.loads(line) for line in stdout.splitlines()], stdout, stderr)
-        assert expect is None or code == expect, answer
+        answer = answer_here(self.home, *words)
+        assert expect is None or answer.code == expect, answer
         return answer
 
     def refused(self, *words: str) -> tuple[int, str]:

@@ -16,9 +16,9 @@ import pytest
 from femtoclaw.cli import cluster_demo_machines
 from femtoclaw.cli.cluster_demo_load import Answer, check_answers, check_recorded, write_entry
 from femtoclaw.cli.cluster_demo_machines import Machine
-from femtoclaw.cli.main import run
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import FemtoClawError
+from tests.cli.in_process import run_here
 from tests.cli.node import ROOT, START, Node, environment
 from tests.cluster.etcd_process import etcd_program, poll
 
@@ -102,15 +102,15 @@ def test_without_etcd_it_says_how_to_get_it(
 ) -> None:
     """And how to do without; nothing is begun."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    assert run(["demo", "--cluster"]) == 2
+    assert run_here("demo", "--cluster") == 2
     told = capsys.readouterr().err
     assert "apt-get install etcd-server" in told and "--static" in told
 
 
 def test_it_takes_a_new_folder_only(tmp_path: Path) -> None:
     """And no word of the cluster for a node by itself."""
-    assert run(["demo", "--cluster", "--static", "--keep", str(tmp_path)]) == 2
-    assert run(["demo", "--static"]) == 2
+    assert run_here("demo", "--cluster", "--static", "--keep", str(tmp_path)) == 2
+    assert run_here("demo", "--static") == 2
 
 
 def test_the_script_runs_the_demo() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from femtoclaw import events
-from femtoclaw.cli.main import run
 from femtoclaw.event_codec import decode, encode
 from femtoclaw.events import Event
 from tests.cli.forgery import Payloads, payloads_of, rewrite, signer_of
+from tests.cli.in_process import run_here
 from tests.cli.node import Node, call
 from wal import KIND_EVENT
 
@@ -53,7 +53,7 @@ def forged(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Node:
 
 def read(node: Node, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Run one command in this process; its exit code and everything it said."""
-    code = run(["--json", "--home", str(node.path), *words])
+    code = run_here("--json", "--home", str(node.path), *words)
     said = capsys.readouterr()
     return code, said.out + said.err
 

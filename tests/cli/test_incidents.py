@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from femtoclaw.api.client import connect
-from femtoclaw.cli.main import run
 from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.home import Home
 from femtoclaw.operations import STEPS
+from tests.cli.in_process import run_here
 from tests.cli.node import READ, Node, femtoclaw
 from tests.femtoclaw.alert_receiver import Receiver
 from tests.femtoclaw.serving_process import serving, wait_until
@@ -50,7 +50,7 @@ def look(capsys: pytest.CaptureFixture[str]) -> Look:
 
     def looking(node: Node, *words: str, expect: int = 0) -> Any:
         capsys.readouterr()
-        assert run(["--json", "--home", str(node.path), *words]) == expect
+        assert run_here("--json", "--home", str(node.path), *words) == expect
         return json.loads(capsys.readouterr().out)
 
     return looking
@@ -294,7 +294,7 @@ def test_words_that_make_no_sense(home: Node, capsys: pytest.CaptureFixture[str]
         ("open", "crash", "--evidence", "x"),
     )
     size = home.call("status", expect=None).body["size"]
-    assert [run(["--json", "--home", str(home.path), "incident", *each]) for each in words] == [2] * len(words)
+    assert [run_here("--json", "--home", str(home.path), "incident", *each) for each in words] == [2] * len(words)
     assert all(json.loads(line)["error"]["remedy"] for line in capsys.readouterr().out.splitlines())
     assert home.call("status", expect=None).body["size"] == size
     home.call("incident", "respond", "0" * 32, expect=2)

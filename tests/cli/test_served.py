@@ -19,7 +19,6 @@ import pytest
 
 from femtoclaw import events
 from femtoclaw.api.client import connect
-from femtoclaw.cli.main import run
 from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.errors import UnavailableError
 from femtoclaw.event_codec import decode
@@ -27,6 +26,7 @@ from femtoclaw.home import Home
 from femtoclaw.keys import load_signer
 from femtoclaw.secret_store import SecretStore
 from femtoclaw.state import State
+from tests.cli.in_process import run_here
 from tests.cli.node import READ, SAY, START, Node, call, environment
 from tests.femtoclaw.serving_process import serving, wait_until
 from wal.reader import read_log_directory
@@ -83,14 +83,12 @@ def served(made: Node, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
 def told(node: Node, capture: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     """What a command tells, without what differs between two lives of a node: ids, indexes, times. In this process: sixty
     interpreters would take a minute to start."""
-    before, handlers = os.getcwd(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = os.getcwd()
     os.chdir(node.path.parent)
     try:
-        code = run(["--home", str(node.path), *words])
+        code = run_here("--home", str(node.path), *words)
     finally:
         os.chdir(before)
-        for number, handler in handlers.items():  # a command that ends lets no signal cut that short
-            signal.signal(number, handler)
     captured = capture.readouterr()
     texts = []
     for text in (captured.out, captured.err):

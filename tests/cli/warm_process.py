@@ -34,6 +34,7 @@ def run(order, streams):
         os.dup2(stream, number)
     os.closerange(3, 64)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(order["env"])
     os.chdir(order["cwd"])
