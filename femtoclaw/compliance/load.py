@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 
-AREAS = (
-    "events", "storage", "start", "crash", "simulated", "sources", "session", "operations", "deploy", "monitoring",
-    "tables", "more",
-    "suite", "releases",
-)  # fmt: skip
-"""Modules ``checks_<area>`` of this package."""
+import femtoclaw.compliance
 
 
 def load_checks() -> None:
-    """Register all of them; done twice it is done once."""
-    for area in AREAS:
-        import_module(f"femtoclaw.compliance.checks_{area}")
+    """Register the checks of each ``checks_<area>`` of this package, by name; done twice it is done once."""
+    for each in sorted(module.name for module in iter_modules(femtoclaw.compliance.__path__)):
+        if each.startswith("checks_"):
+            import_module(f"femtoclaw.compliance.{each}")
