@@ -12,6 +12,7 @@ _SINK = "femtoclaw/telemetry/sink.py"
 _FILE = "femtoclaw/telemetry/line_file.py"
 _WATCHED = "tests/femtoclaw/test_monitoring.py"
 _TOLD = "tests/femtoclaw/test_telemetry.py"
+_SINKS = "tests/femtoclaw/test_telemetry_sinks.py"
 _ASKED = "tests/cli/test_observed.py"
 
 GUARDS = (
@@ -53,16 +54,16 @@ GUARDS = (
           f"{_TOLD}::test_no_text_of_anybody_s_gets_into_lines_labels_or_spans"),
     Guard("I11", "a sink's queue is bounded", _SINK,
           "            if len(self._queue) >= self._waiting_max or self._over:", "            if self._over:",
-          f"{_TOLD}::test_a_sink_that_hangs_costs_nobody_anything_and_what_it_loses_is_counted"),
+          f"{_SINKS}::test_a_sink_that_hangs_costs_nobody_anything_and_what_it_loses_is_counted"),
     Guard("I11", "the file of lines is bounded", _FILE,
           "if os.fstat(fd).st_size + len(raw) > FILE_BYTES_MAX and os.fstat(fd).st_size:", "if False:",
-          f"{_TOLD}::test_a_file_of_lines_is_ours_and_bounded"),
+          f"{_SINKS}::test_a_file_of_lines_is_ours_and_bounded"),
     Guard("I10", "lines go on in a file of this log only", _FILE,
           "return index + 1 if 1 <= index <= log.size and log.read(index).link.hex() == link else None", "return index + 1",
-          f"{_TOLD}::test_a_file_of_another_log_is_not_gone_on_with"),
+          f"{_SINKS}::test_a_file_of_another_log_is_not_gone_on_with"),
     Guard("I6", "a canary is no measured call", _CANARY,
           "    verdict = authorize(\n        DENIED, {}, _CONTEXT, registry=engines.registry, manifests=engines.manifests,",
           "    engines.authorize(DENIED, {}, _CONTEXT)\n    verdict = authorize(\n        DENIED, {}, _CONTEXT, "
           "registry=engines.registry, manifests=engines.manifests,",
-          f"{_TOLD}::test_a_look_is_no_measured_call"),
+          "tests/femtoclaw/test_telemetry_performance.py::test_a_look_is_no_measured_call"),
 )  # fmt: skip
