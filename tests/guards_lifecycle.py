@@ -64,7 +64,7 @@ GUARDS = (
         "femtoclaw/crash_trace.py",
         '"where": places[-1:]',
         '"where": [str(error)]',
-        STARTING + "::test_a_process_that_dies_of_an_exception_leaves_the_digest_of_its_traceback",
+        "tests/cli/test_crash_causes.py::test_a_process_that_dies_of_an_exception_leaves_the_digest_of_its_traceback",
     ),
     Guard(
         "I4",

@@ -1,4 +1,4 @@
-"""A start in the runbook's order: its steps on record, failed ones told by the next good one, and why the process before ended."""
+"""A start takes its steps in order, each on record; what is not passed ends it, and nothing is taken before."""
 
 from __future__ import annotations
 
@@ -17,83 +17,34 @@ import pytest
 from femtoclaw import boot, commands, events, verified_start
 from femtoclaw.api.socket import is_served
 from femtoclaw.boot_journal import IMPORTED_MAX
-from femtoclaw.crash_trace import FILE_NAME, WORD_FILE
 from femtoclaw.errors import FemtoClawError, IntegrityError
-from femtoclaw.event_codec import decode
 from femtoclaw.home import Home
 from femtoclaw.launcher import sealed
 from femtoclaw.launcher.refusal import Refused, record
-from femtoclaw.provision import initialize
-from femtoclaw.replay import replay
-from femtoclaw.sources import live
 from femtoclaw.verified_start import STEPS
 from femtoclaw.version import VERSION
 from tests.cli.node import START, Node, environment
-from tests.femtoclaw.serving_process import serving, wait_until
-from wal import LogError, read_log_directory
+from tests.cli.started import POLICY, SOURCES, copy_of, failures, journal, lived, make_nodes, recorded, stages, steps
+from tests.femtoclaw.serving_process import wait_until
+from wal import LogError
 from wal.checkpoint import parse_checkpoint
 from wal.note import text_of
-from wal.record import KIND_EVENT, Record
-
-POLICY = '@id("read") permit (principal, action == Action::"fs.read", resource);\n'
-SOURCES = live()
+from wal.record import Record
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A node in each mode that was never started."""
-    folder = tmp_path_factory.mktemp("starting")
-    made = {mode: folder / mode for mode in ("secure", "development")}
-    for mode, path in made.items():
-        initialize(
-            Home(str(path)), enable=["fs.read"], binaries=[], policy=POLICY, operator="tester", sources=SOURCES, mode=mode
-        )  # fmt: skip
-    return made
+    return make_nodes(tmp_path_factory.mktemp("starting"))
 
 
 @pytest.fixture
 def home(template: dict[str, Path], tmp_path: Path) -> Home:
-    return Home(str(shutil.copytree(template["secure"], tmp_path / "home")))
+    return copy_of(template, "secure", tmp_path)
 
 
 @pytest.fixture
 def developed(template: dict[str, Path], tmp_path: Path) -> Home:
-    return Home(str(shutil.copytree(template["development"], tmp_path / "developed")))
-
-
-def lived(home: Home, *, served: bool = False) -> None:
-    boot.stop(boot.start(home, SOURCES, served=served), "done")
-
-
-def recorded(home: Home, *kinds: type) -> list[tuple[Record, Any]]:
-    """Events of these types with their records; replay of all of them must not diverge."""
-    reader = read_log_directory(home.log)
-    try:
-        records = list(reader.scan())
-    finally:
-        reader.close()
-    assert replay(iter(records)).divergences == ()
-    found = [(record, decode(record.payload)) for record in records if record.kind == KIND_EVENT]
-    return [(record, event) for record, event in found if not kinds or isinstance(event, kinds)]
-
-
-def steps(home: Home, phase: str) -> list[events.StepTaken]:
-    return [event for _, event in recorded(home, events.StepTaken) if event.phase == phase]
-
-
-def failures(home: Home) -> list[events.StartFailed]:
-    return [event for _, event in recorded(home, events.StartFailed)]
-
-
-def journal(home: Home) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(home.journal).read_text().splitlines()]
-
-
-def stages(home: Home) -> list[str]:
-    """The numbered stages of the last start in the journal."""
-    lines = journal(home)
-    boot_id = lines[-1]["boot_id"]
-    return [line["stage"] for line in lines if line.get("boot_id") == boot_id and "step" in line]
+    return copy_of(template, "development", tmp_path)
 
 
 @pytest.mark.requirement("RUNBOOK-5.1", "DEPLOY-17.1")
@@ -280,112 +231,6 @@ def test_a_journal_that_anyone_wrote_is_read_within_bounds(home: Home) -> None:
     assert told[-2].at_ns == 5 and len(told[-2].detail) <= 1000 and told[-2].detail.isprintable()
 
 
-# --- why the process before ended
-
-
-def cause(home: Home) -> events.StepTaken:
-    """What the next start says of it; and then come the steps of a recovery, before the start."""
-    lived(home)
-    taken = steps(home, "recover")
-    assert [event.step for event in taken] == [
-        "cause",
-        "distribution",
-        "configuration",
-        "audit_log",
-        "state",
-        "restart",
-    ]
-    assert (taken[2].result, taken[3].result) == ("verified", "verified")
-    rows = recorded(home, events.StepTaken, events.RuntimeStarted)
-    assert isinstance(rows[-1][1], events.RuntimeStarted)
-    lived(home)
-    assert len(steps(home, "recover")) == len(taken)
-    return taken[0]
-
-
-@pytest.mark.requirement("RUNBOOK-13.1", "RUNBOOK-12.1")
-@pytest.mark.parametrize(
-    ("number", "word", "expected"),
-    [
-        (signal.SIGKILL, "", "unclean end without trace"),
-        (signal.SIGKILL, "signal killed KILL", "signal: the service manager says: signal killed KILL"),
-        (signal.SIGKILL, "oom-kill killed KILL", "out of memory: the service manager says: oom-kill killed KILL"),
-        (signal.SIGSEGV, "", "signal: Fatal Python error: Segmentation fault"),
-    ],
-)
-def test_the_start_after_a_crash_says_why(home: Home, number: int, word: str, expected: str) -> None:
-    with serving(Path(home.path)) as process:
-        process.send_signal(number)
-        process.wait(30)
-    if word:
-        Path(home.path, WORD_FILE).write_text(word + "\n")
-    assert cause(home).detail == expected
-
-
-DYING = """
-import sys; sys.argv[0] = "femtoclaw"
-from femtoclaw.serving import supervisor
-def alive(self): raise ZeroDivisionError("a secret")
-supervisor.Supervisor.alive = alive
-from femtoclaw.__main__ import main; main()
-"""
-
-
-@pytest.mark.requirement("RUNBOOK-13.1")
-def test_a_process_that_dies_of_an_exception_leaves_the_digest_of_its_traceback(home: Home) -> None:
-    """And nothing of its text; the log is closed in order all the same."""
-    done = subprocess.run(
-        [sys.executable, "-c", DYING, "--json", "--home", home.path, "serve"], capture_output=True, text=True,
-        env=environment(), check=False,
-    )  # fmt: skip
-    assert done.returncode == 70
-    trace = Path(home.path, FILE_NAME).read_text()
-    assert "a secret" not in trace
-    told = cause(home)
-    assert told.detail.startswith("exception: ZeroDivisionError at ")
-    assert told.digest == json.loads(trace.splitlines()[1])["digest"]
-
-
-def test_a_host_that_went_down_is_told_from_a_process_that_did(home: Home) -> None:
-    with serving(Path(home.path)) as process:
-        process.kill()
-        process.wait()
-    trace = Path(home.path, FILE_NAME)
-    first = json.loads(trace.read_text())
-    trace.write_text(json.dumps(first | {"host_boot": "another"}) + "\n")
-    assert cause(home).detail == "the host was restarted"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"boot_id": 5}', "x" * 300_000, '{"boot_id": "%s", "where": 5}\n{"exception": []}']
-)
-def test_a_trace_that_is_none_is_no_trace(home: Home, text: str) -> None:
-    started = boot.start(home, SOURCES)
-    boot_id = started.authority.state.node.boot_id
-    started.log.abandon()
-    Path(home.path, FILE_NAME).write_text(text.replace("%s", boot_id))
-    assert cause(home).detail.startswith(("unclean end without trace", "exception: []"))
-
-
-@pytest.mark.requirement("RUNBOOK-12.1")
-def test_recovery_of_a_damaged_log_goes_no_step_further(home: Home) -> None:
-    """Nothing is written where the log does not verify: not one step, not one byte."""
-    lived(home)
-    boot.start(home, SOURCES).log.abandon()
-    data = Path(home.log, "data", "data.mdb")
-    raw = bytearray(data.read_bytes())
-    place = raw.index(b"ConfigurationAdopted"[:4]) if b"ConfigurationAdopted"[:4] in raw else raw.index(b"fs.read")
-    raw[place] ^= 1
-    data.write_bytes(raw)
-    with pytest.raises((FemtoClawError, LogError)):
-        boot.start(home, SOURCES)
-    assert data.read_bytes() == bytes(raw)
-    assert journal(home)[-1]["stage"] == "audit_log"
-
-
-# --- nothing is taken before
-
-
 WAITING = """
 import os, sys, time; sys.argv[0] = "femtoclaw"
 from femtoclaw import verified_start
@@ -477,9 +322,6 @@ def session_of_messages(home: Home, restart_every: int) -> list[tuple[events.Eve
 def test_a_session_with_restarts_goes_as_one_without(template: dict[str, Path], tmp_path: Path) -> None:
     homes = [Home(str(shutil.copytree(template["secure"], tmp_path / name))) for name in ("straight", "restarted")]
     assert session_of_messages(homes[0], 0) == session_of_messages(homes[1], 10)
-
-
-# --- the machine of the process
 
 
 def moves(home: Home) -> list[str]:

@@ -1,15 +1,13 @@
-"""Repair of damaged logs on disk: what counts as a source, what must be reached, the lock, and a kill at every step."""
+"""Repair of damaged logs on disk: what counts as a source, the lock, and a kill at every step."""
 
 from __future__ import annotations
 
 import fcntl
 import io
-import json
 import os
 import random
 import shutil
 import signal
-import sys
 import tracemalloc
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -25,10 +23,23 @@ import wal.repair
 import wal.replacement
 import wal.writer_lock
 from tests.conftest import SEED
-from tests.wal.sample_log import GENESIS, ORIGIN, OTHER_SIGNER, SIGNER, T0, make_frames, ticking_clock
+from tests.wal.repaired import (
+    SIZE,
+    beside,
+    damage,
+    frames_of,
+    head_of,
+    in_fork,
+    lose_pages,
+    make_log,
+    only_rebuild,
+    quick_children,
+    repair,
+    write_segment,
+)
+from tests.wal.sample_log import OTHER_SIGNER, SIGNER, T0, make_frames, ticking_clock
 from wal.bundle import Bundle, BundleReport, write_bundle
-from wal.chain import verify_run
-from wal.directory import create_log_directory, open_log_directory
+from wal.directory import open_log_directory
 from wal.durable_file import read_file
 from wal.errors import (
     CorruptFileError,
@@ -36,122 +47,25 @@ from wal.errors import (
     LogError,
     LogLockedError,
     LogUnavailableError,
-    RollbackError,
 )
-from wal.head import encode_slot, read_slots
-from wal.inspection import Finding, find_frames
+from wal.inspection import find_frames
 from wal.lmdb_storage import LmdbStorage
-from wal.manifest import encode_manifest
-from wal.note import PublicKey, Signer
+from wal.note import PublicKey
 from wal.reader import CHECKPOINT_FILE, read_log_directory
 from wal.record import EMPTY, KIND_RECOVERED, Head, decode
-from wal.repair import Rebuilt, install, rebuild
+from wal.repair import install, rebuild
 from wal.replacement import Replacement, settle
 from wal.salvage_sources import Archives
-from wal.segment import Seal, encode_segment
-
-SIZE = 31
-"""Records of the sample log: the first one and ten batches of three."""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A log that was closed in order."""
-    where = str(tmp_path / "log")
-    create_log_directory(where, GENESIS, signer=SIGNER, clock=ticking_clock())
-    log, _ = open_log_directory(where, signer=SIGNER, clock=ticking_clock(T0 + 10**6))
-    for number in range(10):
-        log.append([b"record %d %d" % (number, part) for part in range(3)])
-    log.close()
-    return where
-
-
-def frames_of(path: str) -> list[bytes]:
-    storage = LmdbStorage(path, writable=False)
-    try:
-        return [raw for _, raw in storage.scan(1, 1 << 62)]
-    finally:
-        storage.close()
-
-
-def head_of(path: str) -> Head:
-    last = decode(frames_of(path)[-1])
-    return Head(last.index, last.link)
-
-
-def lose_pages(path: str) -> None:
-    """Both meta pages are gone: LMDB reaches nothing, every record is still in the file."""
-    with open(os.path.join(path, "data", "data.mdb"), "rb+") as file:
-        for page in (0, 4096):
-            file.seek(page + 16)
-            file.write(b"\xff" * 8)
-
-
-def damage(path: str, payload: bytes) -> None:
-    """One bit of each copy of a record."""
-    file = Path(path, "data", "data.mdb")
-    raw = file.read_bytes()
-    assert payload in raw
-    file.write_bytes(raw.replace(payload, bytes([payload[0] ^ 1]) + payload[1:]))
-
-
-def write_segment(folder: str, start: Head, payloads: list[bytes], signer: Signer | None) -> str:
-    """A segment file that continues ``start``; returns its path."""
-    os.makedirs(folder, exist_ok=True)
-    seal, raw = encode_segment(ORIGIN, verify_run(start, make_frames(payloads, start, time_ns=2 * T0)), signer)
-    file = os.path.join(folder, seal.file_name)
-    Path(file).write_bytes(raw)
-    return file
-
-
-def repair(path: str, archives: list[str] | None = None, key: Signer = SIGNER) -> Rebuilt:
-    with Replacement(path) as attempt:
-        rebuilt = rebuild(attempt, archives or [], key=key.public)
-        install(attempt, rebuilt, signer=key, clock=ticking_clock(3 * T0), reason="test")
-    return rebuilt
-
-
-def only_rebuild(path: str, archives: list[str] | None = None) -> Rebuilt:
-    with Replacement(path) as attempt:
-        return rebuild(attempt, archives or [], key=SIGNER.public)
-
-
-def beside(path: str, infix: str) -> list[str]:
-    return [name for name in os.listdir(os.path.dirname(path)) if name.startswith(f"log.{infix}")]
-
-
-def in_fork(act: Callable[[], None], stdout: int = -1) -> int:
-    """How a fork of this process that runs ``act`` ended."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            if stdout >= 0:
-                os.dup2(stdout, 1)
-                sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False))
-            act()
-            sys.stdout.flush()
-            os._exit(0)
-        finally:
-            os._exit(70)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def inspect_in_fork(command: str, path: str, *arguments: str) -> tuple[Any, Finding | None]:
-    """As ``wal.inspection.inspect``, without an interpreter's start."""
-    with TemporaryFile() as output:
-        code = in_fork(lambda: wal.inspection.main([command, path, *arguments]), output.fileno())
-        output.seek(0)
-        text = output.read()
-    return (json.loads(text), None) if code == 0 else (None, Finding("STORE_UNREADABLE", path, "", str(code)))
+    return make_log(str(tmp_path / "log"))
 
 
 @pytest.fixture(autouse=True)
 def _quick_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal.inspection, "inspect", inspect_in_fork)
-    monkeypatch.setattr(wal.repair, "inspect", inspect_in_fork)
-
-
-# Killed at every step.
+    quick_children(monkeypatch)
 
 
 STEPS = ("rename", "fsync", "mkdir", "unlink", "rmdir", "pwrite", "ftruncate", "write")
@@ -220,9 +134,6 @@ def test_a_repair_killed_at_any_step_ends_the_same_when_run_again(path: str, tmp
         shutil.rmtree(os.path.dirname(cut))
 
 
-# The lock.
-
-
 @pytest.mark.invariant("I9")
 def test_the_lock_is_held_from_the_first_look_to_the_exchange(path: str) -> None:
     """No writer and no second repair; the folder of the first is not swept by the second; afterwards both may."""
@@ -288,9 +199,6 @@ def test_damaged_logs_never_take_each_others_name(path: str) -> None:
         repair(path)
     assert len(beside(path, "damaged-")) == 2
     assert beside(path, "repair-") == []
-
-
-# What counts as a source.
 
 
 def test_records_that_only_continue_the_chain_are_not_adopted(path: str, tmp_path: Path) -> None:
@@ -450,101 +358,3 @@ def test_a_bundle_that_is_replaced_while_it_is_read_adds_nothing(
     assert [piece.digest for piece in archives._pieces] == true
     assert list(archives.covering(1)) == []
     assert archives.notes
-
-
-# What must be reached.
-
-
-def shorten(path: str) -> None:
-    """Every promise but one is made to fit a log without its last batch."""
-    storage = LmdbStorage(path, writable=True)
-    link = decode(storage.get(SIZE - 3) or b"").link
-    storage.cut(SIZE - 3)
-    slot = read_slots(storage.read_slots()).newest
-    assert slot is not None
-    point = slot.point._replace(size=SIZE - 3, link=link)
-    for place in (0, 1):
-        storage.write_slot(place, encode_slot(slot._replace(point=point)))
-    storage.close()
-
-
-def seal_to(size: int, link: bytes) -> bytes:
-    return encode_manifest([Seal(ORIGIN, 1, size, bytes(32), bytes(32), link, bytes(32))])
-
-
-def promised_by_checkpoint(path: str) -> None:
-    shorten(path)
-    damage(path, b"record 9 ")
-
-
-def promised_by_manifest(path: str) -> None:
-    promised_by_checkpoint(path)
-    Path(path, CHECKPOINT_FILE).unlink()
-    os.makedirs(os.path.join(path, "segments"), exist_ok=True)
-    Path(path, "segments", "MANIFEST").write_bytes(seal_to(SIZE, bytes(32)))
-
-
-def promised_by_head(path: str) -> None:
-    storage = LmdbStorage(path, writable=True)
-    storage.cut(SIZE - 3)
-    storage.close()
-    damage(path, b"record 9 ")
-    Path(path, CHECKPOINT_FILE).unlink()
-
-
-def promised_otherwise(path: str) -> None:
-    """As long as promised, and not what was promised."""
-    os.makedirs(os.path.join(path, "segments"), exist_ok=True)
-    Path(path, "segments", "MANIFEST").write_bytes(seal_to(SIZE, bytes(32)))
-
-
-@pytest.mark.invariant("I2")
-@pytest.mark.parametrize(
-    "lose",
-    [promised_by_checkpoint, promised_by_manifest, promised_by_head, promised_otherwise],
-    ids=lambda f: f.__name__,
-)
-def test_what_anything_promised_must_be_reached(path: str, lose: Callable[[str], None]) -> None:
-    """HEAD, the signed checkpoint or the list of segments: a log below any of them is not installed, nothing changes."""
-    lose(path)
-    before = frames_of(path)
-    with pytest.raises(RollbackError):
-        repair(path)
-    assert only_rebuild(path).promise.size == SIZE
-    assert frames_of(path) == before
-    assert beside(path, "") == []
-
-
-def test_a_checkpoint_that_the_logs_key_did_not_sign_promises_nothing(path: str) -> None:
-    """It is named, and replaced by one that the operator's act signs; without HEAD it leaves nothing to go by."""
-    note = Path(path, CHECKPOINT_FILE)
-    note.write_bytes(note.read_bytes().replace(b"%d" % SIZE, b"%d" % (SIZE + 9), 1))
-    rebuilt = repair(path)
-    assert any("checkpoint does not count" in text for text in rebuilt.notes)
-    open_log_directory(path, signer=SIGNER, clock=ticking_clock(4 * T0))[0].close()
-
-
-@pytest.mark.invariant("I9")
-def test_the_rebuilt_log_goes_on_in_its_epoch(path: str) -> None:
-    """Records of a later epoch are not followed by one of the first."""
-    storage = LmdbStorage(path, writable=True)
-    slot = read_slots(storage.read_slots()).newest
-    assert slot is not None
-    later = slot._replace(sequence=slot.sequence + 1, point=slot.point._replace(epoch=7))
-    storage.write_slot(later.sequence & 1, encode_slot(later))
-    storage.close()
-    log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(2 * T0))
-    log.append([b"of the seventh epoch"])
-    log.close()
-    repair(path)
-    log, _ = open_log_directory(path, signer=SIGNER, clock=ticking_clock(4 * T0))
-    assert (log.epoch, log.read(log.size).epoch, log.read(log.size).kind) == (7, 7, KIND_RECOVERED)
-    log.close()
-
-
-def test_a_part_of_a_batch_is_not_left(path: str) -> None:
-    """Without HEAD and above the checkpoint: what is left of an append that was never whole goes with it."""
-    damage(path, b"record 9 2")
-    Path(path, "HEAD").unlink()
-    Path(path, CHECKPOINT_FILE).unlink()
-    assert only_rebuild(path).head.index == SIZE - 3
