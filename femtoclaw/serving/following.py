@@ -16,11 +16,12 @@ from cluster.errors import PeerRefusedError
 from cluster.messages import Reason
 from femtoclaw import commands
 from femtoclaw.api.executor import Executor, Freshness, NotTakenError, StateAt, never
-from femtoclaw.api.forwarding import answer, ask_intent, ask_run
+from femtoclaw.api.forwarding import answer, ask_control, ask_intent, ask_run
 from femtoclaw.api.limits import PATIENCE_S
 from femtoclaw.api.reading import state_hash_at
 from femtoclaw.authority import Recorded
 from femtoclaw.home import Home
+from femtoclaw.operations import PROCEDURES
 from femtoclaw.runtime import Listener, RunResult, StepResult
 from wal.reader import LogReader
 
@@ -28,6 +29,11 @@ OPENING_S = 15.0
 """How long an operator's request waits while nobody leads, and on a member that leads and does not execute yet, or hands over."""
 
 PAUSE_S = 0.1
+
+ANYWHERE = frozenset(
+    {*PROCEDURES, "alert.acknowledge", "incident.open", "incident.step", "node.contain", "node.release"}
+)
+"""What operators may ask for at any member: it changes what is recorded and no file of a home, so the leader can do it for them."""
 
 Answer = TypeVar("Answer")
 
@@ -154,7 +160,13 @@ class FollowingExecutor:
     def control(
         self, command: commands.Control, brain_spec: str, compared_size: int = 0
     ) -> tuple[Recorded, RunResult | None]:
-        """As ``Executor.control``, on the machine of the leader only: operators' files are there."""
+        """As ``Executor.control``: what is in ``ANYWHERE`` by whoever leads; everything else on the machine of the leader only:
+        files of its home go with it."""
+        if command.action in ANYWHERE:
+            return self._somewhere(
+                lambda local: local.control(command, brain_spec, compared_size),
+                lambda leader: ask_control(self._asker(leader), command, brain_spec, compared_size),
+            )
         return self._only_here().control(command, brain_spec, compared_size)
 
     def perform(self, command: commands.Control) -> Recorded:

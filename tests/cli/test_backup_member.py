@@ -9,16 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.archive import open_archive
 from cluster.restored import restored_mark
-from femtoclaw.backup.creating import create
 from femtoclaw.cli import member_words
-from femtoclaw.home import Home
-from femtoclaw.keys import load_signer
-from femtoclaw.sources import live
 from tests.cli.cluster_homes import Machine, come_in, first_member, operator_key
 from tests.cli.node import SAY
-from wal.note import PublicKey
 from wal.reader import read_log_directory
 
 HELLO = json.dumps(SAY)
@@ -45,22 +39,29 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[M
 
 def test_a_member_comes_back_as_a_learner(cluster: tuple[Machine, Machine], tmp_path: Path) -> None:
     """All of it is lost; what it comes back with is marked, without a promise to its cluster, and the mark goes when it holds what
-    its leader has committed. Procedures are the leader's to record: on a member that follows they are refused."""
+    its leader has committed. It was made at the member that follows, by the member's own key, and the leader recorded it."""
     leader, member = cluster
     key, place = str(tmp_path / "recovery.key"), str(tmp_path / "place")
-    public = member.call("backup", "keygen", "--out", key).body["public_key"]
-    assert member.refused("backup", "create", "--to", place, *operator_key(leader)) == (4, "NotTakenError")
-    reader = read_log_directory(str(member.home / "log"))
-    home = Home(str(member.home))
-    made = create(
-        open_archive(place, create=True), home, reader, load_signer(home), PublicKey.parse(public), live()
-    ).manifest
-    reader.close()
+    member.call("backup", "keygen", "--out", key)
+    made = member.call("backup", "create", "--to", place, *operator_key(leader)).body
+    (kept,) = member.call("backup", "list", "--from", place).body["backups"]
+    assert (kept["id"], kept["ok"]) == (made["id"], True)
+    leader.until_equal()
+    (end,) = leader.call("log", "--kind", "ProcedureEnded").objects
+    assert (end["procedure"], end["result"], json.loads(end["content"])["root"]) == (
+        "backup.create",
+        "done",
+        made["root"],
+    )
     leader.call("intent", HELLO)
     member.kill()
     shutil.rmtree(member.home)
     restored = member.call("backup", "restore", "--from", place, "--key", key, "--to", str(member.home)).body
-    assert (restored["size"], restored["root"], restored["state_hash"]) == (made.size, made.root, made.state_hash)
+    assert (restored["size"], restored["root"], restored["state_hash"]) == (
+        made["size"],
+        made["root"],
+        made["state_hash"],
+    )
     assert restored_mark(str(member.home / "log")) is not None
     assert not (member.home / "log" / "cluster" / "state").exists()
     assert member.refused("backup", "resume", *operator_key(leader)) == (4, "UnavailableError")
@@ -70,7 +71,7 @@ def test_a_member_comes_back_as_a_learner(cluster: tuple[Machine, Machine], tmp_
     leader.until_equal()
     logs = [read_log_directory(str(machine.home / "log")) for machine in (leader, member)]
     size = min(log.size for log in logs)
-    assert size > made.size
+    assert size > made["size"]
     assert logs[0].tree().root(size) == logs[1].tree().root(size)
     for log in logs:
         log.close()

@@ -1,21 +1,27 @@
-"""An operator's request waits while nobody leads and while this member opens its log; where another one leads it is refused."""
+"""An operator's request waits while nobody leads and while this member opens its log; where another one leads it is passed on
+when it only changes what is recorded, and refused when files of a home go with it."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from femtoclaw import commands
+from femtoclaw import commands, events
 from femtoclaw.api.executor import Executor, Freshness, NotTakenError
+from femtoclaw.api.forwarding import answer
 from femtoclaw.api.limits import PATIENCE_S
+from femtoclaw.authority import Recorded
 from femtoclaw.home import Home
 from femtoclaw.serving import following
 from femtoclaw.serving.following import OPENING_S, FollowingExecutor
+from femtoclaw.state import EMPTY
 from wal.reader import LogReader
+from wal.writer import Receipt
 
 
 class Local:
@@ -25,10 +31,10 @@ class Local:
         return "done"
 
 
-def member(path: Path, leader: str) -> FollowingExecutor:
+def member(path: Path, leader: str, ask: Callable[[str, bytes], bytes] = lambda *_: b"") -> FollowingExecutor:
     """Of member a, which hears this leader."""
     return FollowingExecutor(
-        Home(str(path)), lambda: cast(LogReader, None), lambda: leader, lambda *_: b"", lambda: {"member": "a"},
+        Home(str(path)), lambda: cast(LogReader, None), lambda: leader, ask, lambda: {"member": "a"},
         lambda: Freshness(False, 0, 0),
     )  # fmt: skip
 
@@ -57,6 +63,51 @@ def test_a_request_elsewhere_is_refused_at_once(tmp_path: Path) -> None:
         member(tmp_path, "b").perform(COMMAND)
     assert raised.value.found == "b leads"
     assert time.monotonic() - begun < OPENING_S / 3
+
+
+def asked_for(action: str) -> commands.Control:
+    """An operator's request; whether its signature holds is the leader's to say."""
+    return commands.Control("r" * 32, "anna", action, "node", b"{}", 7, 7, b"s" * 64, (), "")
+
+
+class Leader:
+    """An executor that records whatever operators ask for."""
+
+    def __init__(self) -> None:
+        self.recorded: list[commands.Control] = []
+
+    def control(self, command: commands.Control, brain: str, compared: int) -> tuple[Recorded, None]:
+        self.recorded.append(command)
+        decided = events.ControlDecided(command.request_id, "AUTHORIZED", "PERMITTED", (), "d")
+        return Recorded((decided,), Receipt(5, 6, b"l" * 32, 1, 9), EMPTY, EMPTY), None
+
+
+@pytest.mark.parametrize("action", ["backup.create", "compliance.check", "incident.step", "node.contain"])
+def test_what_is_only_recorded_is_the_leaders_to_record_wherever_it_is_asked(action: str, tmp_path: Path) -> None:
+    """Signed as it was, by the leader that is heard; the answer says where it stands in the one log."""
+    leader = Leader()
+    carried: list[str] = []
+
+    def ask(name: str, body: bytes) -> bytes:
+        carried.append(name)
+        return answer(cast(Executor, leader), body)
+
+    recorded, result = member(tmp_path, "b", ask).control(asked_for(action), "")
+    assert (carried, leader.recorded, result) == (["b"], [asked_for(action)], None)
+    assert (recorded.receipt.first, recorded.receipt.last) == (5, 6)
+    assert isinstance(recorded.events[0], events.ControlDecided)
+
+
+@pytest.mark.parametrize("action", ["policy.set", "configuration.set", "secret.set", "claw.install", "member.remove"])
+def test_what_files_of_a_home_go_with_is_not_passed_on(action: str, tmp_path: Path) -> None:
+    """It would be in force on a machine whose files say something else."""
+
+    def ask(name: str, body: bytes) -> bytes:
+        raise AssertionError("it was passed on")
+
+    with pytest.raises(NotTakenError) as raised:
+        member(tmp_path, "b", ask).control(asked_for(action), "")
+    assert raised.value.found == "b leads"
 
 
 def test_the_wait_for_somebody_who_leads_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
