@@ -6,7 +6,7 @@ It shows what follows from the program alone: the same inputs give the same byte
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -97,10 +97,14 @@ class Remembering:
 class Simulated:
     """The node. With the same seed and the same calls it records the same bytes."""
 
-    def __init__(self, policy: str = POLICY, seed: int = 7) -> None:
+    def __init__(
+        self, policy: str = POLICY, seed: int = 7, settings: Mapping[str, Any] = SETTINGS,
+        isolation: Any = None, claws: Sequence[Manifest] = SHIPPED, storage: Any = None,
+    ) -> None:  # fmt: skip
+        """``storage``: what the log is written through, in the place of the memory itself."""
         self.sources = scripted(seed)
-        self.storage = MemoryStorage()
-        self.isolation = Counting()
+        self.storage = storage if storage is not None else MemoryStorage()
+        self.isolation = isolation if isolation is not None else Counting()
         self.recorded: list[Recorded] = []
         signer = KeySigner(ORIGIN, bytes(range(SEED_BYTES)))
         genesis = Genesis(ORIGIN, signer.public, bytes(16))
@@ -108,9 +112,9 @@ class Simulated:
         self.authority = Authority(self.log, EMPTY, self.recorded.append)
         self.gate = Gate(self.isolation, lambda: self.authority.state)
         self.runtime = Runtime(self.log, self.authority, self.gate, self.sources, concurrency_max=8)
-        self._provision(policy)
+        self._provision(policy, settings, claws)
 
-    def _provision(self, policy: str) -> None:
+    def _provision(self, policy: str, settings: Mapping[str, Any], claws: Sequence[Manifest]) -> None:
         perform, owner = self.authority.perform, KeySigner("owner", bytes(range(1, SEED_BYTES + 1)))
         perform(
             commands.Provision(
@@ -118,9 +122,9 @@ class Simulated:
             )
         )
         perform(commands.AdoptControlPolicy(default_control(), engine_version(), "owner"))
-        for claw in SHIPPED:
+        for claw in claws:
             perform(commands.RegisterClaw(claw.canonical()))
-        effective = config.resolve(SETTINGS, "simulated", claw_names(SHIPPED))
+        effective = config.resolve(settings, "simulated", claw_names(tuple(claws)))
         perform(commands.AdoptConfiguration(config.canonical(effective), "owner"))
         perform(commands.AdoptPolicy(policy, engine_version(), "owner"))
         perform(commands.StartRuntime("boot", "simulated", "python", "open"))
