@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from femtoclaw import events
@@ -58,18 +59,19 @@ def ruled(laboratory: Laboratory) -> dict[str, tuple[str, str]]:
     found["empty policy"] = _decided(nothing, call("fs.read", path="notes/a"))
     brain = Remembering([call("fs.list", path="other/a"), say("done")])
     staging.runtime.run("go", brain, source="cli", agent="agent")
-    event = [each for batch in staging.recorded for each in batch.events if _is_decision(each)][-2]
+    event = _decisions(staging)[-2]
     found["the same from a run"] = event.decision, ",".join(event.determining)
     return found
 
 
-def _is_decision(event: Any) -> bool:
-    return isinstance(event, events.AuthorizationDecided)
+def _decisions(node: Simulated) -> list[events.AuthorizationDecided]:
+    told = [each for batch in node.recorded for each in batch.events]
+    return [each for each in told if isinstance(each, events.AuthorizationDecided)]
 
 
 def _decided(node: Simulated, raw: bytes) -> tuple[str, str]:
     step = node.runtime.intent(raw)
-    event = next(each for batch in reversed(node.recorded) for each in batch.events if _is_decision(each))
+    event = _decisions(node)[-1]
     assert event.decision == step.decision
     return step.decision, ",".join(event.determining)
 
@@ -89,13 +91,13 @@ def spelled(laboratory: Laboratory) -> dict[str, str]:
     from femtoclaw.policy import PolicyEngine
 
     texts = {f"shipped {name}": starter(name) for name in STARTERS} | {"default": default_policy()} | MISSPELT
-    found = {name: _error(lambda text=text: PolicyEngine.load(text, SHIPPED)) for name, text in texts.items()}
+    found = {name: _error(partial(PolicyEngine.load, text, SHIPPED)) for name, text in texts.items()}
     shell = {"enabled": True, "settings": {"binaries": ["/bin/echo"]}}
     for name, entry in {
         "capabilities.shell": shell, "capabilities.shell.enabld": {"enabld": True},
         "capabilities.shell.settings.allowed_comands": {"settings": {"allowed_comands": ["/bin/echo"]}},
     }.items():  # fmt: skip
-        found[name] = _error(lambda entry=entry: resolve({"capabilities": {"shell": entry}}, "a file", None))
+        found[name] = _error(partial(resolve, {"capabilities": {"shell": entry}}, "a file", None))
     return found
 
 
