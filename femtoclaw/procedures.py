@@ -116,13 +116,20 @@ def _ask(
     started: OpenNode, signer: KeySigner, cosigners: tuple[KeySigner, ...], told: Procedure, body: dict[str, Any]
 ) -> int:
     """Sign and record one request; the index where its records begin. Raises ProcedureRefusedError."""
+    return ask(started, signer, cosigners, told.name, told.resource, body)
+
+
+def ask(
+    started: OpenNode, signer: KeySigner, cosigners: tuple[KeySigner, ...], action: str, resource: str, body: dict[str, Any]
+) -> int:
+    """Sign and record one request of a procedure; the index where its records begin. Raises ProcedureRefusedError."""
     node = started.authority.state.node
-    asked = request(node, signer, started.sources, told.name, told.resource, body, cosigners=cosigners)
+    asked = request(node, signer, started.sources, action, resource, body, cosigners=cosigners)
     recorded = started.authority.perform(asked)
     decided = next(event for event in recorded.events if isinstance(event, events.ControlDecided))
     if decided.decision != "AUTHORIZED":
         raise ProcedureRefusedError(
-            f"{told.name} was refused", where=told.resource, expected="a control policy that permits it",
+            f"{action} was refused", where=resource, expected="a control policy that permits it",
             found=f"{decided.reason} for operator {signer.public.name}",
         )  # fmt: skip
     return int(recorded.receipt.first)

@@ -140,6 +140,10 @@ class LogReader:
 
     def read_segment(self, seal: Seal) -> Segment:
         """A sealed segment, its digest checked against the manifest. Raises CorruptFileError."""
+        return self.segment_file(seal)[1]
+
+    def segment_file(self, seal: Seal) -> tuple[bytes, Segment]:
+        """The file's bytes and what they say, as ``read_segment``: what is copied is what was checked."""
         from wal.segment import decode_segment
 
         name = f"segments/{seal.file_name}"
@@ -156,7 +160,7 @@ class LogReader:
                 expected=seal.digest.hex(),
                 found=segment.digest.hex(),
             )
-        return segment
+        return raw, segment
 
     def tree(self) -> LogTree:
         """Roots and proofs over the records as they stand."""

@@ -39,12 +39,11 @@ from femtoclaw.state import Node, encode_state, hash_of_encoded
 from femtoclaw.version import VERSION
 from wal.blob import blob_file, read_blob
 from wal.checkpoint import Checkpoint, sign_checkpoint
-from wal.errors import CorruptFileError
 from wal.limits import BATCH_RECORDS_MAX
 from wal.note import PublicKey
 from wal.reader import LogReader
 from wal.record import Record, frame_of
-from wal.segment import Seal, decode_segment
+from wal.segment import Seal
 
 TRIES_MAX = 5
 """Times that the home's files are taken while operators keep changing the node."""
@@ -209,24 +208,16 @@ class _Making:
                 self.plain_bytes += os.stat(os.path.join(self._reader.storage.name, name)).st_size
                 yield known
             else:
-                yield self._segment(seal, name)
+                yield self._segment(seal)
             told(seal.head.index)
 
-    def _segment(self, seal: Seal, name: str) -> SegmentRow:
-        raw = self._reader.storage.get_file(name)
-        segment = decode_segment(raw or b"", name)
-        if segment.digest != seal.digest:
-            raise CorruptFileError(
-                "segment is not the one in the manifest",
-                where=name,
-                expected=seal.digest.hex(),
-                found=segment.digest.hex(),
-            )
+    def _segment(self, seal: Seal) -> SegmentRow:
         tally = Tally()
+        raw, segment = self._reader.segment_file(seal)
         for record in segment.records():
             tally.take(record)
-        self.plain_bytes += len(raw or b"")
-        objects = self._keep_parts(f"segment:{seal.digest.hex()}", raw or b"")
+        self.plain_bytes += len(raw)
+        objects = self._keep_parts(f"segment:{seal.digest.hex()}", raw)
         return SegmentRow(seal.first, seal.count, seal.digest.hex(), tally.parts(), objects)
 
     def _tail(self) -> tuple[tuple[str, ...], dict[str, Part]]:

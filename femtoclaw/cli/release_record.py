@@ -7,15 +7,14 @@ import os
 import subprocess
 from typing import Any
 
-from femtoclaw import events
 from femtoclaw.cli.asking import signer_of
 from femtoclaw.cli.execute import open_node
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
-from femtoclaw.control import load_cosigners, request
+from femtoclaw.control import load_cosigners
 from femtoclaw.goals import look_at_goals
 from femtoclaw.home import locate
-from femtoclaw.procedures import ProcedureRefusedError, printable
+from femtoclaw.procedures import ask, printable
 from femtoclaw.state import Node
 
 FINISH_SECONDS = 120.0
@@ -54,14 +53,7 @@ class OperatorRecord:
                 body = body | {"goals": {goal: not detail for goal, detail in found.items()}}
             cosigners = load_cosigners(started.home, getattr(arguments, "cosign", None) or [])
             signer, known = signer_of(node, arguments), started.authority.state.node
-            told = request(known, signer, started.sources, self._action, self._resource, body, cosigners=cosigners)
-            recorded = started.authority.perform(told)
-            decided = next(event for event in recorded.events if isinstance(event, events.ControlDecided))
-            if decided.decision != "AUTHORIZED":
-                raise ProcedureRefusedError(
-                    f"{self._action} was refused", where=self._resource, expected="a control policy that permits it",
-                    found=f"{decided.reason} for operator {signer.public.name}",
-                )  # fmt: skip
+            ask(started, signer, cosigners, self._action, self._resource, body)
             return known
 
     def end_by(self, starter: str, content: dict[str, Any], detail: str) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faulty_storage import Crash, FaultyStorage, Mode, content
+from tests.wal.rotated_logs import findings
 from tests.wal.sample_cluster import lead, log_of_three, promise
 from tests.wal.sample_log import NEXT_SIGNER, ORIGIN, SIGNER, T0, ticking_clock
 from wal.chain import verify_run
@@ -20,15 +21,6 @@ from wal.record import Head
 from wal.replica_log import ReplicaLog
 from wal.replica_opening import create_replica, open_replica
 from wal.storage import Storage
-from wal.verification import (
-    check_keys,
-    check_listing,
-    check_promises,
-    check_range,
-    check_segments,
-    join_ranges,
-    read_promises,
-)
 
 FIRST = 4
 LOST_FROM = SEGMENT_RECORDS - 2
@@ -115,15 +107,6 @@ def test_the_life_has_every_kind_of_call() -> None:
     """Else the crashes below would show less than they say."""
     assert {"append", "write_slot", "put_file", "cut"} <= set(CALLS)
     assert CALLS.count("cut") == 1
-
-
-def findings(storage: Storage) -> list[str]:
-    stop = storage.last_index() + 1
-    promises = read_promises(storage)
-    chain = join_ranges([check_range(storage.scan(1, stop), 1, stop)])
-    found = [*chain.findings, *check_keys(storage, chain, promises), *check_promises(storage, chain, promises)]
-    found += [*check_segments(storage, chain.segment_roots, promises=promises)]
-    return [each.code for each in [*found, *check_listing(storage, chain.segment_roots)]]
 
 
 def assert_goes_on(storage: MemoryStorage, life: Life) -> None:

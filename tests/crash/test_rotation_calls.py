@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faulty_storage import Crash, FaultyStorage, Mode, content
+from tests.wal.rotated_logs import findings
 from tests.wal.sample_log import GENESIS, NEXT_SIGNER, ORIGIN, SIGNER, T0, THIRD_SIGNER, ticking_clock
 from wal.errors import LogError, SupersededKeyError, WrongKeyError
 from wal.limits import BATCH_RECORDS_MAX, SEGMENT_RECORDS
@@ -17,15 +18,6 @@ from wal.opening import open_log
 from wal.record import KIND_ROTATED, decode
 from wal.rotation import COMPROMISED, SCHEDULED, parse_rotation
 from wal.storage import Storage
-from wal.verification import (
-    check_keys,
-    check_listing,
-    check_promises,
-    check_range,
-    check_segments,
-    join_ranges,
-    read_promises,
-)
 
 LAST_SIGNER = Ed25519Signer("example.org/log", bytes(range(4, 36)))
 SIGNERS: tuple[Signer, ...] = (SIGNER, NEXT_SIGNER, THIRD_SIGNER, LAST_SIGNER)
@@ -78,15 +70,6 @@ def calls_of_a_whole_life() -> list[str]:
 
 
 CALLS = calls_of_a_whole_life()
-
-
-def findings(storage: Storage) -> list[str]:
-    stop = storage.last_index() + 1
-    promises = read_promises(storage)
-    chain = join_ranges([check_range(storage.scan(1, stop), 1, stop)])
-    found = [*chain.findings, *check_keys(storage, chain, promises), *check_promises(storage, chain, promises)]
-    found += [*check_segments(storage, chain.segment_roots, promises=promises)]
-    return [each.code for each in [*found, *check_listing(storage, chain.segment_roots)]]
 
 
 def in_force(storage: Storage) -> Signer:
