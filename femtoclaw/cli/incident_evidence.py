@@ -65,11 +65,17 @@ def _keys(arguments: Arguments) -> tuple[list[Any], list[Any], str]:
     try:
         history = reader.keys()
         own = [tenure.key for tenure in history]
+        members = history.newest.members
     finally:
         reader.close()
     operators = recorded_state(home).node.operators
-    member = load_public_key(home.public_key_file)  # of a member that has never led, no record names its key
-    return [*own, member, *(parse_public_key(each.public_key, name) for name, each in operators.items())], own, home.log
+    # Of a member that has never led no record has a signature; its key is among those of who takes part.
+    others = [load_public_key(home.public_key_file), *(each.key for each in (members.members if members else ()))]
+    return (
+        [*own, *others, *(parse_public_key(each.public_key, name) for name, each in operators.items())],
+        own,
+        home.log,
+    )
 
 
 def _recorded(path: str, digest: str) -> Entry | None:

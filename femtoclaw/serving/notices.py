@@ -6,8 +6,11 @@ from cluster.steps import Notice
 from femtoclaw.errors import Severity
 
 CRITICAL = frozenset(
-    {"DIVERGED", "ROLLED_BACK", "BAD_ACK", "PEER_DIVERGED", "REFUSED_DIVERGED", "OTHER_HISTORY", "WITNESS_DISAGREES"}
-)
+    {
+        "DIVERGED", "ROLLED_BACK", "BAD_ACK", "PEER_DIVERGED", "PEER_FROZEN", "REFUSED_DIVERGED", "OTHER_HISTORY",
+        "WITNESS_DISAGREES",
+    }
+)  # fmt: skip
 """Somebody's history contradicts another's, or somebody lies."""
 
 _ERRORS = frozenset(
@@ -26,7 +29,7 @@ _WARNINGS = frozenset(
     {
         "ORPHAN", "EPOCH_BEGUN", "STEPPED_DOWN", "NO_MAJORITY", "ADOPTING", "RESTORED_CAUGHT_UP", "BEHIND_REGISTER",
         "REFUSED_STALE_EPOCH", "REFUSED_NOT_ATTESTED", "REFUSED_OTHER_LOG", "REFUSED_UNKNOWN_MEMBER", "PEER_REFUSED",
-        "PEER_FROZEN", "REFUSED_MALFORMED", "REFUSED_TOO_LARGE",
+        "REFUSED_MALFORMED", "REFUSED_TOO_LARGE",
     }
 )  # fmt: skip
 
