@@ -284,6 +284,12 @@ def _finished(folding: Folding, event: events.ExecutionFinished) -> None:
         folding.runs[run_id] = run._replace(trail=spent(run.trail, event.kept_bytes, event.duration_ns))
 
 
+def _module_called(folding: Folding, event: events.ModuleCalled) -> None:
+    execution = _executing(folding, event)
+    if not execution.summary or execution.claw != event.claw:
+        raise _forbidden(event, "a call of another module, or one without a result")
+
+
 def _closed(folding: Folding, event: events.ExecutionCompleted | events.ExecutionFailed) -> None:
     execution = _executing(folding, event)
     advance(event, execution.state)
@@ -356,6 +362,7 @@ _TAKE: dict[type[Any], Callable[[Folding, Any], None]] = {
     events.AuthorizationDecided: _decided,
     events.ExecutionStarted: _execution_started,
     events.ExecutionFinished: _finished,
+    events.ModuleCalled: _module_called,
     events.OutcomeUnknown: _moved,
     events.ResponseRecorded: _moved,
     events.ExecutionCompleted: _closed,

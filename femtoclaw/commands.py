@@ -103,7 +103,8 @@ class FailInference(NamedTuple):
 
 
 class RecordOutcome(NamedTuple):
-    """What the claw did (fields as in ``events.ExecutionFinished``)."""
+    """What the claw did (fields as in ``events.ExecutionFinished``). ``called`` is empty for a claw of the program, else the
+    module's version, its manifest's digest, and the stages that its process told."""
 
     execution_id: str
     status: str
@@ -117,6 +118,7 @@ class RecordOutcome(NamedTuple):
     kept_bytes: int
     output_digest: str
     next_id: str
+    called: tuple[str, ...] = ()
 
 
 class ResolveInterrupted(NamedTuple):

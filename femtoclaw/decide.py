@@ -195,7 +195,13 @@ def _record_outcome(state: State, command: commands.RecordOutcome, engines: Engi
     for name in ("duration_ns", "original_bytes", "kept_bytes"):
         if getattr(command, name) < 0:
             raise CommandError("a result with a number below zero", where=name, expected="0 or more", found="less")
-    batch: list[Event] = [events.ExecutionFinished._make(command[:-1])]
+    batch: list[Event] = [events.ExecutionFinished._make(command[:-2])]
+    if command.called:
+        known = state.node.registry.get(execution.claw)
+        if known is not None and not known.publisher:
+            raise CommandError("a claw of the program has no life of a module", where=command.execution_id)
+        version, digest, *stages = command.called
+        batch.append(events.ModuleCalled(command.execution_id, execution.claw, version, digest, tuple(stages)))
     if command.status in CONTAINED:
         batch.append(events.ExecutionCompleted(command.execution_id, command.status))
     elif command.status == UNKNOWN:

@@ -64,6 +64,7 @@ CODES: dict[int, type[Event]] = {
     70: events.NodeReleased,
     71: events.OperatorRekeyed,
     72: events.MembershipOrdered,
+    73: events.ModuleCalled,
     80: events.StepTaken,
     81: events.StartFailed,
     82: events.HealthChecked,

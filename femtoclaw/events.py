@@ -404,6 +404,17 @@ class ModuleRejected(NamedTuple):
     digest: str
 
 
+class ModuleCalled(NamedTuple):
+    """How far the life of a called module went: ``stages`` of ``femtoclaw.isolation.stages``, as its process told them, in
+    their order; none where it told nothing. It stands behind what the call came to."""
+
+    execution_id: str
+    claw: str
+    version: str
+    manifest_digest: str
+    stages: tuple[str, ...]
+
+
 class ClawRemoved(NamedTuple):
     """A claw is not registered any more."""
 
@@ -493,7 +504,7 @@ Event: TypeAlias = (
     | ExecutionFinished | OutcomeUnknown | ResponseRecorded | ExecutionCompleted | ExecutionFailed | RunEnded
     | ErrorRecorded | OperatorAdded | OperatorRevoked | OperatorRekeyed | ControlPolicyAdopted | ControlRequested | ControlDecided
     | ApprovalRequested | ApprovalGranted | ApprovalRefused | ApprovalExpired | PublisherTrusted
-    | PublisherDistrusted | ModuleInstalled | ModuleRejected | ClawRemoved | SecretChanged | SecretGranted
+    | PublisherDistrusted | ModuleInstalled | ModuleRejected | ModuleCalled | ClawRemoved | SecretChanged | SecretGranted
     | SecretWithdrawn | NodeKeyRotated | MembershipOrdered | SubjectErased | NodeContained | NodeReleased
     | IntegrityVerified | StepTaken | StartFailed | HealthChecked | AlertRaised | AlertAcknowledged | IncidentOpened
     | IncidentStepped | ProcedureBegun | ProcedureEnded

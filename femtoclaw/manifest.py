@@ -18,6 +18,12 @@ PERMISSIONS = ("workspace.read", "workspace.write", "execute", "network", "proce
 """What a claw's sandbox may let through: the workspace, the programs that the node lists, TCP connections out, what
 ``/proc`` tells of other processes, facts about the machine. Without a word here it is kept from all of it."""
 
+TYPES = ("capability", "storage", "observability", "authorization", "protocol", "sdk")
+"""The kinds of extension that the suite names (EXT-4.1)."""
+
+LOADED_TYPES = ("capability",)
+"""Those of which code from outside is loaded; what the others would do, parts of the program do."""
+
 FILES_MAX = 1024
 """Files of one installed module."""
 
@@ -62,7 +68,8 @@ class Manifest(NamedTuple):
     ``permissions`` are of ``PERMISSIONS``; ``secrets`` are names that an operator may grant; ``trusted_output`` says
     that what it answers comes from this machine and program alone, so that it does not taint a run; ``files`` maps
     each file of an installed module to the BLAKE3 of its bytes; ``abi`` is what a native or WebAssembly module was
-    built for; ``requires_runtime`` bounds the versions of this program, as ``>=0.1,<1``.
+    built for; ``requires_runtime`` bounds the versions of this program, as ``>=0.1,<1``; ``type`` is one of
+    ``LOADED_TYPES`` for an installed module, and empty for a claw of the program.
     """
 
     name: str
@@ -81,6 +88,7 @@ class Manifest(NamedTuple):
     abi: str = ""
     requires_runtime: str = ""
     deterministic: bool = False
+    type: str = ""
 
     def canonical(self) -> bytes:
         """The manifest as canonical JSON: sorted keys, no white space, UTF-8, and none of the later fields that has its
@@ -103,7 +111,7 @@ class Manifest(NamedTuple):
         return digest
 
 
-_LATER = ("permissions", "secrets", "trusted_output", "files", "abi", "requires_runtime", "deterministic")
+_LATER = ("permissions", "secrets", "trusted_output", "files", "abi", "requires_runtime", "deterministic", "type")
 _DIGESTS_MAX = 1024
 _DIGESTS: dict[int, tuple[Manifest, str]] = {}
 """By identity; holding the manifest keeps its identity from being reused."""
@@ -177,6 +185,7 @@ def _check_requests(manifest: Manifest, require: Callable[[bool, str, str], None
     require(all(type(flag) is bool for flag in flags), "a declaration is neither true nor false", "true or false")
     require(isinstance(manifest.abi, str) and isinstance(manifest.requires_runtime, str),
             "`abi` and `requires_runtime` are not strings", "strings")  # fmt: skip
+    require(manifest.type in ("", *LOADED_TYPES), "the type is none that is loaded", " or ".join(LOADED_TYPES))
     files = manifest.files
     require(isinstance(files, Mapping) and len(files) <= FILES_MAX, "`files` is no object, or has too many",
             f"at most {FILES_MAX} relative paths with digests")  # fmt: skip

@@ -290,6 +290,14 @@ def _next_input(first: Any, followers: list[Event]) -> str:
     return ""
 
 
+def _called(followers: list[Event]) -> tuple[str, ...]:
+    """What the batch says of the module that was called, as ``commands.RecordOutcome`` takes it."""
+    for event in followers[:1]:
+        if isinstance(event, events.ModuleCalled):
+            return (event.version, event.manifest_digest, *event.stages)
+    return ()
+
+
 def _operators(batch: list[Event]) -> tuple[str, ...]:
     """The operators that a batch adds, as ``commands.Provision`` takes them."""
     added = [event for event in batch if isinstance(event, events.OperatorAdded)]
@@ -336,7 +344,7 @@ def rebuild(ahead: list[Event]) -> Command | None:
         case events.InferenceFailed():
             return commands.FailInference(*first)
         case events.ExecutionFinished():
-            return commands.RecordOutcome(*first, _next_input(first, followers))
+            return commands.RecordOutcome(*first, _next_input(first, followers), _called(followers))
         case events.OutcomeUnknown() | events.ExecutionFailed():
             return commands.ResolveInterrupted(first.execution_id)
         case events.RunEnded():

@@ -223,7 +223,9 @@ class Runtime:
         try:
             record_outcome(self._authority, manifest, outcome)
             told = self._vault.redact_outcome(outcome)
-            return self._perform(self._outcome_command(started.execution_id, told, goes_on, execution.subject))
+            command = self._outcome_command(started.execution_id, told, goes_on, execution.subject)
+            called = (manifest.version, manifest.digest(), *outcome.stages) if manifest.files else ()
+            return self._perform(command._replace(called=called))
         except (LogError, ClusterError, UnavailableError) as error:
             raise ResultLostError(
                 "the claw was reached, but what it did could not be recorded", where=f"execution {started.execution_id}",

@@ -1,7 +1,8 @@
 """THE ONE PLACE where a claw's bytes become an outcome: on the node's side, by one rule, and never an exception.
 
 The answer of a claw is one strict JSON text in UTF-8: an object with either ``result``, an object, or ``error``, with
-a known class and a message. Strict means: no duplicate keys, no lone surrogates, no NaN or infinity, integers in
+a known class and a message; of an installed module also with ``stages``.
+Strict means: no duplicate keys, no lone surrogates, no NaN or infinity, integers in
 signed 64 bit, nesting and number of values bounded. Whatever else comes is *crashed: the answer is not valid JSON*,
 and nothing of it is kept.
 """
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from femtoclaw.isolation.outcome import Outcome
+from femtoclaw.isolation.stages import STAGES
 
 DEPTH_MAX = 64
 """Nested objects and arrays of an answer; its outer object counts as 1."""
@@ -92,7 +94,9 @@ def judge(ended: Report, raw: bytes, limit: int) -> Outcome:
         message = f"the process ended with status {ended.exit_status} and without an answer"
         return _without_result(ended, "crashed", message)
     try:
-        return _answer(ended, parse(raw), limit)
+        body = parse(raw)
+        stages = _stages(body.pop("stages", []))
+        return _answer(ended, body, limit)._replace(stages=stages)
     except (ValueError, RecursionError):
         return _without_result(ended, "crashed", _INVALID)
 
@@ -109,6 +113,13 @@ def parse(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ValueError("no object")
     return body
+
+
+def _stages(told: object) -> tuple[str, ...]:
+    """Raises ValueError for anything but stages of a module's life."""
+    if not isinstance(told, list) or len(told) > len(STAGES) or not all(each in STAGES for each in told):
+        raise ValueError("no stages")
+    return tuple(told)
 
 
 def _answer(ended: Report, body: dict[str, Any], limit: int) -> Outcome:

@@ -21,6 +21,7 @@ from femtoclaw.isolation import abi
 from femtoclaw.isolation.abi import ModuleRefusedError
 from femtoclaw.isolation.loading import Loaded, Prepared
 from femtoclaw.isolation.loading import memory as new_memory
+from femtoclaw.isolation.stages import Life, begin
 
 
 class Functions(ctypes.Structure):
@@ -95,26 +96,32 @@ def load(prepared: Prepared) -> Loaded:
     raw = prepared.files.get(prepared.target)
     if raw is None:
         raise ModuleRefusedError("SYMBOL_MISSING", "its entry is none of its files")
+    life = begin()
     library = _open(raw, prepared.memory)
+    life.enter("abi_validation")
     functions = {name: _function(library, name) for name in abi.FUNCTIONS}
     version = functions["version"]()
     size = _libc.strnlen(version, abi.VERSION_BYTES_MAX + 1) if version else 0
     text = abi.decode_version(ctypes.string_at(version, size)) if version else ""
     abi.check_version(text)
-    module = _Module(prepared, functions)
+    module = _Module(prepared, functions, life)
     return Loaded(module.call, lambda workspace, settings: module.probe(workspace, settings, text))
 
 
 class _Module:
     """One loaded library; ``call`` or ``probe`` is used once."""
 
-    def __init__(self, prepared: Prepared, functions: dict[str, Callable[..., Any]]) -> None:
+    def __init__(self, prepared: Prepared, functions: dict[str, Callable[..., Any]], life: Life) -> None:
+        self._life = life
         self._prepared = prepared
         self._functions = functions
 
     def call(self, args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
         with self._initialized(workspace, settings):
-            return self._execute(args)
+            self._life.enter("request")
+            result = self._execute(args)
+            self._life.enter("completion")
+            return result
 
     def probe(self, workspace: str, settings: dict[str, Any], version: str) -> dict[str, Any]:
         with self._initialized(workspace, settings):
@@ -122,11 +129,14 @@ class _Module:
 
     @contextlib.contextmanager
     def _initialized(self, workspace: str, settings: dict[str, Any]) -> Iterator[None]:
+        self._life.enter("initialization")
         context = _Context(self._prepared.runtime, workspace, settings)
         abi.check_status(self._functions["init"](context.address), "INIT_FAILED", abi.SYMBOLS[1])
+        self._life.enter("registration")
         try:
             yield
         finally:
+            self._life.enter("shutdown")
             self._functions["shutdown"]()
 
     def _execute(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +146,7 @@ class _Module:
         if not request.unchanged():
             raise ClawError("the module changed its request")
         abi.check_executed(returned)
+        self._life.enter("response")
         return abi.result_of(response.status_code, self._payload(response.result_json))
 
     def _payload(self, address: int | None) -> bytes | None:

@@ -17,6 +17,8 @@ class Outcome(NamedTuple):
 
     Times are monotonic nanoseconds; ``original_bytes`` is what the claw produced as far as it was seen, ``kept_bytes``
     what is in ``result``, ``output_digest`` the BLAKE3 of the result's canonical bytes (empty without a result).
+    ``stages`` are those of its life that an installed module's process says it has entered (``femtoclaw.isolation.stages``);
+    none for the program's own claws, and for a process that ended without an answer.
     """
 
     status: str
@@ -28,6 +30,7 @@ class Outcome(NamedTuple):
     original_bytes: int
     kept_bytes: int
     output_digest: str
+    stages: tuple[str, ...] = ()
 
 
 class OutcomeUnknownError(CapabilityError):

@@ -94,7 +94,8 @@ def _serve(given: Given) -> None:
     confine.after_request(sandbox)
     os.environ["TMPDIR"] = given.folder
     wire.write_all(given.writing, b"\0")
-    wire.write_all(given.writing, json.dumps(_answer(prepared, request)).encode())
+    answer = _answer(prepared, request)
+    wire.write_all(given.writing, json.dumps(answer | _stages(prepared)).encode())
 
 
 def _prepared(request: dict[str, Any], memory: int) -> Any:
@@ -130,6 +131,15 @@ def _answer(prepared: Any, request: dict[str, Any]) -> dict[str, Any]:
         return {"error": {"class": "EnvironmentError", "message": "memory limit reached"}}
     except Exception as error:  # a claw's defect is a result, told without a traceback
         return {"error": {"class": "ExecutionError", "message": f"the claw failed: {type(error).__name__}"}}
+
+
+def _stages(prepared: Any) -> dict[str, Any]:
+    """The stages that the life of an installed module came to, for the answer; nothing for the program's own claws."""
+    if not getattr(prepared, "kind", ""):
+        return {}
+    from femtoclaw.isolation.stages import reached
+
+    return {"stages": reached()}
 
 
 def _called(prepared: Any, request: dict[str, Any]) -> dict[str, Any]:

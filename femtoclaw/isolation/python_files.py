@@ -23,6 +23,7 @@ from typing import Any
 from femtoclaw.isolation import abi
 from femtoclaw.isolation.abi import ModuleRefusedError
 from femtoclaw.isolation.loading import Loaded, Prepared
+from femtoclaw.isolation.stages import Life, begin
 
 MEMBERS = ("name", "description", "execute")
 """Of a claw that is an object (CLAW-5.1)."""
@@ -32,6 +33,10 @@ PARAMETERS = {"version": 0, "init": 1, "execute": 2, "shutdown": 0}
 
 _PLACE = "<module>/"
 """Where the module's files seem to be: in no folder of this machine."""
+
+OURS = ("femtoclaw", "wal", "cluster")
+OPEN = ("femtoclaw.sdk", "femtoclaw.manifest", "femtoclaw.errors", "femtoclaw.claws.errors", "femtoclaw.isolation")
+"""Of this program's modules those that a module's code may import: the kit, and what serves it (EXT-13.1)."""
 
 CONSTANCY_CALLS = 100
 """How often a probe asks for name and description (CLAW-6.1)."""
@@ -50,16 +55,38 @@ def prepare() -> None:
 def load(prepared: Prepared) -> Loaded:
     """Import the module's file. Raises ModuleRefusedError (WRONG_ABI, SYMBOL_MISSING), and whatever the file raises."""
     path, _, name = prepared.target.rpartition(":")
+    life = begin()
     found = _Files(prepared.files).import_file(path)
     if name == abi.SYMBOLS[2]:
-        return _four_functions(prepared, found)
+        return _four_functions(prepared, found, life)
+    life.enter("abi_validation")
     target = getattr(found, name, None)
     if target is None:
         raise ModuleRefusedError("SYMBOL_MISSING", f"{name!a} is not in its file")
     if hasattr(target, "execute") or not callable(target):
-        return _object(target)
+        return _object(target, prepared.name, life)
     _check_arity(target, name, 3)
-    return Loaded(target, lambda workspace, settings: {"abi": ""})
+
+    def call(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
+        life.enter("initialization")
+        life.enter("registration")
+        return _served(life, lambda: target(args, workspace, settings), lambda: None)
+
+    return Loaded(call, lambda workspace, settings: {"abi": ""})
+
+
+def _served(life: Life, request: Callable[[], dict[str, Any]], shutdown: Callable[[], object]) -> dict[str, Any]:
+    """From the request to the shutdown, which comes also after an error."""
+    try:
+        life.enter("request")
+        result = request()
+        if life.reached[-1] == "request":
+            life.enter("response")
+        life.enter("completion")
+    finally:
+        life.enter("shutdown")
+        shutdown()
+    return result
 
 
 class _Files:
@@ -76,9 +103,12 @@ class _Files:
                 self._names[".".join(parts[:-1] if package else parts)] = (path, package)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """The import system asks; only for the module's own names there is an answer."""
+        """The import system asks; only for the module's own names there is an answer. Raises ImportError for parts of
+        this program that are not for modules."""
         known = self._names.get(name)
         if known is None:
+            if name.partition(".")[0] in OURS and not any(name == each or name.startswith(f"{each}.") for each in OPEN):
+                raise ImportError("of this program, a module may import femtoclaw.sdk")
             return None
         file, package = known
         return spec_from_loader(name, _Verified(name, file, self._files), is_package=package)
@@ -89,6 +119,8 @@ class _Files:
         spec = self.find_spec(name) if name is not None else None
         if name is None or spec is None or spec.loader is None:
             raise ModuleRefusedError("SYMBOL_MISSING", "its entry is none of its Python files")
+        for known in [each for each in sys.modules if each.partition(".")[0] in OURS[1:]]:
+            del sys.modules[known]  # what this process itself has used of them, its module need not find
         for own in self._names:
             sys.modules.pop(own, None)  # a module of the program by the same name is not meant
         sys.meta_path.insert(0, self)
@@ -120,7 +152,7 @@ class _Verified(SourceFileLoader):
         raise FileNotFoundError("a module has no files")
 
 
-def _object(target: Any) -> Loaded:
+def _object(target: Any, registered: str, life: Life) -> Loaded:
     """A claw that is an object. Raises ModuleRefusedError(SYMBOL_MISSING) for one that lacks a member."""
     for member, count in zip(MEMBERS, (0, 0, 1), strict=True):
         if not callable(getattr(target, member, None)):
@@ -130,8 +162,15 @@ def _object(target: Any) -> Loaded:
     def call(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
         from femtoclaw.sdk import surroundings
 
+        life.enter("initialization")
         surroundings.enter(workspace, settings)
-        result: dict[str, Any] = target.execute(args)
+        life.enter("registration")
+        before = (target.name(), target.description())
+        if before[0] != registered:
+            raise ModuleRefusedError("BAD_MANIFEST", "its name() is not the one that is registered")
+        result = _served(life, lambda: target.execute(args), lambda: None)
+        if (target.name(), target.description()) != before:
+            raise ModuleRefusedError("BAD_MANIFEST", "its name() or description() changed while it executed")
         return result
 
     def probe(workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +184,8 @@ def _object(target: Any) -> Loaded:
     return Loaded(call, probe)
 
 
-def _four_functions(prepared: Prepared, found: ModuleType) -> Loaded:
+def _four_functions(prepared: Prepared, found: ModuleType, life: Life) -> Loaded:
+    life.enter("abi_validation")
     functions: dict[str, Callable[..., Any]] = {}
     for name, symbol in zip(abi.FUNCTIONS, abi.SYMBOLS, strict=True):
         functions[name] = getattr(found, symbol, None)  # type: ignore[assignment]
@@ -159,6 +199,7 @@ def _four_functions(prepared: Prepared, found: ModuleType) -> Loaded:
         from femtoclaw.sdk import surroundings
         from femtoclaw.sdk.interface import RuntimeContext
 
+        life.enter("initialization")
         surroundings.enter(workspace, settings)
         number = abi.parse_version(abi.VERSION).number()
         context = RuntimeContext(number, abi.runtime_handle(prepared.runtime))
@@ -167,29 +208,29 @@ def _four_functions(prepared: Prepared, found: ModuleType) -> Loaded:
         except Exception as error:
             raise ModuleRefusedError("INIT_FAILED", f"{abi.SYMBOLS[1]} raised {type(error).__name__}") from None
         abi.check_status(returned, "INIT_FAILED", abi.SYMBOLS[1])
+        life.enter("registration")
 
     def call(args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
         initialized(workspace, settings)
-        try:
-            return _execute(prepared, functions["execute"], args)
-        finally:
-            functions["shutdown"]()
+        return _served(life, lambda: _execute(prepared, functions["execute"], args, life), functions["shutdown"])
 
     def probe(workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
         initialized(workspace, settings)
+        life.enter("shutdown")
         functions["shutdown"]()
         return {"abi": version}
 
     return Loaded(call, probe)
 
 
-def _execute(prepared: Prepared, execute: Callable[..., Any], args: dict[str, Any]) -> dict[str, Any]:
+def _execute(prepared: Prepared, execute: Callable[..., Any], args: dict[str, Any], life: Life) -> dict[str, Any]:
     from femtoclaw.sdk.interface import ExecutionRequest, ExecutionResponse
 
     arguments = json.dumps(args, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     request = ExecutionRequest(abi.execution_handle(prepared.key), prepared.name, arguments)
     response = ExecutionResponse()
     abi.check_executed(execute(request, response))
+    life.enter("response")
     text = response.result_json
     if isinstance(text, str):
         text = text.encode("utf-8", "surrogatepass")  # a lone surrogate is refused as what it is: no UTF-8

@@ -17,6 +17,7 @@ from femtoclaw.claws.errors import ClawError
 from femtoclaw.isolation import abi
 from femtoclaw.isolation.abi import ModuleRefusedError
 from femtoclaw.isolation.loading import Loaded, Prepared
+from femtoclaw.isolation.stages import begin
 
 if TYPE_CHECKING:
     from wasmtime import Config, Memory, Store
@@ -79,12 +80,14 @@ class _Machine:
         if raw is None:
             raise ModuleRefusedError("SYMBOL_MISSING", "its entry is none of its files")
         self._prepared = prepared
+        self._life = begin()
         memory_bytes = int(prepared.limits["memory_bytes"]) // MEMORY_SHARE
         engine = wasmtime.Engine(_config(memory_bytes))
         try:
             module = wasmtime.Module(engine, raw)
         except (wasmtime.WasmtimeError, ValueError):
             raise ModuleRefusedError("WRONG_ABI", "it is no WebAssembly module that this program can run") from None
+        self._life.enter("abi_validation")
         _check_interface(module)
         self._store = wasmtime.Store(engine)
         self._store.set_limits(
@@ -106,16 +109,22 @@ class _Machine:
     def call(self, args: dict[str, Any], workspace: str, settings: dict[str, Any]) -> dict[str, Any]:
         self._initialize()
         try:
-            return self._execute(args)
+            self._life.enter("request")
+            result = self._execute(args)
+            self._life.enter("completion")
         finally:
+            self._life.enter("shutdown")
             self._run(abi.SYMBOLS[3])
+        return result
 
     def probe(self, version: str) -> dict[str, Any]:
         self._initialize()
+        self._life.enter("shutdown")
         self._run(abi.SYMBOLS[3])
         return {"abi": version}
 
     def _initialize(self) -> None:
+        self._life.enter("initialization")
         number = abi.parse_version(abi.VERSION).number()
         context = CONTEXT.pack(number, abi.runtime_handle(self._prepared.runtime), 0)
         address = self._place(context)
@@ -124,6 +133,7 @@ class _Machine:
         except ClawError as error:
             raise ModuleRefusedError("INIT_FAILED", str(error)) from None
         abi.check_status(returned, "INIT_FAILED", abi.SYMBOLS[1])
+        self._life.enter("registration")
 
     def _execute(self, args: dict[str, Any]) -> dict[str, Any]:
         name = self._prepared.name.encode() + b"\0"
@@ -137,6 +147,7 @@ class _Machine:
         if any(self._memory.read(address, len(raw)) != raw for address, raw in places.items()):
             raise ClawError("the module changed its request")
         abi.check_executed(returned)
+        self._life.enter("response")
         status, address = RESPONSE.unpack(self._memory.read(response, RESPONSE.size))
         limit = int(self._prepared.limits["output_bytes"])
         payload = self._memory.string(address, limit + 1) if address else None

@@ -9,11 +9,11 @@ from typing import Any
 
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.isolation.abi import ModuleRefusedError, check_version
-from femtoclaw.manifest import Limits, Manifest, check_manifest
+from femtoclaw.manifest import LOADED_TYPES, TYPES, Limits, Manifest, check_manifest
 from femtoclaw.modules.refusal import Refusal
 from femtoclaw.strict_json import StrictJSONError, parse
 
-REQUIRED = ("name", "version", "description", "category", "arguments", "entry", "permissions", "files")
+REQUIRED = ("type", "name", "version", "description", "category", "arguments", "entry", "permissions", "files")
 """Fields that ``module.json`` must have: nothing that widens a sandbox, and no file, is there by default."""
 
 NOT_STATED = ("trusted_output",)
@@ -46,6 +46,11 @@ def manifest_of(body: Mapping[str, Any]) -> Manifest | Refusal:
         return Refusal("BAD_MANIFEST", f"module.json has no {missing[0]}")
     if set(body) - set(Manifest._fields) or set(body) & set(NOT_STATED):
         return Refusal("BAD_MANIFEST", "module.json has a field that no module may state")
+    kind = body["type"]
+    if kind not in LOADED_TYPES:
+        known = isinstance(kind, str) and kind in TYPES
+        told = f"modules of type {kind} are not loaded" if known else "its type is none"
+        return Refusal("UNSUPPORTED_TYPE" if known else "BAD_MANIFEST", told)
     version = body["version"]
     if not isinstance(version, str) or _VERSION.fullmatch(version) is None:
         return Refusal("BAD_VERSION", "its version is not MAJOR.MINOR.PATCH")

@@ -71,8 +71,8 @@ def _stated(folder: str) -> dict[str, Any] | Refusal | None:
 def _declared(files: Mapping[str, bytes], entry: str, run: Runner | None) -> dict[str, Any] | Refusal:
     asked = manifest_of(
         {
-            "name": "module.draft", "version": "0.0.0", "description": "", "category": "system", "arguments": _SCHEMA,
-            "entry": entry, "permissions": [], "files": _digests(files),
+            "type": "capability", "name": "module.draft", "version": "0.0.0", "description": "", "category": "system",
+            "arguments": _SCHEMA, "entry": entry, "permissions": [], "files": _digests(files),
         }
     )  # fmt: skip
     said = asked if isinstance(asked, Refusal) else probe(asked, files, run, compare=False)

@@ -165,6 +165,10 @@ class Derivation:
                         points.FAILURE, "storage", status=event.code, store="log",
                         sequence=self._record.index, digest=self._record.link, detail=event.detail,
                     )  # fmt: skip
+            case events.ModuleCalled():
+                if points.MODULE_STAGES[point] in event.stages:
+                    told = f"{event.version} {event.manifest_digest}"
+                    self._tell(point, component, execution_id, claw, "entered", detail=told)
             case events.ExecutionFailed():
                 self._tell(point, component, execution_id, claw, outcome, detail=event.detail)
             case _:

@@ -15,6 +15,7 @@ COMPONENTS: dict[type[Event], str] = {
     events.AuthorizationDecided: "capability_gate",
     events.ExecutionStarted: "capability_execution",
     events.ExecutionFinished: "capability_execution",
+    events.ModuleCalled: "capability_execution",
     events.OutcomeUnknown: "recovery",
     events.ResponseRecorded: "memory",
     events.ExecutionCompleted: "memory",
@@ -32,6 +33,7 @@ ERROR = "error"
 
 POINTS: dict[type[Event], tuple[str, ...]] = {
     events.InputReceived: ("input_received",),
+    events.InferenceReceived: ("memory_read",),
     events.ProtocolValidated: ("protocol_validated",),
     events.ProtocolRejected: ("protocol_rejected",),
     events.AuthorizationDecided: ("authorization_decision",),
@@ -41,8 +43,14 @@ POINTS: dict[type[Event], tuple[str, ...]] = {
     events.ExecutionCompleted: ("execution_complete",),
     events.ExecutionFailed: ("execution_failed",),
     events.ErrorRecorded: (ERROR,),
+    events.ModuleCalled: ("module_load", "module_init", "module_execution", "module_shutdown"),
 }
-"""Telemetry points of each event (OBSERVE-4.1)."""
+"""Telemetry points of each event (OBSERVE-4.1). An inference was made with what was read from memory (its context's digest)."""
+
+MODULE_STAGES = {
+    "module_load": "load", "module_init": "initialization", "module_execution": "request", "module_shutdown": "shutdown",
+}  # fmt: skip
+"""The stage of a module's life that each of these points tells of; one that was not entered is not told (ABI-23.1)."""
 
 CLASSES = {
     "protocol_rejected": "error",
@@ -55,8 +63,8 @@ CLASSES = {
     RECOVERY: "storage",
     FAILURE: "storage",
 } | dict.fromkeys(
-    ("input_received", "protocol_validated", "capability_start", "capability_complete", "memory_write",
-     "execution_complete"),
+    ("input_received", "memory_read", "protocol_validated", "capability_start", "capability_complete", "memory_write",
+     "execution_complete", *MODULE_STAGES),
     "execution",
 )  # fmt: skip
 """Each point's class (STORAGE-7.1); the keys are every point that there is."""

@@ -77,7 +77,7 @@ def claw(
     manifest = Manifest(
         name, version, description, category, schema, dict(targets or {}), PLACEHOLDER, idempotent, limits,
         tuple(permissions), tuple(secrets), files={"claw.py": "0" * 64}, requires_runtime=requires_runtime,
-        deterministic=deterministic,
+        deterministic=deterministic, type="capability",
     )  # fmt: skip
     check_manifest(manifest)
     return lambda function: Claw(function, manifest)

@@ -110,7 +110,7 @@ ENTRIES = {
 def manifest(entry: str, files: Mapping[str, bytes], **fields: Any) -> Manifest:
     """A manifest for these files; what is not given is ordinary."""
     body = {
-        "name": "test.module", "version": "1.0.0", "description": "a test module", "category": "system",
+        "type": "capability", "name": "test.module", "version": "1.0.0", "description": "a test module", "category": "system",
         "arguments": SCHEMA, "entry": entry, "permissions": [], "abi": "FC-ABI-1.0.0",
         "files": {path: blake3(raw).hexdigest() for path, raw in files.items()},
     }  # fmt: skip
@@ -131,9 +131,10 @@ class Sandbox:
         )
 
     def run(self, entry: str, raw: bytes, args: Mapping[str, Any] | None = None, **more: Any) -> Outcome:
-        """Install one file and run it. ``limits`` and ``secrets`` may be given."""
+        """Install one file and run it. ``limits``, ``secrets`` and ``name`` may be given."""
         files = {entry.split(":")[1]: raw}
-        declared = manifest(entry, files, limits=Limits(wall_seconds=5.0)._replace(**more.pop("limits", {}))._asdict())
+        limits = Limits(wall_seconds=5.0)._replace(**more.pop("limits", {}))._asdict()
+        declared = manifest(entry, files, name=more.pop("name", "test.module"), limits=limits)
         install_files(self.store, declared, files)
         return self.isolation.run(declared, dict(args or {"text": "word"}), {"depth": 3}, idempotency_key="e-1", **more)
 

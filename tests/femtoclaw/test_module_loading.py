@@ -36,7 +36,7 @@ def test_one_capability_as_library_as_webassembly_and_as_python(sandbox: Sandbox
     machine = build.compiled_wat((EXAMPLES / "wasm" / "checksum.wat").read_text())
     python = (EXAMPLES / "python" / "checksum.py").read_bytes()
     found = [
-        sandbox.run(entry, raw, args).result
+        sandbox.run(entry, raw, args, name="text.checksum").result
         for entry, raw in (
             ("native:checksum.so", library),
             ("wasm:checksum.wasm", machine),

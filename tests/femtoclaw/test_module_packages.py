@@ -30,7 +30,7 @@ STRANGER = Ed25519Signer("stranger", b"\2" * 32)
 TRUSTED = [PUBLISHER.public]
 FILES = {"module.py": b"def run(args, workspace, settings): return {'got': args}\n", "data/words.txt": b"one two\n"}
 FIELDS: dict[str, Any] = {
-    "name": "test.module", "version": "1.2.3", "description": "a test module", "category": "system",
+    "type": "capability", "name": "test.module", "version": "1.2.3", "description": "a test module", "category": "system",
     "arguments": SCHEMA, "entry": "python:module.py:run", "permissions": [],
 }  # fmt: skip
 
@@ -179,6 +179,11 @@ def test_what_a_folder_may_not_hold(name: str, folder: Path) -> None:
 MANIFESTS: dict[str, tuple[dict[str, Any], str]] = {
     "no name": ({"name": None}, "BAD_MANIFEST"),
     "an empty name": ({"name": ""}, "BAD_MANIFEST"),
+    "no type": ({"type": None}, "BAD_MANIFEST"),
+    "an unknown type": ({"type": "driver"}, "BAD_MANIFEST"),
+    "a type that is no text": ({"type": ["capability"]}, "BAD_MANIFEST"),
+    "a storage": ({"type": "storage"}, "UNSUPPORTED_TYPE"),
+    "an authorization": ({"type": "authorization"}, "UNSUPPORTED_TYPE"),
     "no version": ({"version": None}, "BAD_MANIFEST"),
     "two numbers": ({"version": "1.0"}, "BAD_VERSION"),
     "a v": ({"version": "v1.0.0"}, "BAD_VERSION"),

@@ -1,0 +1,127 @@
+"""The life of a module: eight stages in one order, told with the answer, and nothing of this program but its kit within reach."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from femtoclaw.isolation import loading, stages
+from femtoclaw.isolation.stages import NEXT, STAGES, Life, StageError
+from tests.femtoclaw.built_modules import ENTRIES, Sandbox, built, message, refusal
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One sandbox for all."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"))
+    yield sandbox
+    sandbox.isolation.close()
+
+
+def life_at(stage: str) -> Life:
+    """A life whose last stage is this one."""
+    life = Life()
+    for each in STAGES[: STAGES.index(stage) + 1] if stage else ():
+        life.enter(each)
+    return life
+
+
+@pytest.mark.parametrize("pair", list(itertools.product(("", *STAGES), STAGES)), ids=" to ".join)
+def test_every_pair_of_stages(pair: tuple[str, str]) -> None:
+    """What may follow, follows; everything else is refused and leaves the life where it was."""
+    before, after = pair
+    life = life_at(before)
+    reached = list(life.reached)
+    if after in NEXT[before]:
+        life.enter(after)
+        assert life.reached[-1] == after
+    else:
+        with pytest.raises(StageError):
+            life.enter(after)
+        assert life.reached == reached
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_one_call_goes_through_all_eight(kind: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    assert sandbox.run(ENTRIES[kind], built(kind, tmp_path)).stages == STAGES
+
+
+def test_an_object_and_a_function_too(sandbox: Sandbox) -> None:
+    function = b"def run(args, workspace, settings): return {}\n"
+    assert sandbox.run("python:m.py:run", function).stages == STAGES
+    claw = b"""
+class C:
+    def name(self): return 'test.module'
+    def description(self): return 'd'
+    def execute(self, args): return {}
+it = C()
+"""
+    assert sandbox.run("python:m.py:it", claw).stages == STAGES
+
+
+def test_a_life_that_ends_early_says_where(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Another version, an init that fails, a request that fails, and a process that says nothing any more."""
+    parts = {
+        "version": "def femtoclaw_module_version(): return 'FC-ABI-2.0.0'",
+        "init": "def femtoclaw_module_init(context): return 1",
+        "execute": "def femtoclaw_module_execute(request, response): raise ValueError",
+    }
+    found = {
+        name: sandbox.run(ENTRIES["python"], built("python", tmp_path, **{name: text})) for name, text in parts.items()
+    }
+    assert found["version"].stages == STAGES[:2]
+    assert found["init"].stages == STAGES[:3]
+    assert found["execute"].stages == (*STAGES[:5], "shutdown")
+    silent = "def femtoclaw_module_execute(request, response):\n    import os\n    os._exit(0)"
+    assert sandbox.run(ENTRIES["python"], built("python", tmp_path, execute=silent)).stages == ()
+
+
+def test_a_loaded_module_cannot_be_asked_out_of_order(tmp_path: Path) -> None:
+    """The loader itself, without a process: a request before the initialization, and one behind the shutdown, never begin."""
+    raw = built("python", tmp_path)
+    prepared = loading.Prepared(
+        "python", "module.py:femtoclaw_module_execute", False, {"module.py": raw}, {}, "test.module", "k", "n"
+    )
+    call = loading.load(prepared)
+    life = stages.Lives.newest
+    assert life is not None
+    with pytest.raises(StageError):
+        life.enter("request")
+    assert call({}, "/", {}) == {"done": True}
+    with pytest.raises(StageError):
+        life.enter("request")
+    with pytest.raises(StageError):
+        life.enter("registration")
+
+
+CHANGING = b"""
+class C:
+    def __init__(self): self.calls = 0
+    def name(self): return 'test.module'
+    def description(self): return f'executed {self.calls} times'
+    def execute(self, args):
+        self.calls += 1
+        return {}
+it = C()
+"""
+
+
+def test_a_claw_that_is_another_after_it_executed_is_refused(sandbox: Sandbox) -> None:
+    assert refusal(sandbox.run("python:m.py:it", CHANGING)).startswith("BAD_MANIFEST")
+    assert refusal(sandbox.run("python:m.py:it", CHANGING.replace(b"test.module", b"other"))).startswith("BAD_MANIFEST")
+
+
+@pytest.mark.parametrize(
+    "name", ["femtoclaw.gate", "femtoclaw.authority", "femtoclaw.keys", "wal", "wal.lmdb_storage", "cluster"]
+)
+def test_the_core_is_not_to_be_imported(name: str, sandbox: Sandbox) -> None:
+    """The kit is."""
+    source = f"import femtoclaw.sdk\ndef run(args, workspace, settings):\n    import {name}\n    return {{}}\n"
+    assert message(sandbox.run("python:m.py:run", source.encode())) == "the claw failed: ImportError"
+    kit = (
+        "def run(args, workspace, settings):\n    from femtoclaw.sdk import Limits, secret, workspace\n    return {}\n"
+    )
+    assert sandbox.run("python:m.py:run", kit.encode()).result == {}
