@@ -37,6 +37,10 @@ def serve(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
     require(home)
     load_grpc()  # before anything else imports it: it is told to be quiet
+    if output.as_json:
+        from femtoclaw.telemetry.error_lines import structure_stderr
+
+        structure_stderr()
     return _member(home, output) if is_member(home) else _single(home, output)
 
 

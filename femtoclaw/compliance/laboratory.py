@@ -109,11 +109,11 @@ class Laboratory:
         )  # fmt: skip
         return Answer(done.returncode, read_objects(done.stdout), done.stderr.decode(errors="replace"))
 
-    def begin(self, home: str, *words: str) -> subprocess.Popen[bytes]:
+    def begin(self, home: str, *words: str, **variables: str) -> subprocess.Popen[bytes]:
         """One real command that goes on; whoever begins it ends it (``end``)."""
         return subprocess.Popen(
             command("--home", home, "--json", *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=environment(), cwd=self.folder, start_new_session=True,
+            stderr=subprocess.PIPE, env=environment() | variables, cwd=self.folder, start_new_session=True,
         )  # fmt: skip
 
     def place(self, name: str) -> str:

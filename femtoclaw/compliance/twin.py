@@ -74,7 +74,7 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(laboratory: Laboratory, home: str) -> Iterator[Serving]:
+def serving(laboratory: Laboratory, home: str, **variables: str) -> Iterator[Serving]:
     """Serve a twin and connect to it; whoever does not stop it in order has it killed. Raises CannotMeasureError when it
     does not come up."""
     from cluster.transport import load_grpc
@@ -82,7 +82,7 @@ def serving(laboratory: Laboratory, home: str) -> Iterator[Serving]:
     from femtoclaw.api.socket import is_served
 
     load_grpc()
-    process = laboratory.begin(home, "serve")
+    process = laboratory.begin(home, "serve", **variables)
     try:
         limit = time.monotonic() + READY_S
         while not is_served(Home(home)):

@@ -170,7 +170,8 @@ class Derivation:
                     told = f"{event.version} {event.manifest_digest}"
                     self._tell(point, component, execution_id, claw, "entered", detail=told)
             case events.ExecutionFailed():
-                self._tell(point, component, execution_id, claw, outcome, detail=event.detail)
+                # The detail may quote what a brain said; the code never does (OBSERVE-12.1).
+                self._tell(point, component, execution_id, claw, outcome, detail=event.code)
             case _:
                 self._tell(point, component, execution_id, claw, outcome)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from femtoclaw.event_codec import VERSIONS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 RULES = f"{SCHEMA_VERSION}:" + ",".join(f"{code}.{version}" for code, version in sorted(VERSIONS.items()))
 """What the rows depend on besides the log. A file made by other rules is thrown away."""
 

@@ -49,7 +49,11 @@ MORE: dict[type[Event], tuple[str, ...]] = {
 }
 """Further fields of an event's line, by its type: ids, codes, counts."""
 
+NOTE = "note"
+"""A line of what a program writes to standard error beside all of this: a remark, a warning, a traceback."""
+
 SAMPLES = {
+    NOTE: ("text",),
     "health_sample": ("checks",),
     "performance_sample": ("latency", "throughput", "concurrency", "resources"),
 }
@@ -57,7 +61,7 @@ SAMPLES = {
 
 _OF_RECORDS = ("index", "link", "prev")
 _TYPES = dict.fromkeys(("index", "duration_ns", "original_bytes", "kept_bytes"), "integer") | dict.fromkeys(
-    (name for names in SAMPLES.values() for name in names), "object"
+    (name for kind, names in SAMPLES.items() if kind != NOTE for name in names), "object"
 )
 _INTEGERS = {
     "AlertRaised": "severity", "IncidentOpened": "severity", "ProtocolRejected": "step", "ConfigurationAdopted": "version",
@@ -112,7 +116,7 @@ def sample(kind: str, at_ns: int, result: str, **more: Any) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """A JSON Schema (2020-12) of every line: one shape for each event type, and for the two samples. Fields that are not declared
+    """A JSON Schema (2020-12) of every line: one shape for each event type, and for the lines of none. Fields that are not declared
     are refused."""
     shapes = [_shape(kind.__name__, (*FIELDS, *MORE.get(kind, ()))) for _, kind in sorted(CODES.items())]
     of_samples = tuple(name for name in FIELDS if name not in _OF_RECORDS)
