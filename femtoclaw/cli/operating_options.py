@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from femtoclaw.cli.audit_options import AUDIT, CERTIFICATE
 from femtoclaw.cli.backup_options import BACKUP
+from femtoclaw.cli.benching_options import BENCH
 from femtoclaw.cli.complying_options import COMPLY
 from femtoclaw.cli.incident_options import INCIDENT
 from femtoclaw.cli.release_options import MIGRATE, RELEASE
@@ -32,6 +33,7 @@ OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
         AUDIT,
     ),
     "backup": ("backups of this node: keygen, create, list, verify, restore, resume, prune", "backing_up", BACKUP),
+    "bench": ("what this machine does, in nine categories, beside targets and limits; compare", "benching", BENCH),
     "certificate": ("of compliance: issue, show, verify, revoke, status", "certifying", CERTIFICATE),
     "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
     "drill": ("faults of the runbook, built apart and answered: list, NAME ..., all", "drilling", _DRILL),
