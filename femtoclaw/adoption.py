@@ -60,6 +60,7 @@ def whole_configuration(node: Node, content: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ConfigurationError("these bytes are no configuration", expected="a JSON object", found="other bytes")
     effective = config.resolve(body, "the request", frozenset(node.registry))
+    config.check_together(effective, "the request")
     if config.canonical(body) != content:
         raise ConfigurationError(
             "these bytes are no configuration", expected="its canonical form", found="another spelling"

@@ -42,8 +42,9 @@ EMBEDDED: dict[str, Any] = {
     },
     "capabilities": {},
     "policy": {"file": "policy.cedar"},
-    "memory": {"map_bytes": 64 * 1024**3, "retention_days": 365},
+    "memory": {"map_bytes": 64 * 1024**3, "retention_days": 365, "format": "lmdb", "integrity": "chained"},
     "observability": {
+        "enabled": True,
         "telemetry_retention_events": 1_000_000,
         "alert_webhook": "",
         "alert_token_file": "",
@@ -73,14 +74,19 @@ _BOUNDS = {
 LATER = frozenset(
     ("observability", key)
     for key in (
-        "alert_webhook", "alert_token_file", "denial_burst", "denial_window_s", "health_interval_s", "listen", "log", "traces",
+        "alert_webhook", "alert_token_file", "denial_burst", "denial_window_s", "enabled", "health_interval_s", "listen", "log",
+        "traces",
     )
-) | {("memory", "retention_days"), ("runtime", "drain_s")}  # fmt: skip
+) | {("memory", "retention_days"), ("memory", "format"), ("memory", "integrity"), ("runtime", "drain_s")}  # fmt: skip
 """Keys that came when nodes were in service: left out of the canonical form where they have their defaults, so that what an older
 program recorded is still the same configuration. Of these a text may be empty: then there is none."""
 
 SECURE, DEVELOPMENT = "secure", "development"
-_CHOICES = {("runtime", "mode"): (SECURE, DEVELOPMENT)}
+PRODUCTION = "production"
+_CHOICES = {
+    ("runtime", "mode"): (SECURE, DEVELOPMENT), ("memory", "format"): ("lmdb",), ("memory", "integrity"): ("chained",),
+}  # fmt: skip
+"""Where there is one choice only, the key says what the log is, and anything else is refused rather than ignored."""
 
 
 def resolve(overrides: Mapping[str, Any], where: str, claws: frozenset[str] | None) -> dict[str, Any]:
@@ -135,6 +141,15 @@ def _set(
     if domain == "observability":
         _check_observability(key, value, at)
     effective[domain][key] = value
+
+
+def check_together(effective: Mapping[str, Any], where: str) -> None:
+    """What keys of several domains must be together. Raises ConfigurationError."""
+    if not effective["observability"]["enabled"] and effective["runtime"]["environment"] == PRODUCTION:
+        raise ConfigurationError(
+            "telemetry cannot be off in production", where=f"{where}: observability.enabled",
+            expected=f"true, or a runtime.environment other than {PRODUCTION}", found="false",
+        )  # fmt: skip
 
 
 def _check_observability(key: str, value: Any, at: str) -> None:

@@ -75,7 +75,10 @@ def resolve_sources(sources: Sequence[Source], claws: frozenset[str] | None) -> 
     for source in sources:
         config.resolve(source.overrides, source.where, claws)
         overrides = _merged(overrides, source.overrides)
-    return config.resolve(overrides, sources[-1].where if sources else EMBEDDED, claws)
+    where = sources[-1].where if sources else EMBEDDED
+    effective = config.resolve(overrides, where, claws)
+    config.check_together(effective, where)
+    return effective
 
 
 def origins(sources: Sequence[Source], effective: Mapping[str, Any]) -> dict[str, str]:

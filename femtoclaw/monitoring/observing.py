@@ -54,12 +54,12 @@ class Observing:
         self, home: Home, sources: Sources, output: Output, settings: dict[str, Any], *, runtime_id: str = "",
         incidents: bool = True, compliance: Detector = drift, replicated: bool = False,
     ) -> None:  # fmt: skip
-        """``settings`` are those of the domain ``observability``. With ``incidents`` what is detected is opened and told;
+        """``settings`` are those of the domain ``observability``; where it is not enabled nothing is told outside. With ``incidents`` what is detected is opened and told;
         ``replicated``: commits wait for other members. Raises UnavailableError where the file of lines cannot be written."""
         self._home = home
         self._sources = sources
         self._output = output
-        self._settings = settings
+        self._settings = settings if settings["enabled"] else settings | dict.fromkeys(("listen", "log", "traces"), "")
         self._authority: Authority | None = None
         self._log: LogReader | None = None
         self.over = threading.Event()
