@@ -109,7 +109,12 @@ def change(
 ) -> int:
     """Open the node, ask, tell: 0 when it was done, 1 when it was refused. ``before`` and ``after`` prepare files and put
     them in place, around a change that was permitted, and ``undo`` removes what was prepared for one that was not;
-    ``adopting`` and ``room`` as in ``boot.start``; ``more`` is what else there is to say, given whether it was permitted."""
+    ``adopting`` and ``room`` as in ``boot.start``; ``more`` is what else there is to say, given whether it was permitted.
+    With ``--dry-run``, where the command takes it, only what would be decided is told."""
+    if getattr(arguments, "dry_run", False):
+        from femtoclaw.cli.previewing import preview
+
+        return preview(arguments, output, action, resource, content)
     files = before is not None or after is not None
     with open_node(getattr(arguments, "home", None), output, adopting=adopting, room=room, files=files) as node:
         body = content(node)

@@ -13,6 +13,7 @@ from typing import Any
 from femtoclaw.cli.node import monitor_text
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
+from femtoclaw.cli.versioning import standing_at
 from femtoclaw.config import SECURE
 from femtoclaw.errors import FemtoClawError, UnavailableError
 from femtoclaw.home import Home, check_permissions, effective_configuration, locate, policy_text, require
@@ -26,6 +27,8 @@ from femtoclaw.restore import load_state
 from femtoclaw.state import Node
 from wal.errors import LogError
 from wal.reader import read_log_directory
+
+COMPLIANT = "COMPLIANT"
 
 MEASURED = ("disk", "memory", "descriptors")
 """Findings about the host whose texts hold what was measured."""
@@ -46,6 +49,7 @@ def health(arguments: Arguments, output: Output) -> int:
         checks += [Check(**each) for each in served["checks"]]
         body = body_of(checks) | {name: served[name] for name in ("monitors", "telemetry") if name in served}
     healthy = bool(body["healthy"])
+    body["compliance"] = stands = standing_at(home)
     output.data(body)
     width = max(len(check.name) for check in checks)
     for check in checks:
@@ -53,6 +57,11 @@ def health(arguments: Arguments, output: Output) -> int:
         output.line(f"{check.result:<8} {check.name:<{width}}  {printable(check.text)}", colour)
     for name, standing in body.get("monitors", {}).items():
         output.line(f"monitor  {name:<{width}}  {monitor_text(standing)}", "red" if standing["stalled"] else "")
+    word = stands["compliance"]
+    output.line(
+        f"compliance {word}" + (f": {stands['why']}" if "why" in stands else ""),
+        "green" if word == COMPLIANT else "yellow",
+    )
     output.line("healthy" if healthy else "NOT healthy", "green" if healthy else "red")
     if record and served is None:
         _record(arguments, output, checks)

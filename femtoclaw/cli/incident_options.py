@@ -23,6 +23,7 @@ INCIDENT: dict[str, dict[str, Any]] = COSIGNING | {
     "target": {"type": utf8, "nargs": "?", "metavar": "ID|KIND|ALERT|FILE"},
     "--all": {"action": "store_true", "help": "list: resolved ones too"},
     "--severity": {"type": int, "metavar": "1..4", "help": "open: how grave, where it is graver than its kind"},
+    "--dry-run": {"action": "store_true", "help": "open, acknowledge, every step: only say what would be decided or taken"},
     "--detail": {"type": utf8, "metavar": "TEXT", "help": "open, and every step: what is recorded of it"},
     "--evidence": {"action": "append", "type": utf8, "metavar": "INDEX", "help": "open: a record it rests on (repeatable)"},
     "--skip": {"type": utf8, "metavar": "REASON", "help": "contain, restore: not needed here, because"},

@@ -25,7 +25,26 @@ def incident(arguments: Arguments, output: Output) -> int:
         "list": _list, "show": _show, "open": _open, "acknowledge": _acknowledge, "verify-evidence": _evidence,
         "contain": _contain, "respond": _respond, "resolve": _resolve,
     }  # fmt: skip
+    if arguments.dry_run and arguments.what in (*STEPS, "respond", "resolve"):
+        return _preview(arguments, output)
     return acts.get(arguments.what, _step)(arguments, output)
+
+
+def _preview(arguments: Arguments, output: Output) -> int:
+    """Whether the next step would be permitted now, and which would follow; what each finds shows when it is taken."""
+    from femtoclaw.cli.incident_steps import whole_id
+    from femtoclaw.cli.previewing import preview
+
+    known = recorded_state(locate(getattr(arguments, "home", None))).node.operations.incidents
+    incident_id = whole_id(target(arguments, "an ID"), known)
+    following = next_step(known[incident_id])
+    begins = arguments.what == "respond" or (arguments.what == "contain" and following == STEPS[0])
+    step = following if begins else "restore" if arguments.what == "resolve" else arguments.what
+    body = {"step": step, "result": "done", "detail": "", "digest": ""}
+    code = preview(arguments, output, "incident.step", incident_id, lambda node: body)
+    last = STEPS.index(arguments.what) if arguments.what in STEPS else len(STEPS) - 1
+    output.line("steps: " + ", ".join(STEPS[STEPS.index(step) : last + 1]))
+    return code
 
 
 # --- looking ---
@@ -189,7 +208,7 @@ def _open(arguments: Arguments, output: Output) -> int:
         "evidence": arguments.evidence or [],
     }
     code = change(arguments, output, "incident.open", incident_id, lambda node: content)
-    if code == 0:
+    if code == 0 and not arguments.dry_run:
         output.line(addressed(f"next: `femtoclaw incident respond {incident_id}`, or its steps one by one"))
     return code
 

@@ -171,6 +171,8 @@ def _rotate(home: Home, arguments: Arguments, output: Output) -> int:
     from femtoclaw.keys import settle, stage_key
 
     reason = "compromised" if arguments.compromised else "scheduled"
+    if arguments.dry_run:
+        return _preview_rotation(home, arguments, output, reason)
     passphrase = _kept_under(home)
     with open_node(getattr(arguments, "home", None), output) as node:
         started = at_rest(node, "key rotate").started
@@ -194,6 +196,18 @@ def _rotate(home: Home, arguments: Arguments, output: Output) -> int:
                 "whoever had the old key could read every secret: set them anew, and change them where they are used"
             )
     return code
+
+
+def _preview_rotation(home: Home, arguments: Arguments, output: Output, reason: str) -> int:
+    """Whether it would be permitted, with a key that is made for the question and kept nowhere."""
+    from femtoclaw.cli.previewing import preview
+    from femtoclaw.key_file import SEED_BYTES
+    from wal.note import Ed25519Signer
+
+    old = load_public_key(home.public_key_file)
+    new = Ed25519Signer(old.name, os.urandom(SEED_BYTES)).public
+    content = {"old": old.vkey(), "new": new.vkey(), "reason": reason}
+    return preview(arguments, output, "key.rotate", "node", lambda node: content)
 
 
 def _kept_under(home: Home) -> str | None:

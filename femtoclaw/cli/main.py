@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EFFECTS = (
     "run", "intent", "approve", "deny", "policy", "config", "operator", "claw", "key", "secret", "redact", "contain",
     "distribution", "publisher", "recover", "archive", "backup",
-    "cluster", "health", "audit", "certificate", "comply", "release", "migrate", "incident", "drill",
+    "cluster", "health", "audit", "certificate", "comply", "release", "migrate", "incident", "drill", "service",
 )  # fmt: skip
 """Commands that may have caused an effect when they are interrupted."""
 
@@ -32,6 +32,11 @@ def run(arguments: list[str]) -> int:
     output = Output(as_json="--json" in arguments)
     command: str | None = None
     try:
+        if output.as_json and "--version" in arguments:
+            from femtoclaw.cli.versioning import asked, version
+
+            if asked(arguments):
+                return version(arguments, output)
         parsed = read_plain(arguments)
         if parsed is None:
             from femtoclaw.cli.parser import parse

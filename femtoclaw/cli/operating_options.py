@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SERVICE: dict[str, dict[str, Any]] = {
-    "which": {"choices": ("show",)},
-    "kind": {"choices": ("systemd", "container", "kubernetes")},
+    "which": {"choices": ("show", "stop", "restart"), "help": "show KIND; stop or restart the process that serves the home"},
+    "kind": {"nargs": "?", "choices": ("systemd", "container", "kubernetes"), "help": "show: for which of them"},
+    "--wait": {"type": int, "metavar": "SECONDS", "default": 60, "help": "restart: how long until it serves again (60)"},
+    "--dry-run": {"action": "store_true", "help": "stop, restart: only say which process it would be"},
     "--user": {"metavar": "NAME", "default": "femtoclaw", "help": "who serves the node (default: femtoclaw)"},
 }
 
@@ -25,6 +27,8 @@ _DRILL: dict[str, dict[str, Any]] = COSIGNING | {
     "--keep": {"metavar": "DIR", "help": "keep the homes of the drills in this directory"},
     "--record": {"action": "store_true", "help": "put what came of them on record in this home"},
 }
+
+_RUNBOOK: dict[str, dict[str, Any]] = {"which": {"choices": ("list",)}}
 
 OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "audit": (
@@ -38,7 +42,8 @@ OPERATING: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "comply": ("every requirement looked at on this installation, with evidence", "complying", COMPLY),
     "drill": ("faults of the runbook, built apart and answered: list, NAME ..., all", "drilling", _DRILL),
     "incident": ("what went wrong, and its answer: list, show, contain, respond, resolve, ...", "incidents", INCIDENT),
-    "service": ("files for what supervises a node: show systemd, container or kubernetes", "service", _SERVICE),
+    "runbook": ("the procedures: commands, previews, roles, and their last run", "runbook", _RUNBOOK),
+    "service": ("what supervises a node: show its files; stop or restart the node", "service", _SERVICE),
     "release": ("the program as signed files: build, verify, deploy, rollback, list", "releasing", RELEASE),
     "migrate": ("a home of an earlier format: plan, run, validate, rollback, history", "migrating", MIGRATE),
 }

@@ -166,6 +166,7 @@ _CONFIG: dict[str, dict[str, Any]] = COSIGNING | {
         "help": "set: lines of TOML, such as runtime.steps_max=8",
     },
     "--file": {"metavar": "FILE", "help": "set: take this TOML or JSON file instead"},
+    "--dry-run": {"action": "store_true", "help": "set: only say what would be decided"},
     "--origin": {"action": "store_true", "help": "show: what the sources say now, and which of them decides each key"},
     "--set": {
         "action": "append",
@@ -226,6 +227,7 @@ _KEY: dict[str, dict[str, Any]] = COSIGNING | {
     "--unrecorded": {"action": "store_true", "help": "verify: only look; leave no record of it"},
     "name": {"type": utf8, "nargs": "?", "metavar": "OPERATOR", "help": "protect: whose key (default: the node's)"},
     "--compromised": {"action": "store_true", "help": "rotate: somebody else may have the old key"},
+    "--dry-run": {"action": "store_true", "help": "rotate: only say what would be decided"},
 }
 
 _SECRET: dict[str, dict[str, Any]] = COSIGNING | {
@@ -245,6 +247,11 @@ _REDACT: dict[str, dict[str, Any]] = SIGNING | {
 _CONTAIN: dict[str, dict[str, Any]] = SIGNING | {
     "--lift": {"action": "store_true", "help": "put it back into service"},
     "--reason": {"type": utf8, "metavar": "TEXT"},
+    "--dry-run": {"action": "store_true", "help": "only say what would be decided"},
+}
+
+_SERVE: dict[str, dict[str, Any]] = {
+    "--dry-run": {"action": "store_true", "help": "only look at what a start looks at; nothing is recorded"},
 }
 
 _WITNESS: dict[str, dict[str, Any]] = {
@@ -298,7 +305,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "demo": ("the main job end to end, in a temporary home", "demo", _DEMO),
     "init": ("provision a node: config, policy, keys, claws, log", "node", _INIT),
     "status": ("what this node is, knows and has in flight", "node", {}),
-    "serve": ("stay open: answer at the home's socket, and take part in the cluster", "serve", {}),
+    "serve": ("stay open: answer at the home's socket, and take part in the cluster", "serve", _SERVE),
     "health": ("whether the node could work now, and what is missing", "health", _HEALTH),
     "run": ("one agent run", "execute", _RUN),
     "intent": ("gate exactly one raw protocol message", "execute", _INTENT),

@@ -36,6 +36,10 @@ def serve(arguments: Arguments, output: Output) -> int:
 
     home = locate(getattr(arguments, "home", None))
     require(home)
+    if arguments.dry_run:
+        from femtoclaw.cli.health import health
+
+        return health(Arguments(home=home.path, record=False), output)
     load_grpc()  # before anything else imports it: it is told to be quiet
     if output.as_json:
         from femtoclaw.telemetry.error_lines import structure_stderr

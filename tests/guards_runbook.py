@@ -1,0 +1,23 @@
+"""Guards of the table of procedures, of previews, and of what is said of a build."""
+
+from tests.guard import Guard
+
+_TESTS = "tests/cli/test_runbook_list.py"
+
+GUARDS = (
+    Guard("I5", "a preview records nothing", "femtoclaw/cli/asking.py",
+          'if getattr(arguments, "dry_run", False):', "if False:",
+          f"{_TESTS}::test_a_preview_decides_and_records_nothing"),
+    Guard("I5", "a preview of a step records nothing", "femtoclaw/cli/incidents.py",
+          "if arguments.dry_run and arguments.what in", "if False and arguments.what in",
+          f"{_TESTS}::test_a_preview_decides_and_records_nothing"),
+    Guard("I5", "a preview of a rotation makes no key", "femtoclaw/cli/keys.py",
+          "    if arguments.dry_run:\n        return _preview_rotation", "    if False:\n        return _preview_rotation",
+          f"{_TESTS}::test_a_preview_decides_and_records_nothing"),
+    Guard("I5", "a preview of a start starts nothing", "femtoclaw/cli/serve.py",
+          "    if arguments.dry_run:\n", "    if False:\n",
+          f"{_TESTS}::test_a_preview_decides_and_records_nothing", slow=True),
+    Guard("I10", "a procedure's last run is what its record says", "femtoclaw/runbook.py",
+          'if event.decision != "AUTHORIZED":', "if False:",
+          f"{_TESTS}::test_a_crash_and_a_refusal_are_last_runs_too"),
+)  # fmt: skip
