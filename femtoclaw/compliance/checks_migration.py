@@ -24,7 +24,7 @@ def migrations_are_whole_or_not_there(laboratory: Laboratory) -> str:
     kept = sum(row["old"] for row in rows)
     return (
         f"{found['records']} records, cut at all {len(rows)} steps: {kept} left the old log, {len(rows) - kept} the new one, root "
-        f"{found['expected'][:16]}; longer logs: FEMTOCLAW_MIGRATION_RECORDS=100000 scripts/test tests/femtoclaw/test_migration_long.py"
+        f"{found['expected'][:16]}; 100,000 records: tests/femtoclaw/test_migration_long.py"
     )
 
 
