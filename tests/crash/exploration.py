@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -88,15 +89,14 @@ class Worker:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        watchdog = threading.Timer(ANSWER_SECONDS_MAX, process.kill)
-        watchdog.start()
         try:
             process.stdin.write(f"{crash}\n")
             process.stdin.flush()
+            if not select.select([process.stdout], [], [], ANSWER_SECONDS_MAX)[0]:
+                process.kill()
             answer = process.stdout.readline().strip()
         except BrokenPipeError:
             answer = ""
-        watchdog.cancel()
         if answer:
             return answer
         _, errors = process.communicate()
