@@ -54,7 +54,8 @@ class Observing:
         self, home: Home, sources: Sources, output: Output, settings: dict[str, Any], *, runtime_id: str = "",
         incidents: bool = True, compliance: Detector = drift, replicated: bool = False,
     ) -> None:  # fmt: skip
-        """``settings`` are those of the domain ``observability``; where it is not enabled nothing is told outside. With ``incidents`` what is detected is opened and told;
+        """``settings`` are those of the domain ``observability``; where it is not enabled nothing is told outside. With
+        ``incidents`` what is detected is opened and told;
         ``replicated``: commits wait for other members. Raises UnavailableError where the file of lines cannot be written."""
         self._home = home
         self._sources = sources
