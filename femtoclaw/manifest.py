@@ -18,6 +18,9 @@ PERMISSIONS = ("workspace.read", "workspace.write", "execute", "network", "proce
 """What a claw's sandbox may let through: the workspace, the programs that the node lists, TCP connections out, what
 ``/proc`` tells of other processes, facts about the machine. Without a word here it is kept from all of it."""
 
+CATEGORIES = ("filesystem", "shell", "network", "process", "system", "device")
+"""The classes of claws (CLAW-19.1)."""
+
 TYPES = ("capability", "storage", "observability", "authorization", "protocol", "sdk")
 """The kinds of extension that the suite names (EXT-4.1)."""
 
@@ -75,7 +78,7 @@ class Manifest(NamedTuple):
     name: str
     version: str
     description: str
-    category: str  # filesystem | shell | network | process | system | device (CLAW-19.1)
+    category: str  # one of CATEGORIES
     arguments: Mapping[str, Any]
     targets: Mapping[str, str]
     entry: str

@@ -46,12 +46,26 @@ def folder_of(arguments: Arguments) -> str:
 def _list(arguments: Arguments, output: Output) -> int:
     node = _recorded(arguments)
     rows = [_row(node, name) for name in sorted(node.registry)]
-    output.data({"claws": rows})
+    output.data({"claws": rows, "classes": classes(rows)})
     for row in rows:
         state = "enabled" if row["enabled"] else "disabled"
         origin = f"module of {row['publisher']}" if row["publisher"] else "part of the program"
         output.line(f"{row['name']:<24} {row['version']:<10} {state:<9} {origin}", "" if row["enabled"] else "dim")
+    for name, known in classes(rows).items():
+        if not known["claws"]:
+            output.line(f"class {name}: {known['reason']}", "dim")
     return 0
+
+
+def classes(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Each class of claws with those that are of it; of a class without one, why (CLAW-19.1)."""
+    from femtoclaw.manifest import CATEGORIES
+
+    found = {name: [row["name"] for row in rows if row["category"] == name] for name in CATEGORIES}
+    return {
+        name: {"claws": claws, "reason": "" if claws else "none is shipped, and no module of it is installed"}
+        for name, claws in found.items()
+    }
 
 
 def _show(arguments: Arguments, output: Output) -> int:
@@ -90,6 +104,7 @@ def _row(node: Node, name: str) -> dict[str, Any]:
         "name": name,
         "version": manifest.version,
         "description": manifest.description,
+        "category": manifest.category,
         "enabled": known.enabled,
         "publisher": known.publisher,
         "digest": known.digest,
