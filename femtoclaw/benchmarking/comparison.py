@@ -3,7 +3,7 @@
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from typing import Any, NamedTuple
 
-from femtoclaw.benchmarking.goals import MORE_IS_BETTER, NS
+from femtoclaw.benchmarking.goals import GOALS, MORE_IS_BETTER, NS
 from femtoclaw.benchmarking.results import BAD, FORMAT, digest
 from femtoclaw.errors import UsageError
 
@@ -13,7 +13,8 @@ FACTOR_MAX = 2.0
 FLOOR_NS = 100_000
 """A difference of less is none: what takes microseconds varies by more than it takes."""
 
-NOT_COMPARED = frozenset(("concurrency.peak",))
+COMPARED = frozenset(GOALS) - {"concurrency.peak"}
+"""Figures with a stated goal; the peak follows from the workload. The others explain them."""
 
 
 class Regression(NamedTuple):
@@ -35,15 +36,15 @@ class Compared(NamedTuple):
 
 
 def compare(baseline: dict[str, Any], found: dict[str, Any], factor: float = FACTOR_MAX) -> Compared:
-    """Every figure that both have. Raises UsageError for an object that is no result, for a result whose workload is not the
-    one that it names, and for two results without a common figure."""
+    """Every figure of ``COMPARED`` that both have. Raises UsageError for an object that is no result, for
+    a result whose workload is not the one that it names, and for two results without a common figure."""
     for name, each in (("the baseline", baseline), ("the result", found)):
         _require(name, each)
     before, after = baseline["categories"], found["categories"]
     regressions, compared = [], 0
     for category in before.keys() & after.keys():
         figures = before[category]["figures"], after[category]["figures"]
-        for name in sorted(figures[0].keys() & figures[1].keys() - NOT_COMPARED):
+        for name in sorted(figures[0].keys() & figures[1].keys() & COMPARED):
             compared += 1
             old, new, unit = figures[0][name]["best"], figures[1][name]["best"], figures[0][name]["unit"]
             if _is_worse(old, new, unit, factor):

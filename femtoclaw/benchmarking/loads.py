@@ -36,7 +36,8 @@ def throughput(bench: Bench) -> Found:
             if one["told"]["rate"] == max(each["rate"] for each in levels):
                 rates, latencies = one["rates"], one["latencies"]
         after = _settled(before)
-        kept = {name: before[name] >= after[name] for name in before} | {"reader_slots": _reader_slots(node) <= slots}
+        slots_after = _reader_slots(node)
+        kept = {name: before[name] >= after[name] for name in before} | {"reader_slots": slots_after <= slots}
     left = _settled({})
     table = scaled(bench)
     verified = {
@@ -47,7 +48,7 @@ def throughput(bench: Bench) -> Found:
     }  # fmt: skip
     facts = {
         "levels": levels, "seconds": bench.sizes.load_s, "held_before": before, "held_after": after, "held_at_the_end": left,
-        "reader_slots": slots, "maximum": max(each["rate"] for each in levels), "scaling": table,
+        "reader_slots": slots, "slots_after": slots_after, "maximum": max(each["rate"] for each in levels), "scaling": table,
         "syncs": sum(each["syncs"] for each in levels), "syncs_needed": sum(each["requests"] for each in levels),
     }  # fmt: skip
     return Found({"throughput.executions": (PER_S, rates), "throughput.latency": (NS, latencies)}, facts, verified)

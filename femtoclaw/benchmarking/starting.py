@@ -178,13 +178,13 @@ def _drained(session: Any) -> int:
     from wal import read_log_directory
     from wal.record import KIND_EVENT
 
-    reader = read_log_directory(session.started.home.log)
+    reader, drained = read_log_directory(session.started.home.log), 0
     try:
         for record in reader.scan(max(1, reader.size - 40)):
             if record.kind == KIND_EVENT:
                 event: Any = decode(record.payload)
                 if type(event).__name__ == "StepTaken" and (event.phase, event.step) == ("stop", "drain"):
-                    return int(record.time_ns)
+                    drained = record.time_ns  # of several stops the last
     finally:
         reader.close()
-    return 0
+    return drained

@@ -36,6 +36,8 @@ class _Clocks(Timings):
 
     def add(self, kind: str, duration_ns: int) -> None:
         self.parts[kind] = self.parts.get(kind, 0) + duration_ns
+        if kind in self.histograms:
+            super().add(kind, duration_ns)
 
     def dispatched(self, wall_ns: int, own_ns: int) -> None:
         self.add("invocation", wall_ns - own_ns)
@@ -69,7 +71,11 @@ def execution(bench: Bench) -> Found:
         count = (bench.sizes.rounds + 1) * bench.sizes.executions
         verified = _complete(node, size, count) | {"every_call_was_authorized_and_done": decided == count}
         over = sum(not each.warm_up and each.value > 10_000_000 for each in samples["execution.overhead"][1])
-        facts = {"executions": count, "overhead_above_10_ms": over / (bench.sizes.rounds * bench.sizes.executions)}
+        facts: dict[str, Any] = {
+            "executions": count,
+            "overhead_above_10_ms": over / (bench.sizes.rounds * bench.sizes.executions),
+        }
+        facts["histograms"] = _histograms(telemetry, clocks)
         verified |= {"state_does_not_depend_on_instruments": _same_without_instruments()}
     return Found(samples, facts, verified)
 
@@ -83,6 +89,20 @@ def _telemetry(node: BenchNode) -> Following:
         pass
     sink.start()
     return telemetry
+
+
+def _histograms(telemetry: Following, clocks: _Clocks) -> dict[str, int]:
+    """The histograms that the node's metrics have, and how many durations are in each; none without prometheus_client."""
+    try:
+        from femtoclaw.telemetry.exposition import Exposition, Shown
+    except ImportError:
+        return {}
+    shown = Shown(telemetry.figures, clocks, list, telemetry.behind, lambda: None)
+    lines = Exposition(shown).text().decode().splitlines()
+    counts = [
+        line.rpartition(" ") for line in lines if line.partition("{")[0].partition(" ")[0].endswith("_seconds_count")
+    ]
+    return {name.partition("{")[0].removesuffix("_count"): int(float(value)) for name, _, value in counts}
 
 
 def _complete(node: BenchNode, after: int, executions: int) -> dict[str, bool]:

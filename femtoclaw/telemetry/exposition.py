@@ -75,6 +75,13 @@ class Exposition:
         for claw, histogram in sorted(dict(figures.latency).items()):
             latency.add_metric([claw], _buckets(histogram), histogram.sum_ns / 1e9)
         yield latency
+        whole = figures.whole
+        yield HistogramMetricFamily(
+            "femtoclaw_execution_seconds",
+            "From the record of an input to that of its end.",
+            _buckets(whole),
+            whole.sum_ns / 1e9,
+        )
 
     def _of_the_process(self) -> Iterator[Any]:
         timings = self._shown.timings

@@ -73,11 +73,14 @@ class Figures:
         """By severity."""
         self.latency: dict[str, Histogram] = {}
         """How long a call took in its claw, by claw, as the log holds it."""
+        self.whole = Histogram()
+        """From the record of an execution's input to that of its end, by the times that the records hold."""
         self.appends = 0
         self.bytes = 0
         """Payload bytes."""
         self._claws: set[str] = set()
         self._open: dict[str, str] = {}
+        self._since: dict[str, int] = {}
         self.in_flight = 0
 
     def claw(self, name: str) -> str:
@@ -94,16 +97,18 @@ class Figures:
         self.bytes += payload_bytes
         self.appends += ends_append
 
-    def take(self, event: Event) -> None:
-        """Count one event."""
+    def take(self, event: Event, at_ns: int = 0) -> None:
+        """Count one event, recorded at ``at_ns``."""
         self.events[type(event).__name__] += 1
         match event:
             case events.InputReceived():
                 self.executions += 1
                 self.in_flight += 1
                 if len(self._open) >= OPEN_MAX:
-                    del self._open[next(iter(self._open))]
+                    oldest = next(iter(self._open))
+                    del self._open[oldest], self._since[oldest]
                 self._open[event.execution_id] = ""
+                self._since[event.execution_id] = at_ns
             case events.AuthorizationDecided():
                 self._of(event.execution_id, event.claw)
                 if event.decision != Decision.AUTHORIZED.value and event.reason != HELD:
@@ -119,6 +124,7 @@ class Figures:
                 self.outcomes[event.outcome if known else OTHER] += 1
                 if self._open.pop(event.execution_id, None) is not None:
                     self.in_flight -= 1
+                    self.whole.add(max(0, at_ns - self._since.pop(event.execution_id)))  # a clock may be set back
                 if isinstance(event, events.ExecutionFailed):
                     self._error(event.category, event.severity)
             case events.ErrorRecorded():

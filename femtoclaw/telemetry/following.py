@@ -121,7 +121,7 @@ class Following:
             event = decode(record.payload)
         except EventFormatError:
             return  # of a newer program: counted as a record, and told by nobody here
-        figures.take(event)
+        figures.take(event, record.time_ns)
         assert self._new_from is not None
         if self._lines is not None and record.index >= (self._lines_from or self._new_from):
             # What was recorded before this began is read on as fast as it is written: nobody waits for that.

@@ -50,6 +50,7 @@ def values(figures: Figures) -> dict[str, Any]:
     """Every figure, as plain values."""
     plain = {name: value for name, value in vars(figures).items() if not name.startswith("_")}
     plain["latency"] = {claw: (each.counts, each.sum_ns) for claw, each in figures.latency.items()}
+    plain["whole"] = (figures.whole.counts, figures.whole.sum_ns)
     return plain
 
 
