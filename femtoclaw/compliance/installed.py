@@ -65,9 +65,9 @@ class Installation:
         """One command of the sealed program."""
         return self._call(stub("start", "main", self.root), "--home", home or self.home, "--json", *words)
 
-    def python(self, code: str, *words: str) -> Answer:
+    def python(self, code: str, *words: str, home: str = "") -> Answer:
         """A text of Python in a process whose modules are the verified ones."""
-        return self._call(_VERIFIED.format(root=self.root, home=self.home) + code, *words)
+        return self._call(_VERIFIED.format(root=self.root, home=home or self.home) + code, *words)
 
     def _call(self, code: str, *words: str) -> Answer:
         done = subprocess.run(

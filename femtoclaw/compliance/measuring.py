@@ -75,11 +75,13 @@ def _begin_ahead(scope: list[Requirement], laboratory: Laboratory) -> threading.
     if len(scope) < WIDE:
         return None
     from femtoclaw.compliance.clustered import cluster
+    from femtoclaw.compliance.migrating import cuts
     from femtoclaw.compliance.monitored import monitored
     from femtoclaw.compliance.released import released
+    from femtoclaw.compliance.tried_releases import tried
 
     def work() -> None:
-        for measure in (cluster, monitored, released):
+        for measure in (cluster, monitored, released, cuts, tried):
             with contextlib.suppress(Exception):  # told to whoever asks for it
                 laboratory.once(measure)
 
@@ -101,13 +103,15 @@ def report_on(
     try:
         node, head, origin = load_state(reader).node, reader.head, reader.origin
         members = reader.keys().newest.members
-        valid = certified(home, reader, node)["status"] == VALID
+        certificate = certified(home, reader, node)
+        valid = certificate["status"] == VALID
         standing = Standing(valid, members is not None and reader.checkpoint_note() is not None)
     finally:
         reader.close()
     register = requirements()
     installation = {
         "runtime_id": node.runtime_id, "log": origin, "configuration": node.configuration.digest, "policy": node.policy.digest,
+        "certification": str(certificate["status"]), "authority": str(certificate.get("authority", "none")),
     }  # fmt: skip
     run = {
         "time_ns": time.time_ns(), "seconds": round(time.monotonic() - begun, 3), "size": head.index, "link": head.link.hex(),
