@@ -5,6 +5,7 @@ effect; the result and the next input after it. A message step has one (I1).
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from femtoclaw import brains, commands, events
 from femtoclaw.authority import Authority, Recorded
 from femtoclaw.authorization import HELD
 from femtoclaw.context import context_digest
+from femtoclaw.defects import contained
 from femtoclaw.errors import (
     BrainError,
     CapabilityError,
@@ -116,8 +118,9 @@ class Runtime:
         with self._slots:
             run_id, execution_id = self._sources.new_id(), self._sources.new_id()
             at_ns = self._sources.wall_ns()
-            begun = commands.StartRun(run_id, execution_id, brain.name, source, agent, content, at_ns, subject)
-            return self._loop(run_id, brain, self._perform(begun), [])
+            with contained(self._authority, self._sources, lambda _, execution: execution.run_id == run_id):
+                begun = commands.StartRun(run_id, execution_id, brain.name, source, agent, content, at_ns, subject)
+                return self._loop(run_id, brain, self._perform(begun), [])
 
     def _loop(self, run_id: str, brain: brains.Brain, recorded: Recorded, steps: list[StepResult]) -> RunResult:
         """Think and act until the run ends or waits for operators."""
@@ -135,15 +138,16 @@ class Runtime:
         """Gate exactly one raw protocol message; ``subject`` as for ``run``."""
         with self._slots:
             execution_id = self._sources.new_id()
-            told = commands.SubmitIntent(
-                execution_id, self._vault.redact_message(raw), self._sources.wall_ns(), subject
-            )
-            recorded = self._perform(told)
-            result = step_result(recorded.events)
-            if isinstance(recorded.events[-1], events.ExecutionStarted):
-                recorded = self._execute(recorded)
-                result = step_result(recorded.events, result)
-            return result
+            with contained(self._authority, self._sources, lambda name, _: name == execution_id):
+                told = commands.SubmitIntent(
+                    execution_id, self._vault.redact_message(raw), self._sources.wall_ns(), subject
+                )
+                recorded = self._perform(told)
+                result = step_result(recorded.events)
+                if isinstance(recorded.events[-1], events.ExecutionStarted):
+                    recorded = self._execute(recorded)
+                    result = step_result(recorded.events, result)
+                return result
 
     def control(
         self, command: commands.Control, brain: brains.Brain | None = None
@@ -153,9 +157,12 @@ class Runtime:
 
         Raises ControlRefusedError, ConfigurationError or PolicyError when nothing was recorded; otherwise as ``run``.
         """
-        with self._slots:
-            held = self._authority.state.live.executions.get(command.resource)
-            run_id = held.run_id if held is not None else ""
+        held = self._authority.state.live.executions.get(command.resource)
+        run_id = held.run_id if held is not None else ""
+        with self._slots, contained(
+            self._authority, self._sources,
+            lambda name, execution: name == command.resource or bool(run_id and execution.run_id == run_id),
+        ):  # fmt: skip
             next_id = self._sources.new_id() if brain is not None else ""
             asked = recorded = self._perform(command._replace(next_id=next_id))
             steps: list[StepResult] = []
@@ -217,6 +224,7 @@ class Runtime:
         except OutcomeUnknownError as error:
             outcome = without_result(UNKNOWN, "EnvironmentError", error.what)
         except CapabilityError as error:
+            self._tell_system(error)
             outcome = without_result("unavailable", "EnvironmentError", error.what)
         except Exception as error:  # a defect of ours: the claw may or may not have run, and that is what is recorded
             outcome = without_result(UNKNOWN, "EnvironmentError", f"the isolation failed: {type(error).__name__}")
@@ -231,6 +239,14 @@ class Runtime:
                 "the claw was reached, but what it did could not be recorded", where=f"execution {started.execution_id}",
                 found=error,
             ) from error  # fmt: skip
+
+    def _tell_system(self, error: CapabilityError) -> None:
+        """Record that the system had no process, descriptor or memory: beside the call's own end, which only says that it was not
+        executed."""
+        if error.category is Category.SYSTEM:
+            told = (error.category.value, error.severity.value, error.code, "isolation", f"{error.what}: {error.found}")
+            with contextlib.suppress(FemtoClawError, LogError, ClusterError):
+                self._authority.perform(commands.RecordError(self._sources.new_id(), *told))
 
     def _contain(self, error: SecurityError) -> None:
         """Record a breach of the gate's own rules, and take no command any more."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from femtoclaw.errors import CapabilityError
 from femtoclaw.isolation import wire
 from femtoclaw.isolation.answer import Report, report
-from femtoclaw.isolation.outcome import OutcomeUnknownError
+from femtoclaw.isolation.outcome import NothingStartedError, OutcomeUnknownError
 
 START_SECONDS_MAX = 10.0
 """How long after the call a claw may still be started. A request that is taken up later is refused by its supervisor."""
@@ -83,8 +83,8 @@ def _cause(error: Exception) -> str:
     return "no word in time" if isinstance(error, TimeoutError) else f"no valid word ({type(error).__name__})"
 
 
-def _not_started(reason: str) -> CapabilityError:
-    return CapabilityError("the claw was not started; nothing was executed", where=_WHERE, found=reason)
+def _not_started(reason: str) -> NothingStartedError:
+    return NothingStartedError("the claw was not started; nothing was executed", where=_WHERE, found=reason)
 
 
 def shut_down(connection: socket.socket) -> None:

@@ -16,7 +16,7 @@ from femtoclaw.errors import CapabilityError
 from femtoclaw.isolation import call, wire
 from femtoclaw.isolation.answer import judge
 from femtoclaw.isolation.layers import REQUIRED, missing
-from femtoclaw.isolation.outcome import Outcome
+from femtoclaw.isolation.outcome import NothingStartedError, Outcome
 from femtoclaw.manifest import Manifest
 from wal import interpreter
 
@@ -149,7 +149,7 @@ class Isolation:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise CapabilityError("no socket could be had; nothing was executed", found=error.strerror) from error
+            raise NothingStartedError("no socket could be had; nothing was executed", found=error.strerror) from error
         ours.setblocking(False)
         try:
             with self._lock:
@@ -174,9 +174,9 @@ class Isolation:
             except (BrokenPipeError, ConnectionResetError) as error:
                 self._discard()
                 if attempt == 2:
-                    raise CapabilityError("the fork server does not answer", found=error.strerror) from error
+                    raise NothingStartedError("the fork server does not answer", found=error.strerror) from error
             except OSError as error:  # it lives, but takes nothing: too many descriptors are on their way already
-                raise CapabilityError(
+                raise NothingStartedError(
                     "the fork server takes no call; nothing was executed", found=error.strerror or "no answer in time"
                 ) from error
 
@@ -189,7 +189,7 @@ class Isolation:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            raise CapabilityError("the fork server cannot be started", found=error.strerror) from error
+            raise NothingStartedError("the fork server cannot be started", found=error.strerror) from error
         code = _START.format(fd=theirs.fileno(), modules=list(self._modules), task=self._task)
         try:
             self._server = subprocess.Popen(
@@ -204,7 +204,7 @@ class Isolation:
         except (OSError, subprocess.SubprocessError) as error:
             ours.close()
             found = getattr(error, "strerror", None) or type(error).__name__
-            raise CapabilityError("the fork server cannot be started", found=found) from error
+            raise NothingStartedError("the fork server cannot be started", found=found) from error
         finally:
             theirs.close()
         ours.settimeout(HAND_OVER_SECONDS_MAX)

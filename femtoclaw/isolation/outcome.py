@@ -3,7 +3,7 @@
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from typing import Any, NamedTuple
 
-from femtoclaw.errors import CapabilityError, Severity
+from femtoclaw.errors import CapabilityError, Category, Severity
 
 STATUSES = ("success", "error", "timeout", "killed", "crashed", "output_limit", "unavailable")
 
@@ -31,6 +31,13 @@ class Outcome(NamedTuple):
     kept_bytes: int
     output_digest: str
     stages: tuple[str, ...] = ()
+
+
+class NothingStartedError(CapabilityError):
+    """The system gave no process, descriptor or memory: nothing was executed, then or later."""
+
+    category = Category.SYSTEM
+    code = "SYSTEM_ERROR"
 
 
 class OutcomeUnknownError(CapabilityError):

@@ -22,7 +22,7 @@ from femtoclaw.errors import Category, FemtoClawError, Severity, UnavailableErro
 from femtoclaw.events import Observation
 from femtoclaw.home import Home
 from femtoclaw.monitoring.drift import drift
-from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Detector, Looked, body_of
+from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Detector, Finding, Looked, body_of
 from femtoclaw.monitoring.looking import ANSWER_S, Watched
 from femtoclaw.monitoring.monitor import Monitor
 from femtoclaw.sources import Sources
@@ -75,7 +75,7 @@ class Observing:
         self._extra = others
         self.monitor = Monitor(
             home, sources, float(settings["health_interval_s"]), self._record, detectors=detectors,
-            report=self.watching.report if self.watching is not None else None, compliance=compliance,
+            report=self._reported if self.watching is not None else None, compliance=compliance,
             begin=self._sample_performance, sample=self._sample_health,
         )  # fmt: skip
         self.endpoint: Endpoint | None = None
@@ -307,6 +307,24 @@ class Observing:
         """The authority; None where this node follows, and while it hangs: who wants to record something would hang with it."""
         authority = self._authority
         return authority if authority is not None and authority.answers(ANSWER_S) else None
+
+    def _reported(self, looked: Looked, findings: list[Finding]) -> None:
+        """Have it opened and told; where the log does not follow from itself any more, record that as critical, and take no
+        command from then on: nothing may rest on a memory that was changed (ERROR-8.1)."""
+        assert self.watching is not None
+        self.watching.report(looked, findings)
+        broken = [each for each in findings if each.kind == "chain_broken"]
+        authority = self._answering()
+        if not broken or authority is None or authority.refusal is not None:
+            return
+        told = commands.RecordError(
+            self._sources.new_id(), Category.MEMORY.value, Severity.CRITICAL.value, "MEMORY_ERROR", "storage", broken[0].detail
+        )
+        try:
+            authority.perform(told)
+        except (FemtoClawError, LogError):
+            pass  # the log that does not hold together may take nothing any more either
+        authority.contain("memory: the log does not follow from itself")
 
     def _failed(self, name: str, error: Exception) -> None:
         """A sink, or reading the log, has failed: on standard error, and in the log. Executions go on."""
