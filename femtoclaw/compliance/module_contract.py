@@ -50,7 +50,7 @@ def layouts(laboratory: Laboratory) -> dict[str, list[int]]:
     for name, structure in structures.items():
         lines.append(f"sizeof(femtoclaw_{name})")
         ours.append(ctypes.sizeof(structure))
-        for field, _ in structure._fields_:
+        for field in (each[0] for each in structure._fields_):
             lines.append(f"offsetof(femtoclaw_{name}, {field})")
             ours.append(getattr(structure, field).offset)
     body = "".join(f'printf("%zu\\n", (size_t){line});' for line in lines)
@@ -234,7 +234,9 @@ def load_order(laboratory: Laboratory) -> dict[str, Any]:
     orders, entries = [], []
     for turn in range(20):
         store = laboratory.place("ordered")
-        names = sorted(made, key=lambda name, turn=turn: hash_of(f"{turn} {name}"))  # another order each time
+        names = [
+            name for _, name in sorted((hash_of(f"{turn} {name}"), name) for name in made)
+        ]  # another order each time
         registry: Map[str, Claw] = Map()
         for name in names:
             manifest, raw = made[name]
@@ -249,6 +251,22 @@ def load_order(laboratory: Laboratory) -> dict[str, Any]:
         orders.append([(refusal.name, refusal.code) for refusal in faults(store, node)])
         entries.append(entry_modules(node))
     return {"orders": orders, "entries": entries}
+
+
+def unasked(laboratory: Laboratory) -> dict[str, Any]:
+    """A module that is registered on a running node without an operator's request: how that ends, and the registry."""
+    from femtoclaw import commands
+    from femtoclaw.compliance.simulation import Simulated
+    from femtoclaw.errors import FemtoClawError
+
+    node = Simulated()
+    before = sorted(node.authority.state.node.registry)
+    try:
+        node.authority.perform(commands.RegisterClaw(declared("python:m.py:claw", {"m.py": b""}).canonical()))
+        error = ""
+    except FemtoClawError as refused:
+        error = f"{type(refused).__name__}: {refused.what}"
+    return {"error": error, "before": before, "after": sorted(node.authority.state.node.registry)}
 
 
 def hash_of(text: str) -> str:

@@ -6,6 +6,7 @@ module is measured on a twin (``module_life``).
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import os
+import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -87,8 +88,9 @@ CLAWS: dict[str, str] = {
     "imports the core": "found = {}\nfor name in ('femtoclaw.gate', 'femtoclaw.authority', 'femtoclaw.keys', 'wal.log'):\n"
     "    try:\n        __import__(name)\n        found[name] = True\n    except ImportError:\n        found[name] = False\n"
     "return {'reached': found}",
-    "looks at its descriptors": "import os, stat\nkinds = {}\nfor fd in range(3, 256):\n    try:\n        mode = os.fstat(fd).st_mode\n"
-    "    except OSError:\n        continue\n    kinds[str(fd)] = stat.S_IFMT(mode)\n"
+    "tells its environment": "import os\nreturn {'names': sorted(os.environ)}",
+    "looks at its descriptors": "import os, stat\nkinds = {}\nfor fd in range(3, 256):\n    try:\n"
+    "        mode = os.fstat(fd).st_mode\n    except OSError:\n        continue\n    kinds[str(fd)] = stat.S_IFMT(mode)\n"
     "return {'regular': [fd for fd, mode in kinds.items() if mode == stat.S_IFREG], 'open': len(kinds)}",
     "calls the node": "import socket\nwith socket.socket(socket.AF_UNIX) as ours:\n    ours.connect(args['text'])\n"
     "return {'reached': True}",
@@ -140,6 +142,9 @@ def module_runs(laboratory: Laboratory) -> Runs:
     folder = laboratory.place("samples")
     samples = Samples(folder)
     outside = os.path.join(folder, "breach")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{outside}.sock")
+    listening.listen()
     try:
         samples.run("python:m.py:claw", claw(CLAWS["works"]), {}, ARGUMENTS)  # the sandbox's own descriptors
         before = len(os.listdir("/proc/self/fd"))
@@ -160,6 +165,7 @@ def module_runs(laboratory: Laboratory) -> Runs:
         found["works again"] = samples.run("python:m.py:claw", claw(CLAWS["works"]), {}, ARGUMENTS)
     finally:
         samples.sandbox.close()
+        listening.close()
     return Runs(found, no_compiler, (before, after), os.path.exists(outside))
 
 
