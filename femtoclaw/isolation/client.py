@@ -238,14 +238,14 @@ class Isolation:
                     control.fileno(), wire.REPORT_BYTES_MAX, time.monotonic_ns() + int(START_SECONDS_MAX * 1e9)
                 )
             except (OSError, ValueError) as error:
-                raise CapabilityError("the fork server does not answer", found=type(error).__name__) from error
+                raise NothingStartedError("the fork server does not answer", found=type(error).__name__) from error
             if said is not None:
                 self._layers = {str(name): str(text) for name, text in said.items()}
                 return self._layers
             self._discard()
             if attempt == 2:
                 break
-        raise CapabilityError("the fork server does not answer; nothing was executed", found="its end")
+        raise NothingStartedError("the fork server does not answer; nothing was executed", found="its end")
 
     def _discard(self) -> None:
         """Let go of a server that has died. Its supervisors end their claws and still report."""
