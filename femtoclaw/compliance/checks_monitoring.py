@@ -32,7 +32,7 @@ def tampering_at_work_is_detected(laboratory: Laboratory) -> str:
     )
 
 
-@shows("RUNBOOK-9.2", "RUNBOOK-7.2")
+@shows("RUNBOOK-9.2")
 def each_incident_has_its_alert(laboratory: Laboratory) -> str:
     """Each incident has exactly one alert, and the two point to each other."""
     found = laboratory.once(monitored)

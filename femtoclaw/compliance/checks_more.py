@@ -18,7 +18,6 @@ from femtoclaw.compliance.measures_more import (
     shipped,
     standing_words,
     storages,
-    web,
 )
 from femtoclaw.compliance.operating import backed_up
 from femtoclaw.compliance.session import session
@@ -33,16 +32,14 @@ def three_kinds_of_brains(laboratory: Laboratory) -> str:
     return ", ".join(f"{name}: {said[:60]}" for name, said in found.items())
 
 
-@shows("WHITE-8.1", "PROTO-14.1", "WHITE-9.5")
+@shows("WHITE-8.1", "PROTO-14.1")
 def parsing_is_a_function(laboratory: Laboratory) -> str:
-    """Ten thousand mutated messages get the same verdicts in two orders, and none is repaired; network calls have their bounds."""
+    """Ten thousand mutated messages get the same verdicts in two orders, and none is repaired."""
     found = laboratory.once(parsed_twice)
     need(found["messages"] >= 10_000, "ten thousand messages", found["messages"])
     need(found["first"] == found["second"], "equal verdicts", (found["first"], found["second"]))
     need(found["rejected"] > found["messages"] // 2, "most of them rejected", found["rejected"])
-    bounds = laboratory.once(web)
-    every(bounds.items(), "a bound, or a denial")
-    return f"{found['messages']} messages, verdicts {found['first'][:16]} twice; {', '.join(bounds)}"
+    return f"{found['messages']} messages, verdicts {found['first'][:16]} twice"
 
 
 @shows("WHITE-12.2", "CERT-14.1")
@@ -139,32 +136,6 @@ def the_banner_follows_the_record(laboratory: Laboratory) -> str:
         need(found[name] == word, f"{word} with {name}", found[name])
     need(found["recorded"], "the run on record with operator, scope, result and digest", found["recorded"])
     return f"{', '.join(f'{name}: {word}' for name, word in wanted.items())}; on record: {found['recorded'][:120]}"
-
-
-@shows("RUNBOOK-3.1", "RUNBOOK-1.1")
-def procedures_are_commands(laboratory: Laboratory) -> str:
-    """Each of the nine areas of the runbook has its commands here, and what is done by hand around them is detected."""
-    from femtoclaw.cli.options import COMMANDS
-    from femtoclaw.compliance.monitored import monitored
-
-    areas = laboratory.once(areas_of_the_runbook)
-    every(((f"{area}: {name}", name in COMMANDS) for area, names in areas.items() for name in names), "a command")
-    need(len(areas) == 9, "nine areas", len(areas))
-    by_hand = [
-        each for each in laboratory.once(monitored).trail.of("AlertRaised") if each.event.rule == "noncompliance"
-    ]
-    need(by_hand, "a change by hand detected")
-    return "; ".join(f"{area}: {', '.join(names)}" for area, names in areas.items())
-
-
-def areas_of_the_runbook(laboratory: Laboratory) -> dict[str, tuple[str, ...]]:
-    """The nine areas and their commands."""
-    return {
-        "deployment": ("init", "service"), "start and stop": ("serve", "status"), "configuration": ("config", "policy", "claw"),
-        "distribution": ("distribution", "release"), "monitoring": ("health", "log"), "incidents": ("incident", "contain"),
-        "recovery": ("recover", "backup", "archive"), "upgrades": ("release", "migrate"),
-        "compliance": ("comply", "audit", "certificate"),
-    }  # fmt: skip
 
 
 @shows("UPGRADE-21.1", "CONFIG-12.1")

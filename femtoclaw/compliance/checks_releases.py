@@ -72,18 +72,6 @@ def rollbacks_keep_history(laboratory: Laboratory) -> str:
     return f"recorded in between at twin: {between[0].index}; {' > '.join(history)}"
 
 
-@shows("RUNBOOK-2.2")
-def downtime_is_told(laboratory: Laboratory) -> str:
-    """Upgrade and rollback leave the node at work under one release or the other, and a refused one leaves it as it was."""
-    answers = laboratory.once(released)["answers"]
-    need(answers["between"].code == 0 and answers["afterwards"].code == 0, "work after each", answers["between"].code)
-    every(
-        ((name, answers[name].code != 0) for name in ("another key", "changed", "unsigned")),
-        "a refusal before anything",
-    )
-    return "in service after the upgrade and after the rollback; refused releases changed nothing"
-
-
 @shows("SUITE-7.1", "RUNBOOK-28.1")
 def one_path_through_it_all(laboratory: Laboratory) -> str:
     """Install, start, serve, report, back up, upgrade, roll back and stop: each shown in this very run."""

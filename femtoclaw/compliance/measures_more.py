@@ -145,16 +145,6 @@ def parsed_twice(laboratory: Laboratory) -> dict[str, Any]:
     return {"messages": len(messages), "first": first, "second": second, "rejected": rejected}
 
 
-def web(laboratory: Laboratory) -> dict[str, bool]:
-    """The bounds of the claw that reaches the network, and what the gate says of addresses inside."""
-    from femtoclaw.claws import web_get
-
-    bounds = [name for name in dir(web_get) if name.endswith(("_MAX", "_S", "_SECONDS")) or "TIMEOUT" in name]
-    node = Simulated('@id("all") permit (principal, action, resource);')
-    step = node.runtime.intent(call("web.get", url="http://169.254.169.254/latest"))
-    return {"bounds of time and bytes": bool(bounds), "an inside address denied": step.decision != "AUTHORIZED"}
-
-
 def libraries(laboratory: Laboratory) -> dict[str, Any]:
     """Libraries of others that the program's files import, and the versions that are installed."""
     from importlib import metadata

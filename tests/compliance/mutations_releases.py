@@ -88,7 +88,6 @@ MUTATIONS |= {
     "foreign_releases_are_refused": deployed(changed=0),
     "upgrades_keep_history": lambda laboratory: laboratory.replaced(released, _deployment() | {"prefix": False}),
     "rollbacks_keep_history": deployed(afterwards=3),
-    "downtime_is_told": deployed(between=4),
     "one_path_through_it_all": deployed(rollback=1),
     "memory_is_bounded": lambda laboratory: laboratory.replaced(
         session,

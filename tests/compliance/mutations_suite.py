@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from femtoclaw.compliance.checks_monitoring import vectors
-from femtoclaw.compliance.checks_more import areas_of_the_runbook
 from femtoclaw.compliance.checks_suite import (
     declarations,
     domain_tests,
@@ -148,9 +147,6 @@ MUTATIONS |= {
     ),
     "the_banner_follows_the_record": lambda laboratory: laboratory.replaced(
         standing_words, laboratory.once(standing_words) | {"another build": "COMPLIANT"}
-    ),
-    "procedures_are_commands": lambda laboratory: laboratory.replaced(
-        areas_of_the_runbook, laboratory.once(areas_of_the_runbook) | {"upgrades": ("no-such-command",)}
     ),
     "changes_need_their_role": lambda laboratory: laboratory.replaced(
         changes, laboratory.once(changes) | {"codes": {"configuration by a wrong role": 0}}
