@@ -1,0 +1,28 @@
+"""Mutations under which the checks of exported and kept records, and of newer leaders, turn red."""
+
+from __future__ import annotations
+
+from femtoclaw.compliance.kept import exported, newer, retained
+from femtoclaw.compliance.laboratory import Laboratory
+from tests.compliance.mutating import MUTATIONS, measured
+
+
+def one_altered(laboratory: Laboratory) -> Laboratory:
+    """The outcome of one record was changed behind its digest."""
+    found = laboratory.once(exported)
+    links = [*found["links"][:-1], "0" * 64]
+    return laboratory.replaced(exported, found | {"links": links})
+
+
+def deleted(laboratory: Laboratory) -> Laboratory:
+    """An archived segment was let go."""
+    found = laboratory.once(retained)
+    answers = found["answers"] | {"delete archived": found["answers"]["delete archived"]._replace(code=0)}
+    return laboratory.replaced(retained, found | {"answers": answers})
+
+
+MUTATIONS |= {
+    "audit_events_have_seven_parts": one_altered,
+    "records_stay": deleted,
+    "newer_leaders_are_heard_or_refused": measured(newer, **{"another format": ""}),
+}
