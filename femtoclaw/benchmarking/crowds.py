@@ -20,7 +20,7 @@ from wal.record import KIND_EVENT
 
 BARRIER_S = 60.0
 TOKEN_RUNS = 3
-BESIDE = 12
+BESIDE = 8
 """Calls of a claw that does nothing, before and beside those that spin."""
 
 READ = call("fs.read", path="notes.txt")

@@ -156,10 +156,23 @@ class BenchNode:
         self.settings = resolve(recorded, "the recorded configuration", None)
         self.isolation = TimedIsolation(claws_isolation(self.started, self.settings, Quiet()))
         self.gate = Gate(self.isolation, lambda: self.started.authority.state)
-        self.runtime = Runtime(
-            self.started.log, self.started.authority, self.gate, self.started.sources,
+        self.runtime = self._runtime(self.gate)
+
+    def _runtime(self, gate: Gate) -> Runtime:
+        return Runtime(
+            self.started.log, self.started.authority, gate, self.started.sources,
             concurrency_max=self.settings["runtime"]["concurrency_max"],
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def another(self) -> Iterator[tuple[Runtime, TimedIsolation]]:
+        """The same node with a sandbox whose fork server has not been started, behind a gate of its own."""
+        isolation = TimedIsolation(claws_isolation(self.started, self.settings, Quiet()))
+        gate = Gate(isolation, lambda: self.started.authority.state)
+        try:
+            yield self._runtime(gate), isolation
+        finally:
+            gate.close()
 
     def intent(self, raw: bytes) -> StepResult:
         """One execution, as any."""

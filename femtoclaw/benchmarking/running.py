@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -37,7 +38,9 @@ def run(
         bench = Bench(folder, home, sizes, seed, planted_s)
         for name in categories:
             module, _, measure = MEASURES[name].partition(":")
-            blocks[name] = block(getattr(import_module(f"femtoclaw.benchmarking.{module}"), measure)(bench))
+            begun = time.monotonic()
+            found = getattr(import_module(f"femtoclaw.benchmarking.{module}"), measure)(bench)
+            blocks[name] = block(found) | {"seconds": round(time.monotonic() - begun, 3)}
             told(name, blocks[name])
     return result(surroundings, described(seed, sizes, categories), configuration, blocks)
 

@@ -27,7 +27,12 @@ SHARE_MAX = 0.5
 
 RISE_NS = 5_000_000
 SLOW_S = 0.05
-SLOW_WORK_S = 1.2
+SLOW_COMMITS = 5
+INTERVALS_MAX = 4
+QUIET_S = 3600
+"""Interval of the monitor: samples are taken here, one after each load."""
+
+FIRST_LOOK_S = 5.0
 
 
 def telemetry(bench: Bench) -> Found:
@@ -54,7 +59,8 @@ def telemetry(bench: Bench) -> Found:
 def _observing(node: BenchNode) -> Observing:
     """What observes a served node, with a file of lines."""
     settings = node.settings["observability"] | {
-        "log": "bench-telemetry.jsonl", "listen": "", "traces": "", "alert_webhook": "", "health_interval_s": 1
+        "log": "bench-telemetry.jsonl", "listen": "", "traces": "", "alert_webhook": "",
+        "health_interval_s": QUIET_S,
     }  # fmt: skip
     observing = Observing(node.home, live(), Quiet(), settings, incidents=False, compliance=lambda looked: [])
     observing.lead(node.started)
@@ -145,7 +151,7 @@ def _sampled(bench: Bench, node: BenchNode) -> dict[str, Any]:
         "executions_per_s": len(decisions) / (time.perf_counter() - begun), "commit_median_ns": median(commits),
         "resident_bytes": resident_bytes(), "in_flight": 0, "cpu_s": time.process_time(), "cpu_before_s": cpu,
     }  # fmt: skip
-    degraded, intervals = "", 0
+    intervals = 0
     storage: Any = node.started.log.storage
     write = storage.write_slot
 
@@ -154,14 +160,17 @@ def _sampled(bench: Bench, node: BenchNode) -> dict[str, Any]:
         write(slot, raw)
 
     storage.write_slot = slowly
+    before = timings.newest
     observing.start()
     try:
-        until = time.monotonic() + 4 * SLOW_WORK_S
-        while not degraded and time.monotonic() < until:
-            slow.append(node.intent(say("watched")).decision)
-            degraded = timings.degraded
-        intervals = timings._slow
-        time.sleep(0.1)
+        until = time.monotonic() + FIRST_LOOK_S
+        while timings.newest is before and time.monotonic() < until:
+            time.sleep(0.005)  # the monitor's own first sample would share the commits of ours
+        while not timings.degraded and intervals < INTERVALS_MAX:
+            slow += [node.intent(say("watched")).decision for _ in range(SLOW_COMMITS)]
+            observing.sample_performance()
+            intervals += 1
+        degraded = timings.degraded
     finally:
         storage.write_slot = write
         observing.flush()

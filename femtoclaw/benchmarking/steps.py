@@ -8,11 +8,10 @@ from typing import Any
 from femtoclaw import events
 from femtoclaw.benchmarking.goals import NS
 from femtoclaw.benchmarking.measuring import Bench, timed
-from femtoclaw.benchmarking.node import BenchNode, Quiet, opened
+from femtoclaw.benchmarking.node import BenchNode, opened
 from femtoclaw.benchmarking.results import Found
 from femtoclaw.benchmarking.samples import Sample, median
 from femtoclaw.benchmarking.workload import call
-from femtoclaw.cli.execute import claws_isolation
 from femtoclaw.state import state_hash
 from femtoclaw.telemetry.following import Following
 from femtoclaw.telemetry.sink import Sink
@@ -182,20 +181,12 @@ def invocation(bench: Bench) -> Found:
 def _cold(node: BenchNode) -> tuple[int, int, int]:
     """Nanoseconds until a new fork server has tried its layers, once a start; the runtime's part of its very first call; and of
     the first of another kind, for which no supervisor is ready."""
-    manifests = node.engines().manifests
-    isolation = claws_isolation(node.started, node.settings, Quiet())
-    shell = dict(node.engines().settings["shell"])
-
-    def part(name: str, args: dict[str, Any], settings: dict[str, Any]) -> int:
-        begun = time.perf_counter_ns()
-        outcome = isolation.run(manifests[name], args, settings)
-        return time.perf_counter_ns() - begun - (outcome.ended_ns - outcome.started_ns)
-
-    try:
+    taken: list[int] = []
+    with node.another() as (runtime, isolation):
+        isolation.dispatched = lambda wall, own: taken.append(wall - own)
         server = timed(isolation.layers)
-        first = part("shell", {"bin": "/bin/true"}, shell)
+        runtime.intent(call("shell", bin="/bin/true"))
         time.sleep(PAUSE_S)
-        cold = part("fs.read", {"path": "notes.txt"}, {})
-    finally:
-        isolation.close()
+        runtime.intent(READ)
+    first, cold = taken
     return server, first, cold

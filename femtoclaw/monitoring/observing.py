@@ -76,7 +76,7 @@ class Observing:
         self.monitor = Monitor(
             home, sources, float(settings["health_interval_s"]), self._record, detectors=detectors,
             report=self._reported if self.watching is not None else None, compliance=compliance,
-            begin=self._sample_performance, sample=self._sample_health,
+            begin=self.sample_performance, sample=self._sample_health,
         )  # fmt: skip
         self.endpoint: Endpoint | None = None
         self._newest: Looked | None = None
@@ -273,7 +273,7 @@ class Observing:
 
     # --- samples ---
 
-    def _sample_performance(self) -> None:
+    def sample_performance(self) -> None:
         """Before each look: what was measured since the one before."""
         self._drops = sum(each.dropped for each in self._standings()), self._drops[0]
         authority = self._authority
