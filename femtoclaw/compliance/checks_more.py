@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from femtoclaw.compliance.checking import NotHereError, every, need, shows
+from femtoclaw.compliance.checking import every, need, shows
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.measures_more import (
     SHIPPINGS,
@@ -12,7 +12,6 @@ from femtoclaw.compliance.measures_more import (
     latencies,
     libraries,
     locked,
-    migration,
     parsed_twice,
     rows_under_load,
     shipped,
@@ -210,11 +209,3 @@ def shipped_records_are_checked(laboratory: Laboratory) -> str:
     need(found["whole"] == "", "whole frames taken", found["whole"])
     every(((name, found[name]) for name in SHIPPINGS), "a refusal")
     return ", ".join(f"{name}: {found[name]}" for name in SHIPPINGS)
-
-
-@shows("STORAGE-23.1", "STORAGE-23.2")
-def there_is_nothing_to_migrate(laboratory: Laboratory) -> str:
-    """A home of an earlier format is to be migrated; one of the newest has nothing to migrate, and says so."""
-    found = laboratory.once(migration)
-    need(found == "newest", "a home of the newest format: `femtoclaw migrate plan` says what is to do", found)
-    raise NotHereError("this home is of the newest format: `femtoclaw migrate plan` finds nothing to migrate")

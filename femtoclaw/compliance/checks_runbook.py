@@ -72,8 +72,9 @@ def downtime_is_told(laboratory: Laboratory) -> str:
     )
     return (
         f"restart: {found.told_ms} ms printed, {found.seen_ms} ms from the last accepted request to the first; aborted: nobody "
-        "serves; in service after upgrade and rollback, refused releases changed nothing. Left out here: the downtime that "
-        "`release deploy` and `rollback` print of a served node, and aborting them at every step (tests/cli/test_release_commands.py)"
+        "serves; in service after upgrade and rollback, refused releases changed nothing. Left out here: the downtime "
+        "that `release deploy` and `rollback` print of a served node, and aborting them at every step "
+        "(tests/cli/test_release_commands.py)"
     )
 
 

@@ -433,10 +433,3 @@ def shipped(laboratory: Laboratory) -> dict[str, str]:
         "gap": error([*frames[:2], *frames[3:]]), "swapped": error([frames[1], frames[0], *frames[2:]]),
         "duplicate": error([frames[0], frames[0], *frames[1:]]), "truncated": error([*frames[:3], (frames[3][0], cut)]),
     }  # fmt: skip
-
-
-def migration(laboratory: Laboratory) -> str:
-    """What `migrate plan` says of the installation's home, read on a copy of nothing but its log."""
-    answer = laboratory.run(laboratory.home.path, "migrate", "plan")
-    body = answer.body.get("error", {}) if isinstance(answer.body, dict) else {}
-    return "newest" if "newest format" in str(body.get("what", "")) else f"exit {answer.code}: {str(answer.body)[:200]}"

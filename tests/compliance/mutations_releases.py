@@ -13,7 +13,6 @@ from femtoclaw.compliance.machines import (
 )
 from femtoclaw.compliance.measures_more import (
     growing,
-    migration,
     shipped,
 )
 from femtoclaw.compliance.released import released
@@ -26,7 +25,6 @@ from tests.compliance.mutating import (
     altered,
     measured,
     module_answer,
-    replaced_by,
     twin_trail,
     without,
 )
@@ -103,7 +101,6 @@ MUTATIONS |= {
         growing, laboratory.once(growing) | {"program bytes": 1e9}
     ),
     "shipped_records_are_checked": measured(shipped, gap=""),
-    "there_is_nothing_to_migrate": replaced_by(migration, "exit 0: a home of format 1"),
     "others_can_build_on_it": module_answer("untrusted", code=0),
 }
 

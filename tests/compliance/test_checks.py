@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from femtoclaw.compliance.checking import CHECKS, FAILED, NOT_APPLICABLE, SHOWN, Check, judge
+from femtoclaw.compliance.checking import CHECKS, FAILED, SHOWN, Check, judge
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.load import load_checks
 from tests.compliance.mutations import MUTATIONS, PREPARED
 
 load_checks()
 BY_NAME: dict[str, Check] = {check.name: check for check in CHECKS.values()}
-
-
-NOTHING_TO_DO = ("there_is_nothing_to_migrate",)
-"""Checks that a new home answers with the reason why they do not apply."""
 
 
 def each_check() -> list[object]:
@@ -30,7 +26,7 @@ def test_it_is_green_here_and_red_under_its_mutation(laboratory: Laboratory, nam
     requirement = BY_NAME[name].ids[0]
     prepared = PREPARED.get(name, lambda same: same)(laboratory)
     found = judge(requirement, prepared, {})
-    assert found.result == (NOT_APPLICABLE if name in NOTHING_TO_DO else SHOWN), found
+    assert found.result == SHOWN, found
     mutated = judge(requirement, MUTATIONS[name](laboratory), {})
     assert mutated.result == FAILED, mutated
     assert "the measurement ended with" not in mutated.text, mutated
