@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from femtoclaw.cli.options import Arguments
-from femtoclaw.cli.render import Output
+from femtoclaw.cli.render import Output, printable
 from femtoclaw.errors import FemtoClawError, UnavailableError
 from femtoclaw.home import Home, locate, require
 from femtoclaw.keys import NEXT_KEY, NODE_KEY, folder, load_public_key, operator_file, protect_key
@@ -16,8 +16,8 @@ from wal.reader import read_log_directory
 
 
 def key(arguments: Arguments, output: Output) -> int:
-    """``list``, ``verify``, ``protect [OPERATOR]``, ``rotate``, ``selftest``."""
-    acts = {"list": _list, "verify": _verify, "protect": _protect, "rotate": _rotate}
+    """``list``, ``trust``, ``verify``, ``protect [OPERATOR]``, ``rotate``, ``selftest``."""
+    acts = {"list": _list, "trust": _trust, "verify": _verify, "protect": _protect, "rotate": _rotate}
     if arguments.what == "selftest":  # needs no node
         return _selftest(output)
     home = locate(getattr(arguments, "home", None))
@@ -40,6 +40,19 @@ def _list(home: Home, arguments: Arguments, output: Output) -> int:
             [("", told if each["reason"] != "compromised" else f"{told} (the one before it was compromised)")]
         )
     output.fields([(each["file"], each["at_rest"]) for each in files])
+    return 0
+
+
+def _trust(home: Home, arguments: Arguments, output: Output) -> int:
+    """What trust in this node rests on: anchors, keys, hash functions, routines; needs no passphrase."""
+    from femtoclaw.auditing.trust import declared
+
+    found = declared(home)
+    output.data(found)
+    for part, rows in found.items():
+        output.line(part.replace("_", " "), "bold")
+        for row in rows:
+            output.line("  " + "  ".join(printable(value) for value in row.values()))
     return 0
 
 

@@ -221,8 +221,8 @@ _PUBLISHER: dict[str, dict[str, Any]] = COSIGNING | {
 
 _KEY: dict[str, dict[str, Any]] = COSIGNING | {
     "what": {
-        "choices": ("list", "verify", "protect", "rotate", "selftest"),
-        "help": "list, verify, protect [OPERATOR], rotate, selftest",
+        "choices": ("list", "trust", "verify", "protect", "rotate", "selftest"),
+        "help": "list, trust, verify, protect [OPERATOR], rotate, selftest",
     },
     "--unrecorded": {"action": "store_true", "help": "verify: only look; leave no record of it"},
     "name": {"type": utf8, "nargs": "?", "metavar": "OPERATOR", "help": "protect: whose key (default: the node's)"},
@@ -323,7 +323,7 @@ COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
     "claw": ("capabilities: list, install, enable; for publishers: pack, verify, test", "claws", _CLAW),
     "publisher": ("whose modules may be installed: list, trust, distrust", "publishers", _PUBLISHER),
     "operator": ("who may change this node: list, keygen, add, rekey, revoke", "operators", _OPERATOR),
-    "key": ("the keys of this node: list, verify, protect, rotate, selftest", "keys", _KEY),
+    "key": ("the keys of this node: list, trust, verify, protect, rotate, selftest", "keys", _KEY),
     "secret": ("values that claws are granted: set, list, remove, grant, withdraw", "secrets", _SECRET),
     "redact": ("erase what was said in a subject's executions; the chain stays", "operators", _REDACT),
     "contain": ("take the node out of service: every call is denied; or --lift that", "operators", _CONTAIN),
