@@ -149,7 +149,7 @@ def _said(step: Any) -> str:
     return str(result.get("result", {}).get("stdout")) if isinstance(result, dict) else type(step).__name__
 
 
-FAULTS = ("kill -9 $$", "sleep 1", "exit 3", "set -- changed; kill -SEGV $$")
+FAULTS = ("kill -9 $$", "sleep 0.4", "exit 3", "set -- changed; kill -SEGV $$")
 """What every second call does: it crashes, hangs as long as the others last, fails, or changes its arguments and crashes."""
 
 

@@ -52,8 +52,8 @@ FULL = Sizes(
     telemetry_s=10.0,
 )  # fmt: skip
 QUICK = Sizes(
-    rounds=5, starts=1, executions=10, invocations=2, decisions=100, messages=100, load_s=0.6, levels=(1, 10), barriers=(10, 24),
-    tokens=16, faulty=16, spinning=3, scaled=40, commits=20, records=4000, emissions=20, telemetry_s=2.4,
+    rounds=5, starts=1, executions=10, invocations=2, decisions=100, messages=100, load_s=0.5, levels=(1, 10), barriers=(10, 24),
+    tokens=16, faulty=16, spinning=3, scaled=40, commits=20, records=4000, emissions=20, telemetry_s=1.2,
 )  # fmt: skip
 
 
