@@ -18,6 +18,8 @@ FACTS = "tests.femtoclaw.hostile_facts"
 BARE = (
     "tests.femtoclaw.without_landlock", "tests.femtoclaw.without_seccomp", "tests.femtoclaw.without_namespaces"
 )  # fmt: skip
+TURNS_MAX = 10
+"""Where the swapping thread hardly gets a processor, a thousand tries may all meet the same one of the two."""
 
 
 @contextmanager
@@ -79,11 +81,14 @@ def test_a_swapped_path_leads_nowhere(tmp_path: Path, swapped: str, write: str, 
     claw = declared(FACTS, "raced", 30.0, ("workspace.read", "workspace.write"))
     try:
         with always(swap(workspace / swapped, target)):
-            outcome = isolation.run(claw, {"path": path, "write": write}, {})
+            for _ in range(TURNS_MAX):
+                outcome = isolation.run(claw, {"path": path, "write": write}, {})
+                assert outcome.result is not None, outcome
+                assert outcome.result["reached"] == 0
+                if outcome.result["done"]:
+                    break
     finally:
         isolation.close()
-    assert outcome.result is not None, outcome
-    assert outcome.result["reached"] == 0
     assert outcome.result["done"] > 0
     assert (outside / "file").read_text() == "secret"
     assert sorted(entry.name for entry in outside.iterdir()) == ["file"]
