@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from femtoclaw.benchmarking.goals import NS, PER_S
@@ -17,7 +18,7 @@ from femtoclaw.benchmarking.samples import Sample, median, quantile
 from femtoclaw.benchmarking.workload import say
 from femtoclaw.monitoring.observing import Observing
 from femtoclaw.sources import live
-from femtoclaw.telemetry.following import Following
+from femtoclaw.telemetry.following import REST_S, Following
 from femtoclaw.telemetry.sink import Sink
 from wal.inspection import verify_directory
 
@@ -107,19 +108,19 @@ def _blocked(bench: Bench, node: BenchNode) -> dict[str, Any]:
     sink = Sink("blocked", block, lambda name, error: None, waiting_max=64)
     log = node.started.log
     following = Following(lambda name, error: None, lines=sink)
+    following.use(log, lambda: log.size)
+    following.step()  # what is recorded from here on gets lines
     sink.start()
-    following.start()
     found: dict[bool, list[list[int]]] = {False: [], True: []}
     before = sum(node.started.authority.state.live.totals.values())
     try:
         for _ in range(bench.sizes.rounds):
             for blocked in (False, True):
-                following.use(log if blocked else None, (lambda: log.size) if blocked else None)
-                found[blocked].append([timed(lambda: node.intent(say("x"))) for _ in range(bench.sizes.emissions)])
+                with _followed(following) if blocked else contextlib.nullcontext():
+                    found[blocked].append([timed(lambda: node.intent(say("x"))) for _ in range(bench.sizes.emissions)])
         waiting = sink.standing()
     finally:
         over.set()
-        following.stop()
         sink.stop(0.1)
     recorded = sum(node.started.authority.state.live.totals.values()) - before
     rises = [median(a) - median(b) for a, b in zip(found[True], found[False], strict=True)]
@@ -130,6 +131,25 @@ def _blocked(bench: Bench, node: BenchNode) -> dict[str, Any]:
         "without_p99_ns": quantile(flat[False], 0.99), "with_p99_ns": quantile(flat[True], 0.99),
         "waiting": waiting.waiting, "dropped": waiting.dropped, "written": waiting.written,
     }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _followed(following: Following) -> Iterator[None]:
+    """A thread that follows the log more eagerly than a node's does, which rests when there is nothing new."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.is_set():
+            following.step()
+            over.wait(REST_S)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _sampled(bench: Bench, node: BenchNode) -> dict[str, Any]:
@@ -191,7 +211,7 @@ def _sample(node: BenchNode, timings: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _observed_commits(node: BenchNode, commits: list[int]) -> Any:
+def _observed_commits(node: BenchNode, commits: list[int]) -> Iterator[None]:
     """Each commit timed from outside of the authority: around what waits for the disk."""
     log: Any = node.started.log
     settle = log.settle

@@ -101,7 +101,11 @@ def _histograms(telemetry: Following, clocks: _Clocks) -> dict[str, int]:
     counts = [
         line.rpartition(" ") for line in lines if line.partition("{")[0].partition(" ")[0].endswith("_seconds_count")
     ]
-    return {name.partition("{")[0].removesuffix("_count"): int(float(value)) for name, _, value in counts}
+    found: dict[str, int] = {}
+    for series, _, value in counts:
+        name = series.partition("{")[0].removesuffix("_count")
+        found[name] = found.get(name, 0) + int(float(value))
+    return found
 
 
 def _complete(node: BenchNode, after: int, executions: int) -> dict[str, bool]:
