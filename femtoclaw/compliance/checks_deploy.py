@@ -18,7 +18,6 @@ from femtoclaw.compliance.deployment import (
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.logs import verified
 from femtoclaw.compliance.session import session
-from femtoclaw.compliance.starts import starts
 
 
 @shows("DEPLOY-3.2")
@@ -35,7 +34,7 @@ def the_host_can_carry_a_node(laboratory: Laboratory) -> str:
     return f"{len(found['checks'])} tried: {', '.join(sorted(set(found['checks'])))}"
 
 
-@shows("DEPLOY-5.1", "BOOT-7.1", "BOOT-10.1")
+@shows("BOOT-7.1", "BOOT-10.1")
 def changed_program_files_are_refused(laboratory: Laboratory) -> str:
     """The launcher takes a file by its hash and a manifest by its signature; one byte, another key, a weak hash: each refused."""
     found = laboratory.once(program_files)["refusals"]
@@ -46,16 +45,6 @@ def changed_program_files_are_refused(laboratory: Laboratory) -> str:
     )
     need(found["another key"] != found["changed manifest"], "an unknown key told from a bad signature", found)
     return ", ".join(f"{name}: {code}" for name, code in found.items() if code)
-
-
-@shows("DEPLOY-5.2")
-def another_program_does_not_run(laboratory: Laboratory) -> str:
-    """A home whose pin of the distribution is not the node's own starts nothing, and its log does not grow."""
-    start = laboratory.once(starts)["distribution's pin changed"]
-    need(start.refused and start.answer.code == 3, "exit 3 and nothing recorded", start.answer.code)
-    found = laboratory.once(program_files)
-    need(found["refusals"]["changed"], "a changed file refused")
-    return f"exit 3, {start.after} records before and after; this process: {found['result']} {found['digest'][:16]}"
 
 
 @shows("DEPLOY-6.2", "CONFIG-13.1")

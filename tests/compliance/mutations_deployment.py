@@ -19,7 +19,6 @@ from tests.compliance.mutating import (
     measured,
     module_answer,
     twin_trail,
-    unbroken,
     without,
 )
 
@@ -43,7 +42,6 @@ def nothing_was_reverted(laboratory: Laboratory) -> Laboratory:
 MUTATIONS |= {
     "the_host_can_carry_a_node": measured(host, bad=["memory"]),
     "changed_program_files_are_refused": launcher_takes("changed"),
-    "another_program_does_not_run": unbroken,
     "configurations_are_verified": measured(configuration, edited=0),
     "configurations_are_deterministic": measured(configuration, digests=["a", "b", "a", "a"]),
     "origins_are_shown": measured(configuration, domains=["runtime"]),
