@@ -110,7 +110,8 @@ class Runtime:
 
         Raises UsageError for a text over ``INPUT_BYTES_MAX``, UnavailableError, LogError or SecurityError.
         """
-        content = self._vault.redact(text.encode())
+        with contained(self._authority, self._sources, lambda name, execution: False):  # nothing is under way yet
+            content = self._vault.redact(text.encode())
         if len(content) > INPUT_BYTES_MAX:
             raise UsageError(
                 "input is too long", expected=f"<= {INPUT_BYTES_MAX} bytes", found=len(content), remedy="shorten it"

@@ -42,6 +42,8 @@ POINTS: dict[type[Event], tuple[str, ...]] = {
     events.ResponseRecorded: ("memory_write",),
     events.ExecutionCompleted: ("execution_complete",),
     events.ExecutionFailed: ("execution_failed",),
+    events.InferenceFailed: (ERROR,),
+    events.OutcomeUnknown: (ERROR,),
     events.ErrorRecorded: (ERROR,),
     events.ModuleCalled: ("module_load", "module_init", "module_execution", "module_shutdown"),
 }
