@@ -121,6 +121,10 @@ def _claw_install(request: Request) -> Effects:
         return "NAME_TAKEN"
     if known is not None and known.publisher != body["publisher"]:
         return "ANOTHER_PUBLISHER"
+    if known is not None and known.name in config.enabled(node.configuration.content):
+        before = recorded_manifest(known.name, known.manifest)
+        if not set(manifest.permissions) <= set(before.permissions):
+            return "ASKS_FOR_MORE"  # what was granted was granted to less: it is disabled first, and enabled anew
     key = node.publishers.get(body["publisher"])
     if key is None:
         return "UNTRUSTED_KEY"

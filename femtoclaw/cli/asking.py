@@ -44,6 +44,7 @@ REFUSALS = {
     "UNTRUSTED_KEY": "its publisher is not trusted",
     "BAD_SIGNATURE": "its publisher did not sign this",
     "ANOTHER_PUBLISHER": "a claw of this name is another publisher's",
+    "ASKS_FOR_MORE": "it asks for permissions that the enabled version has not: disable that, install, then enable this one",
     "ANOTHER_MODULE": "the manifest is not of the module that was named",
     "NAME_TAKEN": "a claw of this name is part of the program",
     "PART_OF_THE_PROGRAM": "it comes with the program: disable it instead",

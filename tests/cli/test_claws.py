@@ -215,6 +215,27 @@ def test_an_upgrade_is_its_publishers_alone(installed: World) -> None:
     assert node.call("claw", "show", "text.checksum").body["version"] == "1.0.1"
 
 
+@pytest.mark.requirement("UPGRADE-11.1")
+def test_a_version_that_asks_for_more_is_granted_anew(installed: World) -> None:
+    """Over one that is enabled it is refused, on record, and that one works on; behind `disable` it comes in, and is called only
+    when an operator has enabled it."""
+    node, folder = installed.node, installed.module.parent
+    node.call("claw", "enable", "text.checksum")
+    source = (installed.module / "checksum.py").read_text()
+    (installed.module / "module.json").unlink()
+    (installed.module / "checksum.py").write_text(source.replace('version="1.0.0",', 'version="1.1.0", permissions=("network",),'))
+    pack = ("--json", "claw", "pack", str(installed.module), "--entry", "python:checksum.py:checksum", "--key")
+    femtoclaw(*pack, str(installed.key), cwd=folder)
+    assert node.call("claw", "install", str(installed.module), expect=1).body["code"] == "ASKS_FOR_MORE"
+    assert node.call("claw", "show", "text.checksum").body["version"] == "1.0.0"
+    node.call("claw", "disable", "text.checksum")
+    node.call("claw", "install", str(installed.module))
+    asked = call("text.checksum", text="a")
+    assert node.intent(asked, expect=1).body["decision"] == "DENIED_CAPABILITY_DISABLED"
+    node.call("claw", "enable", "text.checksum")
+    assert node.intent(asked, expect=None).body["decision"] != "DENIED_CAPABILITY_DISABLED"
+
+
 @pytest.mark.requirement("SDK-20.1")
 def test_the_four_groups_at_the_command_line(world: World) -> None:
     """Told group by group, signed when a key is there, missed when it is not; failing cases end it with 1."""
