@@ -6,6 +6,7 @@ keys, the brain's settings), and what only a start can bring into force is refus
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable
@@ -21,13 +22,14 @@ from femtoclaw.boot import Started
 from femtoclaw.brains.choice import brain_to_go_on_with, chosen_brain
 from femtoclaw.config import resolve
 from femtoclaw.config_effect import effect_of
-from femtoclaw.errors import CommandError, ConfigurationError, UnavailableError, UsageError
+from femtoclaw.errors import CommandError, ConfigurationError, FemtoClawError, Severity, UnavailableError, UsageError
 from femtoclaw.event_codec import decode
 from femtoclaw.gate import Gate
 from femtoclaw.manifest import manifest_from_canonical
 from femtoclaw.runtime import Listener, RunResult, Runtime, StepResult
 from femtoclaw.state import Node
 from femtoclaw.vault import open_vault
+from wal.errors import LogError
 from wal.record import KIND_EVENT
 
 AT_REST_ONLY = ("key.rotate", "distribution.accept", "distribution.revoke")
@@ -142,11 +144,22 @@ class LocalExecutor:
 
     def _perform(self, command: commands.Control, compared_size: int) -> Recorded:
         authority = self._started.authority
-        if not compared_size:
-            return authority.perform(self._received(command))
-        with self._traffic.exclusive():
-            self._refuse_decided_since(compared_size)
-            return authority.perform(self._received(command))
+        try:
+            if not compared_size:
+                return authority.perform(self._received(command))
+            with self._traffic.exclusive():
+                self._refuse_decided_since(compared_size)
+                return authority.perform(self._received(command))
+        except ConfigurationError as error:
+            if command.action == "configuration.set":
+                self._tell_rejected(error)
+            raise
+
+    def _tell_rejected(self, error: ConfigurationError) -> None:
+        """Record that an operator's configuration was none, and that the one in force stays (CONFIG-16.1); no value of it."""
+        told = (error.category.value, Severity.WARNING.value, "RELOAD_REJECTED", "configuration", error.what)
+        with contextlib.suppress(FemtoClawError, LogError):
+            self._started.authority.perform(commands.RecordError(self._started.sources.new_id(), *told))
 
     def _verify_module(self, name: str) -> None:
         """Raises ModuleRejectedError, with the refusal recorded, when an installed module's files are not what was registered."""

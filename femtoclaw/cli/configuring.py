@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -12,11 +13,12 @@ from femtoclaw.cli.render import Output, printable
 from femtoclaw.config import canonical, digest, parse_toml, resolve
 from femtoclaw.config_effect import effect_of
 from femtoclaw.config_sources import gather, origins, parse_file, resolve_sources
-from femtoclaw.errors import ConfigurationError, IntegrityError, UsageError
+from femtoclaw.errors import ConfigurationError, FemtoClawError, IntegrityError, UsageError
 from femtoclaw.home import Home, check_workspace, locate, policy_text, read_bounded, require
 from femtoclaw.integrity import CONFIGURATION, discard, put_in_place, refuse_root, stage, takes_files
 from femtoclaw.recorded import recorded_configuration
 from femtoclaw.state import Node
+from wal.errors import LogError
 from wal.reader import read_log_directory
 
 TYPE_CHECKING = False
@@ -123,6 +125,27 @@ def _set(arguments: Arguments, output: Output) -> int:
         raise UsageError("either a file or single keys", where="config set", expected="KEY=VALUE ... or --file FILE")
     home = locate(getattr(arguments, "home", None))
     require(home)
+    try:
+        return _set_from(home, arguments, output)
+    except ConfigurationError as error:
+        _tell_rejected(home, arguments, error)
+        raise
+
+
+def _tell_rejected(home: Home, arguments: Arguments, error: ConfigurationError) -> None:
+    """Have a served node put on record that what it was to take is no configuration: it is asked for something that it refuses,
+    which holds the error's code and no value."""
+    from femtoclaw.api.socket import is_served
+    from femtoclaw.cli.asking import ask
+    from femtoclaw.cli.execute import open_node
+
+    if getattr(arguments, "dry_run", False) or not is_served(home):
+        return
+    with contextlib.suppress(FemtoClawError, LogError), open_node(home.path, Output(as_json=True)) as node:
+        ask(node, arguments, "configuration.set", "node", {"rejected": {"code": error.code}})
+
+
+def _set_from(home: Home, arguments: Arguments, output: Output) -> int:
     raw = _new_file(home, arguments)
     before: dict[str, Any] = {}
 
