@@ -72,7 +72,7 @@ def rollbacks_keep_history(laboratory: Laboratory) -> str:
     return f"recorded in between at twin: {between[0].index}; {' > '.join(history)}"
 
 
-@shows("SUITE-7.1", "RUNBOOK-28.1")
+@shows("SUITE-7.1")
 def one_path_through_it_all(laboratory: Laboratory) -> str:
     """Install, start, serve, report, back up, upgrade, roll back and stop: each shown in this very run."""
     from femtoclaw.compliance.session import session

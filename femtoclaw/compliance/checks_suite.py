@@ -181,7 +181,7 @@ def declarations(laboratory: Laboratory) -> tuple[list[dict[str, str]], dict[str
     return deviations(), reasons()
 
 
-@shows("SUITE-3.2", "SUITE-8.1")
+@shows("SUITE-3.2")
 def a_cluster_loses_nothing(laboratory: Laboratory) -> str:
     """Three machines: the leader is killed at work, another takes over, and every acknowledged execution is there, once."""
     found = laboratory.once(cluster)

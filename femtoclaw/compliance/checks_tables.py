@@ -99,7 +99,7 @@ def errors_are_objects(laboratory: Laboratory) -> str:
     return f"{len(failed)} error objects at twin: {failed[0].index} to {failed[-1].index}; phases {', '.join(sorted(phases))}"
 
 
-@shows("SUITE-13.1", "SUITE-3.3")
+@shows("SUITE-13.1")
 def old_events_are_read(laboratory: Laboratory) -> str:
     """Each event type has a version; bytes of an earlier one decode to the newest, and a newer one is refused by name."""
     found = laboratory.once(event_versions)
