@@ -40,6 +40,11 @@ class Recorded(NamedTuple):
 ENGINE_CHECK_COMMANDS = 256
 """Commands that may lead to an effect between two looks at the policy engine; a look takes less than a millisecond."""
 
+CLOCK_STEP_NS = 1_000_000_000
+"""How far the wall clock may stand behind what is recorded before that is told; less is a clock that is being set right."""
+
+CLOCK_ANOMALY = "CLOCK_ANOMALY"
+
 _NEW_WORK = (commands.StartRun, commands.SubmitIntent, commands.RecordInference)
 """What may lead to an effect, whose result must still find room afterwards."""
 
@@ -60,6 +65,9 @@ class Authority:
         self._last: Ticket | None = None
         self._refusal: str | None = None
         self._since_check = 0
+        self._recorded_ns = self._behind_ns = 0
+        self.clock: Callable[[], int] | None = None
+        """The wall clock, where its steps back are to be told: records never go back with it (AUDIT-10.1)."""
         self.observer = observer
         """Called after every durable command, on the thread that performed it, outside of the lock."""
         self.timed: Callable[[int], None] | None = None
@@ -102,6 +110,7 @@ class Authority:
             raise LogFullError("no room for new work: what is left is kept to finish what was begun")
         if isinstance(command, _NEW_WORK):
             self._check_engine()
+            self._check_clock()
         with self._lock:
             if self._refusal is not None:
                 raise UnavailableError("the authority has stopped", found=self._refusal)
@@ -120,6 +129,7 @@ class Authority:
             receipt = self._log.settle(ticket)
         if self.timed is not None:
             self.timed(time.perf_counter_ns() - begun)
+        self._recorded_ns = max(self._recorded_ns, receipt.time_ns)
         recorded = Recorded(tuple(happened), receipt, state, before)
         if self.observer is not None:
             self.observer(recorded)
@@ -143,6 +153,21 @@ class Authority:
         self.perform(commands.RecordError(f"engine-{self._log.size}", *told))
         self.contain(f"security: {error.what}")
         raise error
+
+    def _check_clock(self) -> None:
+        """Before new work: records the step when the wall clock stands behind the newest record, once for each step. The records
+        themselves keep the later time, and say by a flag that they do."""
+        if self.clock is None or self._refusal is not None:
+            return
+        with self._lock:
+            behind, told = self._recorded_ns - self.clock(), self._behind_ns
+            stepped = behind > told + CLOCK_STEP_NS
+            self._behind_ns = max(behind, 0) if stepped or behind < CLOCK_STEP_NS else told
+        if stepped:
+            what = f"the wall clock stands {behind / 1e9:.3f} s behind the newest record"
+            self.perform(
+                commands.RecordError(f"clock-{self._log.size}", "SYSTEM", "WARNING", CLOCK_ANOMALY, "clock", what)
+            )
 
     @contextlib.contextmanager
     def _stopping(self) -> Iterator[None]:

@@ -86,6 +86,7 @@ def start(
         record_failures(started, since)
         record_begin(started, steps, since, opened.checks, served=served)
         authority.perform(commands.StartRuntime(steps.boot_id, VERSION, sys.version.split()[0], verdict, opened.checks))
+        authority.clock = sources.wall_ns
         _tell_storage(sources, authority, examination, since.storage)
         unknown, cut = _close_interrupted(authority)
         _expire_approvals(authority, sources)
@@ -273,4 +274,4 @@ def operator_name() -> str:
 
         return pwd.getpwuid(os.getuid()).pw_name
     except (KeyError, ImportError):
-        return f"uid {os.getuid()}"
+        return f"uid-{os.getuid()}"  # a name without blanks: `init` makes a key of it

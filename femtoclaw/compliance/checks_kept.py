@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from femtoclaw.compliance.checking import every, need, shows
-from femtoclaw.compliance.kept import AHEAD_DAYS, exported, newer, retained
+from femtoclaw.compliance.kept import AHEAD_DAYS, exported, newer, retained, stepped
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.operating import audited
 
@@ -39,6 +39,24 @@ def audit_events_have_seven_parts(laboratory: Laboratory) -> str:
     return f"{len(rows)} records, {named} of an execution, last {rows[-1]['link'][:16]} at twin: {rows[-1]['index']}"
 
 
+@shows("AUDIT-10.1")
+def times_never_go_back(laboratory: Laboratory) -> str:
+    """The wall clock steps back by an hour at work: recorded times never decrease, and an event tells the step, once."""
+    from femtoclaw.compliance.clock_steps import STEP_S
+
+    found = laboratory.once(stepped)
+    need(found["code"] == 0, "work through the step", found["stderr"])
+    times = [time_ns for _, time_ns, _ in found["records"]]
+    need(times == sorted(times), "times that never decrease")
+    held = [index for index, _, clamped in found["records"] if clamped]
+    need(held, "records that say that their time was held", len(times))
+    told = [each for each in found["trail"].of("ErrorRecorded") if each.event.code == "CLOCK_ANOMALY"]
+    need(len(told) == 1, "one event for one step", [each.index for each in told])
+    seconds = float(re.findall(r"[0-9.]+", told[0].event.detail)[0])
+    need(STEP_S - 60 < seconds <= STEP_S, f"the step of {STEP_S} s", told[0].event.detail)
+    return f"{len(times)} times in order, {len(held)} of them held; stepped: {told[0].index}: {told[0].event.detail}"
+
+
 @shows("AUDIT-11.1")
 def records_stay(laboratory: Laboratory) -> str:
     """Deletion is refused as too young, as not archived, and because the log is whole; archival keeps range and root, on record."""
@@ -64,7 +82,9 @@ def records_stay(laboratory: Laboratory) -> str:
         "an archive that verifies",
     )
     need(answers["verify"].code == 0, "a log that verifies from end to end", answers["verify"].body)
-    return f"records 1 to {segment}, root {kept['root'][:16]}, after {AHEAD_DAYS} of {kept['days']} days; nothing deleted"
+    return (
+        f"records 1 to {segment}, root {kept['root'][:16]}, after {AHEAD_DAYS} of {kept['days']} days; nothing deleted"
+    )
 
 
 @shows("UPGRADE-24.1")

@@ -135,3 +135,28 @@ def newer(laboratory: Laboratory) -> dict[str, Any]:
         said["another format"] = f"{type(error).__name__}: {error}"
     leaves = (leaf_hash(link), leaf_hash(read(frame).link))
     return said | {"equal leaves": leaves[0] == leaves[1], "handshake": replication_pb2.DESCRIPTOR.package}
+
+
+def stepped(laboratory: Laboratory) -> dict[str, Any]:
+    """The records of a twin whose wall clock was stepped back by an hour while it worked."""
+    from femtoclaw.compliance.trails import read_trail
+    from femtoclaw.launcher.child import command
+    from wal.reader import read_log_directory
+    from wal.record import FLAG_CLOCK_CLAMPED
+
+    home = laboratory.copy(laboratory.once(twin), "stepped")
+    first = read_trail("stepped", f"{home}/log").size + 1
+    code = "from femtoclaw.compliance.clock_steps import main; main()"
+    done = subprocess.run(
+        [*command(code, distribution.ROOT), home], capture_output=True, check=False, timeout=COMMAND_S,
+        stdin=subprocess.DEVNULL, env=environment(), start_new_session=True,
+    )  # fmt: skip
+    reader = read_log_directory(f"{home}/log")
+    try:
+        records = [(each.index, each.time_ns, bool(each.flags & FLAG_CLOCK_CLAMPED)) for each in reader.scan(first)]
+    finally:
+        reader.close()
+    return {
+        "code": done.returncode, "stderr": done.stderr.decode(errors="replace")[-300:], "records": records,
+        "trail": read_trail("stepped", f"{home}/log"),
+    }  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from femtoclaw.compliance.kept import exported, newer, retained
+from femtoclaw.compliance.kept import exported, newer, retained, stepped
 from femtoclaw.compliance.laboratory import Laboratory
-from tests.compliance.mutating import MUTATIONS, measured
+from tests.compliance.mutating import MUTATIONS, measured, none_with
 
 
 def one_altered(laboratory: Laboratory) -> Laboratory:
@@ -21,7 +21,15 @@ def deleted(laboratory: Laboratory) -> Laboratory:
     return laboratory.replaced(retained, found | {"answers": answers})
 
 
+def untold(laboratory: Laboratory) -> Laboratory:
+    """Nobody was told of the step."""
+    found = laboratory.once(stepped)
+    trail = found["trail"].changed(none_with("ErrorRecorded", code="CLOCK_ANOMALY"))
+    return laboratory.replaced(stepped, found | {"trail": trail})
+
+
 MUTATIONS |= {
+    "times_never_go_back": untold,
     "audit_events_have_seven_parts": one_altered,
     "records_stay": deleted,
     "newer_leaders_are_heard_or_refused": measured(newer, **{"another format": ""}),
