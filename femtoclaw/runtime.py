@@ -32,6 +32,7 @@ from femtoclaw.isolation import Outcome
 from femtoclaw.isolation.outcome import OutcomeUnknownError
 from femtoclaw.lifecycle import UNKNOWN
 from femtoclaw.memory import clip
+from femtoclaw.modules.constancy import Constancy
 from femtoclaw.modules.recording import record_outcome
 from femtoclaw.sealing import UNSEALED, Sealer
 from femtoclaw.sources import Sources
@@ -101,6 +102,7 @@ class Runtime:
         self._slots = threading.BoundedSemaphore(concurrency_max)
         self._listener = listener
         self._vault = vault
+        self._constancy = Constancy()
 
     def run(
         self, text: str, brain: brains.Brain, *, source: str, agent: str, subject: str = ""
@@ -214,11 +216,16 @@ class Runtime:
         fixed = self._authority.engines.engines(recorded.state.node)
         manifest = fixed.manifests[started.claw]
         settings = dict(fixed.settings.get(started.claw, {}))
+        refused = self._constancy.refuses(manifest)
         try:
-            grant = self._gate.grant(recorded)
-            secrets = self._vault.granted(recorded.state.node, manifest)
-            salt = sealer.salt(execution.subject)
-            outcome = self._gate.dispatch(grant, manifest, args, settings, secrets, salt)
+            if refused is None:
+                grant = self._gate.grant(recorded)
+                secrets = self._vault.granted(recorded.state.node, manifest)
+                salt = sealer.salt(execution.subject)
+                outcome = self._gate.dispatch(grant, manifest, args, settings, secrets, salt)
+                outcome = self._constancy.judge(manifest, args, outcome)
+            else:
+                outcome = refused
         except SecurityError as error:
             self._contain(error)
             raise

@@ -97,9 +97,7 @@ def _end(work: Callable[[], object]) -> str:
         found = work()
     except FemtoClawError as error:
         return f"{type(error).__name__}: {error.what}"
-    decided = (
-        [each for each in getattr(found[0], "events", ()) if type(each).__name__ == "ControlDecided"] if found else []
-    )
+    decided = [each for each in found[0].events if type(each).__name__ == "ControlDecided"]
     return "" if not decided or decided[0].decision == "AUTHORIZED" else str(decided[0].reason)
 
 

@@ -32,7 +32,7 @@ MARKER = "\x1b[31mtainted\u202e\x00../../etc"
 
 def checker(boundary: str) -> Callable[..., Any]:
     """The function that checks a boundary. Raises what importing it raises."""
-    module, _, path = (BOUNDARIES | {"terminal": SHOWN})[boundary].partition(":")
+    module, _, path = ({"terminal": SHOWN} | dict(BOUNDARIES))[boundary].partition(":")
     found: Any = import_module(module)
     for name in path.split("."):
         found = getattr(found, name)

@@ -27,7 +27,15 @@ if not args['text']:
     raise ArgumentError('no text')
 return {'a': args['text']}
 """
-CHANCE = "import os\nreturn {'random': os.urandom(8).hex()}"
+CHANCE = """
+import os
+begun = os.times().elapsed
+while os.times().elapsed == begun:
+    pass
+return {'at': os.times().elapsed}
+"""
+"""Another answer each time, from a clock that nothing keeps it from."""
+
 TIMES = 100
 
 

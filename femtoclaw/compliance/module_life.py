@@ -6,6 +6,7 @@ import os
 from typing import Any, NamedTuple
 
 from femtoclaw.compliance.checking import CannotMeasureError
+from femtoclaw.compliance.kit import CHANCE
 from femtoclaw.compliance.laboratory import Answer, Laboratory
 from femtoclaw.compliance.sample_modules import FOUR, SCHEMA, claw, four
 from femtoclaw.compliance.session import Quiet
@@ -15,7 +16,7 @@ from femtoclaw.key_file import SEED_BYTES, KeySigner
 from femtoclaw.state import Node
 from wal.reader import read_log_directory
 
-NAME, RENAMED = "sample.life", "sample.other"
+NAME, RENAMED, DRIFTING = "sample.life", "sample.other", "sample.drifting"
 ENTRY = f"python:m.py:{FOUR}"
 SECRET = "twin-secret-5d1f0a7c"
 """What a module tries to bring into its record: it must not be there."""
@@ -37,6 +38,7 @@ def femtoclaw_module_execute(request, response):
     response.status_code, response.result_json = 0, json.dumps({'handle': str(request.execution_id)})
     return 0
 """.replace("SECRET", SECRET)
+DRIFTS = ("drifts once", "drifts twice", "drifts no more")
 WAYS = ("works", "raises", "exits", "hangs", "tells", "works again")
 
 
@@ -103,9 +105,12 @@ def module_life(laboratory: Laboratory) -> Life:
     whole = publisher.sample(secrets=["token"])
     answers["untested"] = run(home, "claw", "install", whole)
     answers["enable"] = run(home, "claw", "enable", NAME)
+    drifting = publisher.pack(claw(CHANCE, name=DRIFTING), "python:m.py:claw", name=DRIFTING, deterministic=True)
+    answers["drifting"] = run(home, "claw", "install", drifting)
+    answers["enable drifting"] = run(home, "claw", "enable", DRIFTING)
     answers["secret"] = run(home, "secret", "set", "token", stdin=SECRET.encode())
     answers["grant"] = run(home, "secret", "grant", "token", NAME)
-    answers["policy"] = run(home, "policy", "set", _policy(laboratory, (NAME,)))
+    answers["policy"] = run(home, "policy", "set", _policy(laboratory, (NAME, DRIFTING)))
     standing["before calls"] = _standing(home)
     steps = _called(home)
     standing["after calls"] = _standing(home)
@@ -133,12 +138,15 @@ def _policy(laboratory: Laboratory, names: tuple[str, ...]) -> str:
 
 
 def _called(home: str) -> dict[str, Any]:
-    """The sample in every way."""
+    """The sample in every way, and a claw that is declared deterministic and answers otherwise each time."""
     from femtoclaw.cli.execute import at_rest, open_node
 
     with open_node(home, Quiet()) as opened:
         runtime = at_rest(opened, "comply").runtime
-        return {way: runtime.intent(call(NAME, text=way)) for way in WAYS}
+        steps = {way: runtime.intent(call(NAME, text=way)) for way in WAYS}
+        for time in DRIFTS:
+            steps[time] = runtime.intent(call(DRIFTING, text="word"))
+    return steps
 
 
 def _upgraded(laboratory: Laboratory, home: str, publisher: Publisher, answers: dict[str, Answer]) -> None:

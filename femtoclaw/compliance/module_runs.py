@@ -19,6 +19,8 @@ from femtoclaw.modules.store import install_files
 
 ARGUMENTS = {"text": 'zwölf \u2028 "quoted"'}
 SHORT = {"wall_seconds": 0.6}
+DETERMINISTIC: Mapping[str, Any] = {"deterministic": True}
+"""Among the limits, for a sample that is declared so."""
 WORKERS = 3
 PRELOADED = ("femtoclaw.isolation.native", BUILT_IN.partition(":")[0])
 FUNCTIONS = ("version", "init", "execute", "shutdown")
@@ -96,6 +98,10 @@ CLAWS: dict[str, str] = {
     "return {'reached': True}",
     "writes beside": "with open(args['text'], 'w') as file:\n    file.write('x')\nreturn {'reached': True}",
     "changes": "return {}",
+    "reaches for chance": "import os\nfound = {}\nfor name in ('time', 'datetime', 'random', 'secrets', 'uuid'):\n    try:\n"
+    "        __import__(name)\n        found[name] = True\n    except ImportError:\n        found[name] = False\n"
+    "try:\n    found['os.urandom'] = bool(os.urandom(8))\nexcept PermissionError:\n    found['os.urandom'] = False\n"
+    "return {'reached': found}",
     "works": "return {'length': len(args['text'])}",
 }  # fmt: skip
 """Claw objects in Python, by what their ``execute`` does."""
@@ -128,7 +134,8 @@ class Samples:
     def run(self, entry: str, raw: bytes, limits: Mapping[str, Any], args: Mapping[str, Any]) -> Outcome:
         """Keep one file and call it."""
         files = {entry.split(":")[1]: raw}
-        manifest = declared(entry, files, limits=dict(limits))
+        bounds = {name: value for name, value in limits.items() if name != "deterministic"}
+        manifest = declared(entry, files, limits=bounds, deterministic="deterministic" in limits)
         install_files(self.store, manifest, files)
         return self.called(manifest, args)
 
@@ -182,6 +189,7 @@ def _python(outside: str) -> dict[str, Case]:
         text = {"calls the node": f"{outside}.sock", "writes beside": outside}.get(name, "word")
         description = "f'executed {self.calls} times'" if name == "changes" else "'a sample'"
         cases[name] = (ours, claw(body, description=description), {"processes": 8, **SHORT}, {"text": text})
+    cases["declared deterministic"] = (ours, cases["reaches for chance"][1], DETERMINISTIC, ARGUMENTS)
     cases |= {name: (ours, claw(body), limits, ARGUMENTS) for name, (body, limits) in LIMITED.items()}
     whole = claw(CLAWS["works"])
     for member in ("name", "description", "execute"):

@@ -121,6 +121,7 @@ class Isolation:
                 "module_dir": os.path.join(self._module_store, manifest.digest()) if installed else "",
                 "secrets": dict(secrets),
                 "name": manifest.name,
+                "deterministic": manifest.deterministic,
             }
         )
         self._refuse_when_lacking()

@@ -8,7 +8,7 @@ An entry is ``module:function`` of this program; ``python:FILE:NAME``, ``native:
 module; or one of the latter behind ``probe:``, which loads, initializes and shuts down, but does not execute.
 
 Of the request these fields are used: ``entry``, ``limits`` always; of a module ``module_dir``, ``files``, ``name`` (what
-it is called by), ``key`` (the execution's id) and, when there, ``runtime`` (the node's name).
+it is called by), ``key`` (the execution's id) and, when there, ``runtime`` (the node's name) and ``deterministic``.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
@@ -52,7 +52,7 @@ class Prepared(NamedTuple):
 
     ``kind`` is empty for the program's own claws, whose ``target`` is ``module:function``; else ``target`` is what
     follows the kind in the entry, and ``files`` holds the verified bytes. ``memory`` is what ``memory`` made, for a
-    native module, or -1.
+    native module, or -1. ``deterministic`` is what the module declares: then Python code gets neither clock nor chance.
     """
 
     kind: str
@@ -64,6 +64,7 @@ class Prepared(NamedTuple):
     key: str
     runtime: str
     memory: int = -1
+    deterministic: bool = False
 
 
 class Loaded(NamedTuple):
@@ -97,7 +98,8 @@ def prepare(request: Mapping[str, Any]) -> Prepared:
     import_module(KINDS[kind]).prepare()
     files = _verified_files(str(request["module_dir"]), request["files"])
     name, key, runtime = (str(request.get(field, "")) for field in ("name", "key", "runtime"))
-    return Prepared(kind, target, probed, files, request["limits"], name, key, runtime)
+    deterministic = request.get("deterministic") is True
+    return Prepared(kind, target, probed, files, request["limits"], name, key, runtime, deterministic=deterministic)
 
 
 def memory() -> int:

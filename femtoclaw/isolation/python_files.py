@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from femtoclaw.isolation import abi
 from femtoclaw.isolation.abi import ModuleRefusedError
@@ -38,6 +38,9 @@ OURS = ("femtoclaw", "wal", "cluster")
 OPEN = ("femtoclaw.sdk", "femtoclaw.manifest", "femtoclaw.errors", "femtoclaw.claws.errors", "femtoclaw.isolation")
 """Of this program's modules those that a module's code may import: the kit, and what serves it (EXT-13.1)."""
 
+CLOSED = ("time", "datetime", "_datetime", "random", "_random", "secrets", "uuid", "zoneinfo")
+"""Modules that a module which is declared deterministic does not get: clocks and chance (EXT-8.1)."""
+
 CONSTANCY_CALLS = 100
 """How often a probe asks for name and description (CLAW-6.1)."""
 
@@ -56,7 +59,7 @@ def load(prepared: Prepared) -> Loaded:
     """Import the module's file. Raises ModuleRefusedError (WRONG_ABI, SYMBOL_MISSING), and whatever the file raises."""
     path, _, name = prepared.target.rpartition(":")
     life = begin()
-    found = _Files(prepared.files).import_file(path)
+    found = _Files(prepared.files, closed=CLOSED if prepared.deterministic else ()).import_file(path)
     if name == abi.SYMBOLS[2]:
         return _four_functions(prepared, found, life)
     life.enter("abi_validation")
@@ -92,7 +95,8 @@ def _served(life: Life, request: Callable[[], dict[str, Any]], shutdown: Callabl
 class _Files:
     """Finder and loader of the module's own files, by their names in its folder."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self, files: Mapping[str, bytes], *, closed: tuple[str, ...] = ()) -> None:
+        self._closed = closed
         self._names: dict[str, tuple[str, bool]] = {}
         self._files = files
         for path in files:
@@ -104,9 +108,11 @@ class _Files:
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """The import system asks; only for the module's own names there is an answer. Raises ImportError for parts of
-        this program that are not for modules."""
+        this program that are not for modules, and for what is closed to it."""
         known = self._names.get(name)
         if known is None:
+            if name in self._closed:
+                raise ImportError("a module that is declared deterministic gets neither clock nor chance")
             if name.partition(".")[0] in OURS and not any(name == each or name.startswith(f"{each}.") for each in OPEN):
                 raise ImportError("of this program, a module may import femtoclaw.sdk")
             return None
@@ -121,6 +127,10 @@ class _Files:
             raise ModuleRefusedError("SYMBOL_MISSING", "its entry is none of its Python files")
         for known in [each for each in sys.modules if each.partition(".")[0] in OURS[1:]]:
             del sys.modules[known]  # what this process itself has used of them, its module need not find
+        for known in self._closed:
+            sys.modules.pop(known, None)
+        if self._closed:
+            _close_chance()
         for own in self._names:
             sys.modules.pop(own, None)  # a module of the program by the same name is not meant
         sys.meta_path.insert(0, self)
@@ -128,6 +138,17 @@ class _Files:
         sys.modules[name] = module
         spec.loader.exec_module(module)
         return module
+
+
+def _close_chance() -> None:
+    """Take the system's randomness from the rest of this process's life."""
+    import os
+
+    def refused(*_: object) -> NoReturn:
+        raise PermissionError("a module that is declared deterministic gets no chance")
+
+    for name in ("urandom", "getrandom"):
+        setattr(os, name, refused)
 
 
 class _Verified(SourceFileLoader):

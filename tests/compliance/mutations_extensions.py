@@ -27,6 +27,7 @@ MUTATIONS |= {
     "extensions_state_their_type": measured(declarations_of_modules, **{"type storage": ""}),
     "storage_stays_the_runtimes": a_breach,
     "exporters_change_nothing": measured(exporters, edits=("0" * 64, [])),
+    "extensions_keep_their_word": life_trail(none_with("ModuleRejected", code="NOT_DETERMINISTIC")),
     "registration_is_observable": measured(unasked, error=""),
     "loading_has_an_order": another_order,
     "extensions_are_apart": run_is("looks at its descriptors", result={"regular": [5], "open": 2}),

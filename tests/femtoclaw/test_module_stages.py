@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from femtoclaw.isolation import Outcome
 from femtoclaw.isolation.stages import NEXT, STAGES, Life, StageError
-from tests.femtoclaw.built_modules import ENTRIES, Sandbox, built, message, refusal
+from femtoclaw.modules.constancy import Constancy
+from femtoclaw.modules.refusal import refused_at_load
+from femtoclaw.modules.store import install_files
+from tests.femtoclaw.built_modules import ENTRIES, Sandbox, built, manifest, message, refusal
 from tests.femtoclaw.isolated import ROOT
 
 
@@ -134,3 +138,57 @@ def test_the_core_is_not_to_be_imported(name: str, sandbox: Sandbox) -> None:
         "def run(args, workspace, settings):\n    from femtoclaw.sdk import Limits, secret, workspace\n    return {}\n"
     )
     assert sandbox.run("python:m.py:run", kit.encode()).result == {}
+
+
+CHANCE = b"def run(args, workspace, settings):\n    import os, %s\n    return {'drawn': bool(os.urandom(1))}\n"
+
+
+@pytest.mark.parametrize("name", ["time", "datetime", "random", "secrets", "uuid", "json"])
+def test_declared_deterministic_it_gets_neither_clock_nor_chance(name: str, sandbox: Sandbox) -> None:
+    """Not declared, it gets both."""
+    raw = CHANCE % name.encode()
+    files = {"m.py": raw}
+    found = {}
+    for deterministic in (True, False):
+        declared = manifest("python:m.py:run", files, abi="", deterministic=deterministic)
+        install_files(sandbox.store, declared, files)
+        found[deterministic] = sandbox.isolation.run(declared, {"text": "a"}, {})
+    assert found[False].result == {"drawn": True}
+    kept = "PermissionError" if name == "json" else "ImportError"
+    assert message(found[True]) == f"the claw failed: {kept}"
+
+
+def outcome(answer: str) -> Outcome:
+    return Outcome("success", {"a": answer}, None, 0, 1, 2, 3, 4, answer)
+
+
+def test_who_answers_otherwise_is_refused_from_then_on() -> None:
+    """The same request, another answer: refused, and not called again; another request, or one that is not declared, is not."""
+    constancy = Constancy()
+    declared = manifest("python:m.py:run", {"m.py": b""}, abi="", deterministic=True)
+    other = manifest("python:m.py:run", {"m.py": b"#"}, abi="")
+    for steady in ({"text": "a"}, {"text": "b"}):
+        assert constancy.judge(declared, steady, outcome(steady["text"])).status == "success"
+        assert constancy.judge(declared, steady, outcome(steady["text"])).status == "success"
+    for answer in ("x", "y"):
+        assert constancy.judge(other, {}, outcome(answer)).status == "success"
+    assert constancy.refuses(declared) is None
+    refused = constancy.judge(declared, {"text": "a"}, outcome("z"))
+    assert (refused.status, refused.result) == ("error", None)
+    assert refusal(refused).startswith("NOT_DETERMINISTIC")
+    again = constancy.refuses(declared)
+    assert again is not None
+    assert again.error == refused.error
+    assert constancy.refuses(other) is None
+    assert refused_at_load(message(refused), "m", "d") is not None
+
+
+def test_what_depends_on_more_than_the_request_is_not_held_to_it() -> None:
+    """A workspace, a secret, and a bound of time: the same request may end otherwise."""
+    constancy = Constancy()
+    reads = manifest("python:m.py:run", {"m.py": b""}, abi="", deterministic=True, permissions=["workspace.read"])
+    plain = manifest("python:m.py:run", {"m.py": b""}, abi="", deterministic=True)
+    for answer in ("x", "y"):
+        assert constancy.judge(reads, {}, outcome(answer)).status == "success"
+    assert constancy.judge(plain, {}, outcome("x")._replace(status="timeout")).status == "timeout"
+    assert constancy.judge(plain, {}, outcome("x")).status == "success"

@@ -87,7 +87,13 @@ def module(folder: Path, body: str, cases: list[dict[str, Any]], **fields: Any) 
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_answers_that_differ(deterministic: bool, tmp_path: Path) -> None:
     """A fault in a claw that is declared deterministic, and labelled in another."""
-    body = "import os\nreturn {'random': os.urandom(8).hex()}"
+    body = """
+        import os
+        begun = os.times().elapsed
+        while os.times().elapsed == begun:
+            pass
+        return {"at": os.times().elapsed}
+    """
     with module(tmp_path, body, [{"name": "it", "args": {}, "result": None}], deterministic=deterministic) as tester:
         again = tester.check()[1]
     assert again.passed is not deterministic
