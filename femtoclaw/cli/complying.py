@@ -22,12 +22,17 @@ def comply(arguments: Arguments, output: Output) -> int:
         from femtoclaw.cli.coverage import coverage
 
         return coverage(output)
+    if arguments.what in ("methods", "again"):
+        from femtoclaw.cli import comply_methods
+
+        repeat = arguments.what == "again"
+        return comply_methods.again(arguments, output) if repeat else comply_methods.methods(arguments, output)
     return _run(arguments, output)
 
 
 def _run(arguments: Arguments, output: Output) -> int:
     from femtoclaw.compliance.laboratory import Laboratory
-    from femtoclaw.compliance.measuring import measure, report_on, scope_of
+    from femtoclaw.compliance.measuring import items_of, measure, report_on, scope_of
     from femtoclaw.compliance.report import digests
 
     home = locate(getattr(arguments, "home", None))
@@ -44,8 +49,9 @@ def _run(arguments: Arguments, output: Output) -> int:
             output.progress(f"{done}/{len(scope)} {verdict.requirement}")
 
         verdicts = measure(home, scope, laboratory, told)
+        items = items_of(scope, laboratory)
     output.progress("")
-    report = report_on(home, scope, words, verdicts, begun)
+    report = report_on(home, scope, words, verdicts, begun, items)
     digest, stable = digests(report)
     _write(arguments, report, digest)
     recorded = 0 if arguments.dry_run else _record(arguments, output, home, report, digest)

@@ -7,12 +7,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 COMPLY: dict[str, dict[str, Any]] = {
-    "what": {"nargs": "?", "default": "run", "choices": ("run", "coverage"), "help": "run (default), or coverage by tests"},
+    "what": {
+        "nargs": "?", "default": "run", "choices": ("run", "coverage", "methods", "again"),
+        "help": "run (default); coverage by tests; methods: the four, kept in --out; again: run those of --from once more",
+    },
     "--domain": {
         "action": "append", "metavar": "DOC",
         "help": "only this document, domain or id; seed: the five seeds (repeatable)",
     },
-    "--out": {"metavar": "FILE", "help": "write the report as canonical JSON"},
+    "--out": {"metavar": "FILE", "help": "write the report as canonical JSON; methods: what they printed"},
+    "--from": {"dest": "source", "metavar": "FILE", "help": "again: a file of `comply methods`"},
     "--html": {"metavar": "FILE", "help": "write it as one page that needs nothing else"},
     "--level": {"action": "store_true", "help": "say the level, and what the next one asks for"},
     "--dry-run": {"action": "store_true", "help": "record nothing"},

@@ -1,10 +1,12 @@
-"""Checks of the documents that come with the program."""
+"""Checks of the documents that come with the program, and of what a third person can do again."""
 
 from __future__ import annotations
 
 from femtoclaw.compliance.checking import every, need, shows
 from femtoclaw.compliance.documents import documented
 from femtoclaw.compliance.laboratory import Laboratory
+from femtoclaw.compliance.methods import METHODS
+from femtoclaw.compliance.repeated import SUITE, repeated
 
 BYTES_MIN = 1000
 LINES_MIN = 100
@@ -30,3 +32,19 @@ def documents_say_what_is(laboratory: Laboratory) -> str:
         f"{len(found.commands)} commands, {len(found.keys)} keys both ways; the other lines change a node: tests run those of the "
         "runbook and the tour"
     )
+
+
+@shows("CONFORM-19.1")
+def four_methods_can_be_run_again(laboratory: Laboratory) -> str:
+    """The four methods run, their outputs are kept with digests; from the kept command lines the verdicts come out equal."""
+    found = laboratory.once(repeated)
+    kept = found["kept"]
+    need([each["name"] for each in kept] == list(METHODS) and found["exit"] == 0, "four methods", found["exit"])
+    every(((each["name"], each["output"] and each["verdicts"]) for each in kept), "an output with verdicts")
+    need([each["digest"] for each in kept] == found["digests"], "the digests of the outputs", found["digests"])
+    need([each["verdicts"] for each in kept] == found["verdicts"], "the verdicts of the outputs", found["verdicts"])
+    need(found["again"] == 0 and len(found["compared"]) == 4, "equal verdicts when run again", found["compared"])
+    every(((each["name"], each["kept"] and each["follows"] and each["equal"]) for each in found["compared"]), "equal")
+    need(found["foreign"] == 2, "a file with another command refused", found["foreign"])
+    told = "; ".join(f"femtoclaw {' '.join(each['command'])}: {each['digest'][:16]}" for each in kept)
+    return f"{told}; equal when run again. The suite over {SUITE} here, over everything by `comply methods --out FILE`"

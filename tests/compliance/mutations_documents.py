@@ -1,10 +1,11 @@
-"""Mutations of the check of the documents."""
+"""Mutations of the checks of documents and of the four methods."""
 
 from __future__ import annotations
 
 from femtoclaw.compliance.documents import documented
 from femtoclaw.compliance.laboratory import Laboratory
-from tests.compliance.mutating import MUTATIONS
+from femtoclaw.compliance.repeated import repeated
+from tests.compliance.mutating import MUTATIONS, measured
 
 
 def an_undocumented_key(laboratory: Laboratory) -> Laboratory:
@@ -13,4 +14,7 @@ def an_undocumented_key(laboratory: Laboratory) -> Laboratory:
     return laboratory.replaced(documented, found._replace(keys=found.keys | {"runtime.secretly"}))
 
 
-MUTATIONS |= {"documents_say_what_is": an_undocumented_key}
+MUTATIONS |= {
+    "documents_say_what_is": an_undocumented_key,
+    "four_methods_can_be_run_again": measured(repeated, digests=["0" * 64] * 4),
+}
