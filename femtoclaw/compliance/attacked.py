@@ -92,7 +92,7 @@ class _opened:
         self._manager.__exit__(*told)
 
 
-def _end(work: Callable[[], object]) -> str:
+def _end(work: Callable[[], tuple[Any, Any]]) -> str:
     try:
         found = work()
     except FemtoClawError as error:

@@ -90,7 +90,7 @@ def extensions_keep_their_word(laboratory: Laboratory) -> str:
     )
     return (
         f"declared: {', '.join(kept)} out of reach in Python; twin: {told[0].index}: {told[0].event.code}, not called "
-        "again until the next start; of C only what it answers can be judged; extensions of authorization and protocol are not loaded"
+        "again until the next start; of C only what it answers can be judged; types authorization and protocol are not loaded"
     )
 
 
