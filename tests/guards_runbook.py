@@ -20,4 +20,7 @@ GUARDS = (
     Guard("I10", "a procedure's last run is what its record says", "femtoclaw/runbook.py",
           'if event.decision != "AUTHORIZED":', "if False:",
           f"{_TESTS}::test_a_crash_and_a_refusal_are_last_runs_too"),
+    Guard("I6", "a user without a name can make a node", "femtoclaw/boot.py",
+          'return f"uid-{os.getuid()}"', 'return f"uid {os.getuid()}"',
+          "tests/cli/test_container_confinement.py::test_a_user_without_a_name_is_one"),
 )  # fmt: skip
