@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from femtoclaw.compliance.checking import Verdict, judge
 from femtoclaw.compliance.grading import Standing, grade
@@ -14,11 +14,16 @@ from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.load import load_checks
 from femtoclaw.compliance.register import DOMAINS, Requirement, domain_of, requirements
 from femtoclaw.compliance.report import make_report, reasons
-from femtoclaw.errors import UsageError
+from femtoclaw.errors import FemtoClawError, UsageError
 from femtoclaw.home import Home
+from wal.errors import LogError
+
+if TYPE_CHECKING:
+    from femtoclaw.compliance.checklist import Found
 
 EVERYTHING = "all"
 SEEDS = "seed"
+CHECKLIST = "CERT-6.1"
 
 
 def scope_of(words: list[str]) -> list[Requirement]:
@@ -90,10 +95,28 @@ def _begin_ahead(scope: list[Requirement], laboratory: Laboratory) -> threading.
     return thread
 
 
+def items_of(scope: list[Requirement], laboratory: Laboratory) -> list[Found]:
+    """The checklist, for a scope that has it; empty where it cannot be measured: then its requirement is not shown."""
+    from femtoclaw.compliance.checklist import checklist
+
+    if not any(each.id == CHECKLIST for each in scope):
+        return []
+    try:
+        return laboratory.once(checklist)
+    except (FemtoClawError, LogError, OSError):
+        return []
+
+
 def report_on(
-    home: Home, scope: list[Requirement], words: list[str], verdicts: list[Verdict], begun: float
+    home: Home,
+    scope: list[Requirement],
+    words: list[str],
+    verdicts: list[Verdict],
+    begun: float,
+    items: Iterable[Found] = (),
 ) -> dict[str, Any]:
-    """The report of a run; the log is read for what installation it is. Raises LogError for a log that cannot be."""
+    """The report of a run; the log is read for what installation it is. ``items`` are those of the checklist. Raises LogError for
+    a log that cannot be read."""
     from femtoclaw.auditing.standing import VALID
     from femtoclaw.auditing.standing import standing as certified
     from femtoclaw.restore import load_state
@@ -117,5 +140,5 @@ def report_on(
         "time_ns": time.time_ns(), "seconds": round(time.monotonic() - begun, 3), "size": head.index, "link": head.link.hex(),
     }  # fmt: skip
     return make_report(
-        verdicts, register, grade(verdicts, register, standing), installation, run, words or [EVERYTHING]
+        verdicts, register, grade(verdicts, register, standing), installation, run, words or [EVERYTHING], items
     )

@@ -44,7 +44,7 @@ def page(
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         f"<title>Compliance: {escape(report['overall'])}</title><style>{STYLE}</style></head><body>",
         *_head(report, digest), *_figures(report, "documents", "By document"), *_figures(report, "domains", "By domain"),
-        *_verdicts(report, register), *_level(report), *_deviations(declared), "</body></html>\n",
+        *_checklist(report), *_verdicts(report, register), *_level(report), *_deviations(declared), "</body></html>\n",
     ]  # fmt: skip
     return "\n".join(parts)
 
@@ -99,6 +99,17 @@ def _verdicts(report: dict[str, Any], register: Mapping[str, Requirement]) -> It
             + (f" · looked at by <code>{escape(row['check'])}</code>" if row["check"] else "")
             + "</p></div></details>"
         )
+
+
+def _checklist(report: dict[str, Any]) -> Iterator[str]:
+    if not report["checklist"]:
+        return
+    yield "<h2>The checklist</h2><table>"
+    for row in report["checklist"]:
+        evidence = report["evidence"][row["id"]]
+        cells = f"<td class=n>{escape(row['id'])}</td><td>{escape(row['kind'])}</td><td>{escape(row['item'])}</td>"
+        yield f"<tr>{cells}<td class={_CLASS[row['result']]}>{escape(evidence or row['result'])}</td></tr>"
+    yield "</table>"
 
 
 def _level(report: dict[str, Any]) -> Iterator[str]:

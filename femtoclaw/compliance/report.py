@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from femtoclaw.auditing.levels import NAMES
-from femtoclaw.compliance.checking import Verdict
+from femtoclaw.compliance.checking import FAILED, SHOWN, Verdict
 from femtoclaw.compliance.grading import Grade, canonical, figures, overall
 from femtoclaw.compliance.register import FILE, Requirement
 from femtoclaw.version import VERSION
+
+if TYPE_CHECKING:
+    from femtoclaw.compliance.checklist import Found
 
 FORMAT = "femtoclaw compliance report v1"
 VOLATILE = ("run", "evidence")
@@ -85,7 +88,7 @@ def _libraries() -> dict[str, str]:
 
 def make_report(
     verdicts: Iterable[Verdict], register: Mapping[str, Requirement], grade: Grade, installation: dict[str, Any],
-    run: dict[str, Any], scope: list[str],
+    run: dict[str, Any], scope: list[str], items: Iterable[Found] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """The whole report but for its digest."""
     all_of_them = list(verdicts)
@@ -95,6 +98,10 @@ def make_report(
         rows.append(
             {"id": each.id, "level": each.level, "seed": each.seed, "result": verdict.result, "check": verdict.check}
         )
+    listed = list(items)
+    evidence = {verdict.requirement: verdict.text for verdict in all_of_them} | {
+        each.id: each.evidence for each in listed
+    }
     seeds = [verdict for verdict in all_of_them if register[verdict.requirement].seed]
     return {
         "format": FORMAT, "volatile": list(VOLATILE), "build": build(), "environment": environment(),
@@ -103,7 +110,10 @@ def make_report(
         "level_steps": [{"level": at, "asks": asks, "met": met} for at, asks, met in grade.steps],
         "documents": figures(all_of_them, register, "document"), "domains": figures(all_of_them, register, "domain"),
         "deviations": len(deviations()), "verdicts": rows,
-        "evidence": {verdict.requirement: verdict.text for verdict in all_of_them}, "run": run,
+        "checklist": [
+            {"id": each.id, "kind": each.kind, "item": each.says, "result": SHOWN if each.evidence else FAILED} for each in listed
+        ],
+        "evidence": evidence, "run": run,
     }  # fmt: skip
 
 
