@@ -101,7 +101,8 @@ def telemetry_is_never_off_in_production(laboratory: Laboratory) -> str:
 def secrets_are_references(laboratory: Laboratory) -> str:
     """A literal secret is refused and not repeated; a reference needs mode 0600, and only it and a digest are shown."""
     found = laboratory.once(referenced)
-    every(((name, code == 2) for name, code in found["refused"].items()), "a refused literal")
+    every(found["refused"].items(), "a refused literal")
+    need(found["asked"] == 2, "a refused command", found["asked"])
     need(
         found["modes"].get("0600") == "taken" and found["modes"].get("0644") != "taken",
         "mode 0600 alone",

@@ -162,11 +162,13 @@ def referenced(laboratory: Laboratory) -> dict[str, Any]:
     from femtoclaw.incidents.delivery import _authorization
 
     home = laboratory.copy(laboratory.once(twin), "referenced")
-    literals = {
-        "alert_token": f'observability.alert_token="{LITERAL}"', "api_key": f'runtime.brains.openai.api_key="{LITERAL}"',
-        "token in an address": f'observability.traces="https://user:{LITERAL}@collector.example/"',
-    }  # fmt: skip
-    refused = {name: laboratory.run(home, "config", "set", setting) for name, setting in literals.items()}
+    literals: dict[str, dict[str, Any]] = {
+        "alert_token": {"observability": {"alert_token": LITERAL}},
+        "api_key": {"runtime": {"brains": {"openai": {"api_key": LITERAL}}}},
+        "token in an address": {"observability": {"traces": f"https://user:{LITERAL}@collector.example/"}},
+    }
+    refused = {name: _error(partial(config.resolve, body, "a file", None)) for name, body in literals.items()}
+    asked = laboratory.run(home, "config", "set", f'observability.alert_token="{LITERAL}"')
     path = os.path.join(home, "token")
     with open(path, "w") as file:
         file.write(LITERAL + "\n")
@@ -181,7 +183,7 @@ def referenced(laboratory: Laboratory) -> dict[str, Any]:
     secret = laboratory.run(home, "secret", "set", "token", stdin=LITERAL.encode())
     laboratory.run(home, "intent", call("fs.read", path="notes.txt").decode())
     shown = laboratory.run(home, "config", "show").body
-    words = "".join(each.stderr + json.dumps(each.objects) for each in (*refused.values(), secret)) + json.dumps(shown)
+    words = "".join(each.stderr + json.dumps(each.objects) for each in (asked, secret)) + json.dumps([shown, refused])
     kept = {}
     for folder, _, files in os.walk(home):
         for name in files:
@@ -190,7 +192,7 @@ def referenced(laboratory: Laboratory) -> dict[str, Any]:
                 if LITERAL.encode() in stored.read():
                     kept[os.path.relpath(where, home)] = f"{stat.S_IMODE(os.stat(where).st_mode):04o}"
     return {
-        "refused": {name: answer.code for name, answer in refused.items()}, "modes": modes, "told": LITERAL in words,
+        "refused": refused, "asked": asked.code, "modes": modes, "told": LITERAL in words,
         "reference": shown.get("configuration", {}).get("observability", {}).get("alert_token_file", ""),
         "digest": shown.get("digest", ""), "kept": kept, "secret": secret.code,
     }  # fmt: skip

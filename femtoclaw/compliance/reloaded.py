@@ -38,14 +38,14 @@ def reloaded(laboratory: Laboratory) -> Reloaded:
         for caller in callers:
             caller.start()
         try:
-            digests = [_digest(laboratory, home)]
+            digests = [_digest(served)]
             answers = {
                 "out of bounds": laboratory.run(home, "config", "set", "runtime.steps_max=0"),
                 "no TOML": laboratory.run(home, "config", "set", "--file", bad),
             }
-            digests.append(_digest(laboratory, home))
+            digests.append(_digest(served))
             answers["good"] = laboratory.run(home, "config", "set", f'runtime.environment="{ENVIRONMENT}"')
-            digests.append(_digest(laboratory, home))
+            digests.append(_digest(served))
             time.sleep(0.2)
         finally:
             over.set()
@@ -60,8 +60,9 @@ def _work(served: Serving, over: threading.Event) -> None:
         served.client.intent(call("fs.list", path="."))
 
 
-def _digest(laboratory: Laboratory, home: str) -> str:
-    return str(laboratory.run(home, "config", "show").body.get("digest", ""))
+def _digest(served: Serving) -> str:
+    """The digest that the node says is in force."""
+    return str(served.client.status().get("configuration", {}).get("digest", ""))
 
 
 def _decided(trail: Trail) -> list[tuple[int, str]]:
