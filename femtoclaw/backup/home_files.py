@@ -23,7 +23,8 @@ LEFT_OUT = ("log", "index")
 LOG_EXTRAS = ("log/checkpoints", "log/snapshots")
 """Of the log's folder: notes that others cosigned, and the state image, which counts only where the log vouches for it."""
 
-_TEMPORARY = (".new-", ".preflight-")
+_TEMPORARY = (".new-", ".preflight-", "lock.mdb")
+"""How names begin that mean something to a running process alone: LMDB's locks are among them, of a log that a migration keeps."""
 
 
 class FileRow(NamedTuple):
