@@ -45,6 +45,7 @@ def preflight(home: Home, settings: dict[str, Any] | None = None) -> list[Findin
         _processes(),
         _memory(),
         _descriptors(),
+        _scratch(),
         *_modes(home, settings),
         Finding("secure boot of the host", True, EFIVARS, secure_boot()),
     ]
@@ -147,6 +148,17 @@ def _descriptors() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = soft == resource.RLIM_INFINITY or soft >= DESCRIPTORS_MIN
     return Finding("descriptors", enough, "this process", f"{soft} may be open, {DESCRIPTORS_MIN} needed")
+
+
+def _scratch() -> Finding:
+    """Each claw gets a temporary folder of its own: beneath a root file system that is read-only there may be no place for it."""
+    from femtoclaw.isolation.scratch import temporary_root
+
+    try:
+        where = temporary_root()
+    except FileNotFoundError:
+        return Finding("temporary folder", False, "TMPDIR, /tmp, /var/tmp", "none can be written: no claw could run")
+    return Finding("temporary folder", True, where, "can be written")
 
 
 def _modes(home: Home, settings: dict[str, Any] | None) -> list[Finding]:

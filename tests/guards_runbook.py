@@ -23,4 +23,10 @@ GUARDS = (
     Guard("I6", "a user without a name can make a node", "femtoclaw/boot.py",
           'return f"uid-{os.getuid()}"', 'return f"uid {os.getuid()}"',
           "tests/cli/test_container_confinement.py::test_a_user_without_a_name_is_one"),
+    Guard("I11", "a record that does not read holds up no stop", "femtoclaw/telemetry/following.py",
+          "with contextlib.suppress(LogError, EventFormatError):\n", "if True:\n",
+          "tests/femtoclaw/test_ends_and_rooms.py::test_a_record_that_does_not_read_holds_up_no_stop"),
+    Guard("I6", "a machine without room for claws is told", "femtoclaw/preflight.py",
+          "        _scratch(),\n", "",
+          "tests/femtoclaw/test_ends_and_rooms.py::test_a_machine_without_a_temporary_folder_is_told"),
 )  # fmt: skip

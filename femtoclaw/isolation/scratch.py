@@ -57,7 +57,7 @@ class Scratch:
 def create(root: str | None = None) -> Scratch:
     """A new locked folder in ``root`` (the system's temporary folder). Raises OSError."""
     for _ in range(_ATTEMPTS):
-        path = os.path.join(root or _temporary(), PREFIX + os.urandom(8).hex())
+        path = os.path.join(root or temporary_root(), PREFIX + os.urandom(8).hex())
         os.mkdir(path, 0o700)
         fd = _lock(path)
         if fd is not None:
@@ -67,7 +67,7 @@ def create(root: str | None = None) -> Scratch:
 
 def left_over(root: str | None = None) -> list[str]:
     """Folders of this user that servers left behind, sorted, some of which may be in use."""
-    root = root or _temporary()
+    root = root or temporary_root()
     found = []
     with contextlib.suppress(OSError), os.scandir(root) as entries:
         for entry in entries:
@@ -144,8 +144,9 @@ def _is_folder(name: str, parent: int) -> bool:
     return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
-def _temporary() -> str:
-    """The system's temporary folder, without the modules that ``tempfile`` loads: a tenth of the server's start."""
+def temporary_root() -> str:
+    """The system's temporary folder, without the modules that ``tempfile`` loads: a tenth of the server's start.
+    Raises FileNotFoundError where none can be written."""
     for folder in (os.environ.get("TMPDIR"), "/tmp", "/var/tmp"):
         if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
             return os.path.abspath(folder)

@@ -6,6 +6,7 @@ cannot take is counted there; the log still has it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -63,9 +64,11 @@ class Following:
         if self._thread.is_alive():
             self._thread.join(STOP_S)
         with self._lock:
-            for _ in range(8):
-                if not self._chunk():
-                    break
+            # What cannot be read was told when the thread met it; a stop is not held up by it.
+            with contextlib.suppress(LogError, EventFormatError):
+                for _ in range(8):
+                    if not self._chunk():
+                        break
             self._source = None
 
     @property
