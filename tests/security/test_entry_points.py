@@ -297,6 +297,8 @@ KNOWN = {
     "femtoclaw/monitoring/endpoint.py": "pages that are only read: tests/cli/test_observed.py",
     "femtoclaw/monitoring/grpc_health.py": "health at the API's socket: tests/cli/test_observed.py",
     "femtoclaw/compliance/measures_more.py": "a receiver of the laboratory's own, on the loopback, for one measurement",
+    "femtoclaw/compliance/module_runs.py": "a socket of the laboratory's own folder, which a sandboxed claw must not reach",
+    "femtoclaw/compliance/attacked.py": "calls of a twin that keep to no bound, as a client",
     "femtoclaw/cli/cluster_demo_machines.py": "finds a free port of the loopback for the demo, and lets it go",
 }
 """Modules that serve, or that import what can; and where each is looked at."""
