@@ -19,7 +19,7 @@ from femtoclaw.telemetry.timings import Timings
 
 PARTS = ("validation", "authorization", "invocation", "memory_write", "telemetry")
 READ = call("fs.read", path="notes.txt")
-PAUSE_S = 0.02
+PAUSE_S = 0.012
 """Between paced calls: by then the supervisor of the next one is ready."""
 
 

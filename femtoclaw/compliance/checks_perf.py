@@ -98,8 +98,13 @@ def many_are_inside_at_once(laboratory: Laboratory) -> str:
     """Executions held at a barrier inside their claws: as many are in flight, by the log, as came, and every trace is complete."""
     crowds = block(laboratory, "concurrency")["facts"]["crowds"]
     need(any(each["wanted"] >= 10 for each in crowds), "ten at least", crowds)
+    every(((str(each["wanted"]), each["whole"] == each["begun"]) for each in crowds), "whole traces")
     for each in crowds:
-        need(each["peak"] == each["wanted"] == each["whole"] == each["done"], "all in flight, whole and done", each)
+        need(
+            each["inside"] == each["peak"] == each["wanted"] == each["whole"] == each["done"],
+            "all in flight, whole and done",
+            each,
+        )
     most = max(each["peak"] for each in crowds)
     missed = "" if most >= 1000 else f"; the target of 1,000 is not run here: {FULL}"
     return ", ".join(f"{each['peak']} at once" for each in crowds) + missed
