@@ -225,6 +225,6 @@ COMMANDS = {
     "approvals", "approve", "deny", "claw", "publisher", "operator", "key", "secret", "redact", "contain", "recover",
     "distribution", "serve", "cluster", "archive", "witness",
     "audit", "certificate", "backup", "comply", "release", "service", "migrate", "incident", "drill",
-    "runbook",
+    "runbook", "bench",
 }  # fmt: skip
 """Every command of the command line, as it was when this list was made: a new one must be looked at here."""
