@@ -109,7 +109,7 @@ class Runs:
         if isinstance(event, events.IncidentStepped):
             told = f"{event.step}: {event.result}"
             return [(11, told), *([(20, told)] if event.step in ("contain", "preserve") else [])]
-        if isinstance(event, events.ProcedureEnded):
+        if isinstance(event, events.ProcedureEnded) and b'"pruned":' not in event.content:  # that made no backup
             return [(section, event.result) for section in _BY_PROCEDURE.get(event.procedure, ())]
         return self._decided(event)
 

@@ -268,16 +268,10 @@ def _restore(arguments: Arguments, output: Output) -> int:
 
 def _prune(arguments: Arguments, output: Output) -> int:
     """Remove all but the newest backups of a log, and what none of these needs."""
-    from femtoclaw.backup.place import one_log, prune
+    from femtoclaw.cli.backup_pruning import prune
 
     store = _store(arguments, getattr(arguments, "from"))
     try:
-        log_id = one_log(store, arguments.log)
-        pruned = prune(store, log_id, arguments.keep, dry_run=arguments.dry_run)
+        return prune(arguments, output, store)
     finally:
         store.close()
-    output.data({"place": store.name, "log": log_id} | pruned._asdict())
-    output.line(
-        f"removed {pruned.manifests} backups and {pruned.objects} objects; {len(pruned.kept)} backups are kept", "green"
-    )
-    return 0

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def check_migrated(home: Home, log: LogReader) -> None:
-    """Raise MigrationUnsoundError for a migrated log that does not begin with what the migration sealed. A home that was restored
-    from a backup has no seal: its log's own signatures vouch for it."""
+    """Raise MigrationUnsoundError for a migrated log that does not begin with what the migration sealed. A home that was made
+    from an archive has no seal: its log's own signatures vouch for it."""
     if decode_genesis(log.read(1)).predecessor is not None and os.path.isdir(os.path.join(home.path, "migrations")):
         from femtoclaw.migration.seal import recheck
 

@@ -251,6 +251,9 @@ def test_old_backups_go_and_what_newer_ones_need_stays(backed: Backed) -> None:
     assert (pruned["manifests"], pruned["kept"]) == (2, [last["id"]])
     assert len(backed.objects()) == before - pruned["objects"] == last["objects"]
     assert not stray.exists()
+    ended = backed.call("log", "--kind", "ProcedureEnded").objects[-1]
+    assert (ended["procedure"], ended["result"], pruned["recorded_at"] > 0) == ("backup.create", "done", True)
+    assert (json.loads(ended["content"])["pruned"], ended["detail"]) == (2, "pruned: 2 backups went, 1 are kept")
     assert backed.verify("--key", backed.key)["records"] == last["size"]
     manifest = next(backed.place.rglob("manifests/*"))
     manifest.chmod(0o600)
