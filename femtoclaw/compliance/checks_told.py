@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from femtoclaw.compliance.banners import banners
 from femtoclaw.compliance.checking import every, need, shows
 from femtoclaw.compliance.clustered import cluster
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.machines import ABI_VERSIONS, abi, event_versions
+from femtoclaw.compliance.measures_more import standing_words
 from femtoclaw.compliance.migrating import migrated
 from femtoclaw.compliance.upgraded import upgraded
 from femtoclaw.version import VERSION
@@ -69,4 +71,20 @@ def earlier_versions_keep_working(laboratory: Laboratory) -> str:
         f"a log of format 1, {validated['size']} records, {len(before['verdicts'])} verdicts equal; upcasters "
         f"{versions['upcasters']}; ABI {taken}. Left out: the previous minor release, since there is none ({VERSION} is the "
         "first), and golden calls of a module that it made"
+    )
+
+
+@shows("SUITE-9.2")
+def a_build_says_what_its_report_says(laboratory: Laboratory) -> str:
+    """Status, health and version say UNVERIFIED without a report, NON_COMPLIANT after a failing one; another build's is none."""
+    said, words = laboratory.once(banners), laboratory.once(standing_words)
+    for state, word in (("no report", "UNVERIFIED"), ("a failing report", "NON_COMPLIANT")):
+        every(((f"{name} with {state}", told == word) for name, told in said[state].items()), word)
+    need(len(said["no report"]) == 3, "three commands", said["no report"])
+    need(
+        words["another build"] == "UNVERIFIED" and words["a good one"] == "COMPLIANT", "only this build's report", words
+    )
+    return (
+        f"{', '.join(said['no report'])}: UNVERIFIED, then NON_COMPLIANT; another build's report: {words['another build']}; "
+        "`--version` without --json says the number alone"
     )

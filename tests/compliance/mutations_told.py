@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from femtoclaw.compliance.banners import banners
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.machines import event_versions
 from femtoclaw.compliance.upgraded import upgraded
@@ -17,7 +18,17 @@ def _a_line_less(laboratory: Laboratory) -> Laboratory:
 
 
 PREPARED |= {"a_cluster_lasts": clustered()}
+
+
+def _silent_health(laboratory: Laboratory) -> Laboratory:
+    """`health` does not say what the report said."""
+    found = laboratory.once(banners)
+    failing = found["a failing report"] | {"health": "UNVERIFIED"}
+    return laboratory.replaced(banners, found | {"a failing report": failing})
+
+
 MUTATIONS |= {
+    "a_build_says_what_its_report_says": _silent_health,
     "operations_are_told": _a_line_less,
     "a_cluster_lasts": clustered(ok=False),
     "earlier_versions_keep_working": measured(event_versions, missing=[21]),
