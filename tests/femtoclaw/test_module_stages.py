@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from femtoclaw import commands, events
+from femtoclaw.apply import apply
+from femtoclaw.errors import CommandError, StateMachineError
 from femtoclaw.isolation import Outcome
+from femtoclaw.isolation.answer import Report, judge
 from femtoclaw.isolation.stages import NEXT, STAGES, Life, StageError
 from femtoclaw.modules.constancy import Constancy
 from femtoclaw.modules.refusal import refused_at_load
 from femtoclaw.modules.store import install_files
 from tests.femtoclaw.built_modules import ENTRIES, Sandbox, built, manifest, message, refusal
 from tests.femtoclaw.isolated import ROOT
+from tests.femtoclaw.simulated import Simulated
+from tests.femtoclaw.test_loop import call
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +131,14 @@ it = C()
 
 def test_a_claw_that_is_another_after_it_executed_is_refused(sandbox: Sandbox) -> None:
     assert refusal(sandbox.run("python:m.py:it", CHANGING)).startswith("BAD_MANIFEST")
-    assert refusal(sandbox.run("python:m.py:it", CHANGING.replace(b"test.module", b"other"))).startswith("BAD_MANIFEST")
+
+
+def test_a_claw_of_another_name_is_not_called(sandbox: Sandbox) -> None:
+    steady = CHANGING.replace(b"executed {self.calls} times", b"")
+    assert sandbox.run("python:m.py:it", steady).result == {}
+    told = sandbox.run("python:m.py:it", steady.replace(b"test.module", b"other"))
+    assert refusal(told).startswith("BAD_MANIFEST: its name()")
+    assert told.stages == STAGES[:4]
 
 
 @pytest.mark.parametrize(
@@ -192,3 +206,46 @@ def test_what_depends_on_more_than_the_request_is_not_held_to_it() -> None:
         assert constancy.judge(reads, {}, outcome(answer)).status == "success"
     assert constancy.judge(plain, {}, outcome("x")._replace(status="timeout")).status == "timeout"
     assert constancy.judge(plain, {}, outcome("x")).status == "success"
+
+
+def test_stages_that_no_life_has_are_no_answer() -> None:
+    """An answer with them is none at all; so is one with more than there are."""
+    ended = Report("", 0, 10, 10, 1, 2, "")
+    assert judge(ended, b'{"result":{},"stages":["load"]}', 100).stages == ("load",)
+    for told in ('["begun"]', "5", "[5]", json.dumps([*STAGES, "load"]), '{"load":1}'):
+        found = judge(ended, f'{{"result":{{}},"stages":{told}}}'.encode(), 100)
+        assert (found.status, found.result, found.stages) == ("crashed", None, ()), told
+
+
+CALLED = ("1.0.0", "d" * 64, *STAGES)
+
+
+def running() -> tuple[Simulated, commands.RecordOutcome]:
+    """A node on which a claw of the program has just started, and what it will come to."""
+    node = Simulated()
+    raw = json.dumps(call("fs.read", path="a.txt")).encode()
+    node.authority.perform(commands.SubmitIntent("e1", raw, 1))
+    return node, commands.RecordOutcome("e1", "success", b"{}", "", "", "", 0, 1, 2, 2, "", "")
+
+
+def test_a_claw_of_the_program_has_no_life_of_a_module() -> None:
+    node, outcome = running()
+    with pytest.raises(CommandError, match="no life of a module"):
+        node.authority.perform(outcome._replace(called=CALLED))
+    node.authority.perform(outcome)
+
+
+def test_a_module_s_life_belongs_to_a_call_with_a_result() -> None:
+    """Before there is one, of another claw, and of no execution, it cannot have happened."""
+    node, _ = running()
+    told = events.ModuleCalled("e1", "fs.read", *CALLED[:2], STAGES)
+    finished = events.ExecutionFinished("e1", "success", b"{}", "", "", "", 0, 1, 2, 2, "")
+    state = apply(node.state, finished)
+    assert apply(state, told).live.executions == state.live.executions
+    for before, event in (
+        (node.state, told),
+        (state, told._replace(claw="other")),
+        (state, told._replace(execution_id="e2")),
+    ):
+        with pytest.raises(StateMachineError):
+            apply(before, event)
