@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from femtoclaw import commands, events
 from femtoclaw.authority import Authority
 from femtoclaw.brains import Context, Thought
+from femtoclaw.claws.fs_read import MANIFEST as FS_READ
+from femtoclaw.compliance.executing import ALL
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.logs import findings
 from femtoclaw.compliance.simulation import ORIGIN, Simulated
@@ -27,6 +29,11 @@ from wal.memory_storage import MemoryStorage
 from wal.opening import open_log
 
 READ = call("fs.read", path="notes.txt")
+_SMALL: dict[str, Any] = {
+    "runtime": {"steps_max": 8, "environment": "injected"}, "capabilities": {"fs.read": {"enabled": True}},
+}  # fmt: skip
+"""One claw is enough, and hundreds of such nodes are made."""
+
 TIMES = 20
 MARKER = "MARKER-of-a-defect"
 
@@ -157,7 +164,7 @@ class _Sealer:
 
 def _one(name: str) -> Injected:
     memory = MemoryStorage()
-    node = Simulated(storage=memory)
+    node = Simulated(ALL, settings=_SMALL, claws=(FS_READ,), storage=memory)
     node.runtime._vault = _Vault()
     node.authority.engines.sealer = _Sealer(node.authority.engines.sealer)  # type: ignore[assignment]
     before = len(node.recorded)
@@ -228,14 +235,11 @@ def injected(laboratory: Laboratory) -> dict[str, Injected]:
     return {name: _one(name) for name in FAULTS}
 
 
-REPEATED = ("inference", "validation", "authorization", "a grant", "capability", "an outcome is redacted", "memory")
-
-
 def injected_again(laboratory: Laboratory) -> dict[str, list[tuple[Any, ...]]]:
-    """What some of them came to, ``TIMES`` times each: what the caller is told, category, severity, code and transitions."""
+    """What they came to, ``TIMES`` times each: what the caller is told, category, severity, code and transitions."""
     return {
         name: [(each.told, each.exit, each.errors, each.failed, each.moves, each.after) for each in map(_one, [name] * TIMES)]
-        for name in REPEATED
+        for name in FAULTS
     }  # fmt: skip
 
 

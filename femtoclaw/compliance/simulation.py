@@ -4,6 +4,7 @@ It shows what follows from the program alone: the same inputs give the same byte
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,10 @@ CALLS = (
     call("shell", bin="/bin/echo", argv=["x"]), call("fs.write", path="out/a", content="x", mode="create"),
     call("fs.list", path=".."),
 )  # fmt: skip
+
+
+_engine = functools.cache(engine_version)
+"""Asked for twice a node, and read from files of the library's package each time."""
 
 
 class Counting:
@@ -121,12 +126,12 @@ class Simulated:
                 self.sources.new_id(), "simulated", "owner", ("owner", owner.public.vkey(), ",".join(sorted(ROLES)))
             )
         )
-        perform(commands.AdoptControlPolicy(default_control(), engine_version(), "owner"))
+        perform(commands.AdoptControlPolicy(default_control(), _engine(), "owner"))
         for claw in claws:
             perform(commands.RegisterClaw(claw.canonical()))
         effective = config.resolve(settings, "simulated", claw_names(tuple(claws)))
         perform(commands.AdoptConfiguration(config.canonical(effective), "owner"))
-        perform(commands.AdoptPolicy(policy, engine_version(), "owner"))
+        perform(commands.AdoptPolicy(policy, _engine(), "owner"))
         perform(commands.StartRuntime("boot", "simulated", "python", "open"))
 
     def digest(self) -> str:
