@@ -353,6 +353,8 @@ def _contain(request: Request) -> Effects:
 def _release(request: Request) -> Effects:
     if not request.state.node.contained:
         return "NOT_CONTAINED"
+    if operations.containing(request.state.node):
+        return "INCIDENT_OPEN"
     return [events.NodeReleased(_reason(request), request.command.operator)]
 
 

@@ -130,6 +130,13 @@ def incident_step(node: Node, command: Any, body: dict[str, Any]) -> list[Event]
     return [stepped, *following]
 
 
+def containing(node: Node) -> list[str]:
+    """Ids of the open incidents that keep the node contained: those of severity 1, and the one that contained it. It is back
+    in service with their last step, not before."""
+    found = node.operations.incidents
+    return sorted(each for each in found if found[each].severity == 1 or node.contained == f"incident {each}")
+
+
 def alert_acknowledge(node: Node, command: Any, body: dict[str, Any]) -> list[Event] | str:
     """An operator has seen an alert: ``resource`` is its id."""
     if command.resource not in node.operations.alerts:

@@ -62,9 +62,10 @@ class Beside:
 
 
 def resident_bytes(pid: int) -> int:
-    """What this process holds of memory that is its own."""
-    told = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("Private_"))
+    """What this process holds of memory that is no file's. Pages of the log that it maps are the page cache's: they grow with the
+    log, nobody else maps them, and the kernel takes them back when it needs the memory."""
+    told = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in told.splitlines() if line.startswith("RssAnon:"))
 
 
 def scrape(address: str) -> None:
@@ -122,7 +123,7 @@ def report(
           f"p99 {1000 * times[int(len(times) * 0.99)]:.1f} ms, max {1000 * times[-1]:.1f} ms")  # fmt: skip
     for name, each in samples.items():
         part = "leads" if name == owner.name else "follows"
-        print(f"{name} ({part}): private memory {min(each) >> 20} to {max(each) >> 20} MiB, "
+        print(f"{name} ({part}): memory {min(each) >> 20} to {max(each) >> 20} MiB, "
               f"second half {100 * drifts[name]:+.1f} %")  # fmt: skip
     print(f"scrapes {scrapes.done}, wrong {len(scrapes.wrong)}; backups {backups.done}, wrong {len(backups.wrong)}; "
           f"the newest backup verifies: exit {verified}; stops {codes}")  # fmt: skip

@@ -38,6 +38,7 @@ REFUSALS = {
     "NOT_THE_NODE": "it is asked of the whole node, and of nothing else",
     "CONTAINED_BEFORE": "the node is contained already",
     "NOT_CONTAINED": "the node is in service",
+    "INCIDENT_OPEN": "an open incident contains the node: `femtoclaw incident list`, then `incident respond` or `resolve` it",
     "NOTHING_TO_CHANGE": "it is so already",
     "CHANGES_MORE_THAN_THE_SWITCH": "the sources of the configuration differ from the record: `femtoclaw config verify`",
     "PUBLISHER_NOT_TRUSTED": "nobody vouches for its code: its publisher is not trusted",

@@ -70,6 +70,22 @@ def test_a_node_stays_contained_for_another_grave_incident() -> None:
     assert node.divergences() == ()
 
 
+def test_nobody_lifts_the_containment_of_an_open_incident() -> None:
+    """Of severity 1, whoever contained the node before; or of one whose containment an operator ordered."""
+    node = Controlled()
+    assert verdict(node.control("node.contain", content={"reason": "by hand"})) == DONE
+    node.authority.perform(incident())
+    assert verdict(node.control("node.release", content={"reason": "oops"})) == denied("INCIDENT_OPEN")
+    assert [step(node, word) for word in STEPS] == [DONE] * len(STEPS)
+    assert read(node) == DENIED  # by hand still
+    assert verdict(node.control("node.release", content={"reason": "looked"})) == DONE
+    node.authority.perform(incident(2, OTHER))
+    assert [step(node, word, OTHER) for word in STEPS[:2]] == [DONE, DONE]
+    assert verdict(node.control("node.release", content={"reason": "oops"})) == denied("INCIDENT_OPEN")
+    assert read(node) == DENIED
+    assert node.divergences() == ()
+
+
 def test_open_incidents_and_alerts_are_state() -> None:
     """They outlive a restart and a snapshot; a state without any has the bytes that it had before there were some."""
     node = Controlled()
