@@ -135,7 +135,7 @@ def _handles(life: Life) -> dict[str, int]:
     started = {each.event.execution_id for each in life.trail.of("ExecutionStarted")}
     return {
         step.execution_id: int(step.result["result"]["handle"]) for step in life.steps.values()
-        if step.execution_id in started and step.result["status"] == SUCCESS
+        if step.execution_id in started and "handle" in (step.result.get("result") or {})
     }  # fmt: skip
 
 
