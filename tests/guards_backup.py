@@ -153,4 +153,12 @@ GUARDS = (
         "                if True:\n",
         RESTORE + "::test_it_goes_back_to_where_an_append_ended",
     ),
+    Guard(
+        "I10",
+        "nothing is built on what is sealed to another recovery key",
+        "femtoclaw/backup/creating.py",
+        "            if ours and manifest.recovery_key == recovery.vkey():\n",
+        "            if ours:\n",
+        BACKUP + "::test_each_backup_opens_under_its_own_recovery_key_alone",
+    ),
 )

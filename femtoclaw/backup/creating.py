@@ -71,7 +71,7 @@ def create(
     the node keeps changing), ConfigurationError, BackupDamagedError; what reading the log and writing the place raise.
     """
     for _ in range(TRIES_MAX):
-        making = _Making(store, home, reader, Sealing(recovery, signer), *_vouched(reader, signer))
+        making = _Making(store, home, reader, signer, recovery)
         try:
             manifest = making.run(signer, recovery, sources, told)
         except ChangedWhileReadError:
@@ -122,18 +122,18 @@ class _Making:
     """One backup under way: what the place has, and what was put."""
 
     def __init__(
-        self, store: ArchiveStore, home: Home, reader: LogReader, sealing: Sealing, size: int, checkpoint: bytes
+        self, store: ArchiveStore, home: Home, reader: LogReader, signer: KeySigner, recovery: PublicKey
     ) -> None:
         self._store = store
         self._home = home
         self._reader = reader
-        self._sealing = sealing
+        self._sealing = Sealing(recovery, signer)
+        size, self._checkpoint = _vouched(reader, signer)
         self._size = size
-        self._checkpoint = checkpoint
         self._seals = [seal for seal in reader.manifest() if seal.head.index <= size]
         self._objects = Objects(store, reader.log_id.hex())
         self._present = {content_of(name): name for name in self._objects.names()}
-        self._known = self._known_segments()
+        self._known = self._known_segments(recovery)
         self.new_objects = self.new_bytes = self.plain_bytes = 0
 
     def run(self, signer: KeySigner, recovery: PublicKey, sources: Sources, told: Callable[[int], None]) -> Manifest:
@@ -157,15 +157,17 @@ class _Making:
             plain_bytes=self.plain_bytes,
         )  # fmt: skip
 
-    def _known_segments(self) -> dict[str, SegmentRow]:
-        """Segments of the newest backup that this node signed, by digest: counting them again would give the same."""
+    def _known_segments(self, recovery: PublicKey) -> dict[str, SegmentRow]:
+        """Segments of the newest backup that this node signed, by digest: counting them again would give the same. What is sealed
+        to another recovery key is not built on: no one key would open all of the backup."""
         log_id = self._reader.log_id.hex()
         for name in reversed(manifest_names(self._store, log_id)):
             try:
                 manifest = load(self._store, log_id, name).manifest
             except BackupDamagedError:
                 continue  # `backup verify` tells; this one is made all the same
-            if self._reader.keys().knows(PublicKey.parse(manifest.node_key)):
+            ours = self._reader.keys().knows(PublicKey.parse(manifest.node_key))
+            if ours and manifest.recovery_key == recovery.vkey():
                 return {row.digest: row for row in manifest.segments}
         return {}
 

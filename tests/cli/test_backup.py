@@ -90,6 +90,23 @@ def test_a_second_backup_writes_what_is_new(backed: Backed) -> None:
     assert backed.verify("--key", backed.key)["records"] == made["size"]
 
 
+def test_each_backup_opens_under_its_own_recovery_key_alone(backed: Backed) -> None:
+    """After another key came into force nothing is built on that the old one opens; back under the old one, all of it is."""
+    first, other = find_newest(backed), str(backed.path.parent / "other.key")
+    old, new = backed.path / "recovery.pub", backed.path.parent / "other.pub"
+    kept = old.read_bytes()
+    backed.call("backup", "keygen", "--out", other)
+    assert new.read_bytes() == old.read_bytes() != kept
+    made = backed.backup()
+    assert not set(first.objects()) & set(find_newest(backed).objects())
+    assert backed.verify("--key", other)["records"] == made["size"]
+    backed.verify("--key", backed.key, expect=3)
+    old.write_bytes(kept)
+    made = backed.backup()
+    assert find_newest(backed).segments == first.segments
+    assert backed.verify("--key", backed.key)["records"] == made["size"]
+
+
 @pytest.mark.requirement("RUNBOOK-18.2")
 def test_nothing_of_a_node_can_be_read_in_a_place(backed: Backed, tmp_path: Path) -> None:
     """Neither texts nor names of files, and no other key opens it; the key that does is not in the home."""
