@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-BYTES_MAX = 16 * 1024 * 1024
-"""Frame bytes that are kept."""
+BYTES_MAX = 4 * 1024 * 1024
+"""Frame bytes that are kept: minutes of a busy node. Who is further behind is served from the disk."""
 
 
 class RecentFrames:

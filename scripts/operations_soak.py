@@ -28,8 +28,8 @@ from tests.cluster.members import ClusterProcesses, MemberProcess
 LISTEN = 'observability.listen="127.0.0.1:0"'
 SCRAPE_S = 2.0
 BACKUP_S = 15.0
-WARM_UP_S = 90.0
-"""Caches fill, threads start, the first snapshot and the first backup are made."""
+WARM_UP_S = 150.0
+"""Caches fill (the newest frames, 4 MiB), threads start, the first snapshot and the first backup are made."""
 DRIFT_MAX = 0.05
 
 
