@@ -20,6 +20,32 @@ MARK = "cluster/restored"
 """The mark's file (``cluster.restored.FILE_NAME``), named here so that asking whether it is there loads nothing."""
 
 
+REPORT = "restored.json"
+"""In a home that ``backup restore`` made, until ``backup resume`` has put the restore on record."""
+
+ASIDE = "moved-aside"
+"""In a home whose place ``backup restore --replace`` gave to another one."""
+
+
+def mark_aside(home: Home, log_id: str) -> None:
+    """Say in a home that another one has its place, durably; ``log_id`` is the log that was restored there. Raises OSError."""
+    from wal.durable_file import write_file
+
+    write_file(os.path.join(home.path, ASIDE), f"replaced by a restore of log {log_id}\n".encode())
+
+
+def refuse_aside(home: Home) -> None:
+    """Raise IntegrityError for a home that was moved aside: two homes of one node would each go on with its history."""
+    path = os.path.join(home.path, ASIDE)
+    if os.path.lexists(path):
+        raise IntegrityError(
+            "another home has taken the place of this one", where=path, expected="a home whose node may work",
+            found="the mark of a home that `backup restore --replace` moved aside",
+            remedy="work in the home that was restored; this one is evidence: `femtoclaw verify` and `femtoclaw log` read it. "
+            "Where the restore was cut, carry it out again",
+        )  # fmt: skip
+
+
 def has_mark(home: Home) -> bool:
     """True when the log here was restored from an archive, and nobody has dealt with that yet."""
     return os.path.lexists(os.path.join(home.log, MARK))

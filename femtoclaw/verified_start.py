@@ -32,7 +32,7 @@ from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.migration.starting import check_migrated
 from femtoclaw.preflight import privilege
 from femtoclaw.restore import fold_records, load_state
-from femtoclaw.restored_log import refuse_restored
+from femtoclaw.restored_log import refuse_aside, refuse_restored
 from femtoclaw.sealing import Sealer
 from femtoclaw.sources import Sources
 from femtoclaw.state import Node, State
@@ -122,6 +122,7 @@ def verify_and_open(
     home: Home, sources: Sources, steps: Steps, adopting: frozenset[str], room: int, opener: Opener | None
 ) -> Opened:  # fmt: skip
     """Every check in the runbook's order. Raises the error of the first that is not passed: no later one is made then."""
+    refuse_aside(home)
     runs_from = _verify_distribution(home, steps, adopting)
     effective = _read_configuration(home)
     if opener is None:

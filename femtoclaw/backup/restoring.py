@@ -20,6 +20,7 @@ from femtoclaw.backup.recovery_key import RecoveryKey
 from femtoclaw.errors import ConfigurationError, UnavailableError
 from femtoclaw.home import DIRECTORY_MODE, Home, journal, read_text, resolved_configuration
 from femtoclaw.restore import load_state
+from femtoclaw.restored_log import ASIDE, REPORT, mark_aside
 from femtoclaw.sources import Sources
 from femtoclaw.state import Node, State, state_hash
 from wal.durable_file import sync_folder, write_file
@@ -30,9 +31,6 @@ from wal.writer_lock import lock_for_writing
 
 STEPS = ("verify", "configuration", "audit_log", "state")
 """RUNBOOK-19.1, in order."""
-
-REPORT_FILE = "restored.json"
-"""In a restored home until ``backup resume`` has put it on record."""
 
 _BUILDING, _REPLACED, _EXTRAS = ".restoring", ".replaced-", ".extras"
 
@@ -99,9 +97,9 @@ def restore(
         made = restoring.run(until, known)
         replaced = None
         if locked >= 0:
-            replaced = _put_aside(to, standing or Replaced(to, 0, ""))
+            replaced = _put_aside(to, standing or Replaced(to, 0, ""), kept.manifest.log_id)
         restored = made._replace(home=to, replaced=replaced)
-        write_file(os.path.join(building, REPORT_FILE), json.dumps(restored.plain(), sort_keys=True).encode() + b"\n")
+        write_file(os.path.join(building, REPORT), json.dumps(restored.plain(), sort_keys=True).encode() + b"\n")
         os.rename(building, to)
         sync_folder(os.path.dirname(to))
     except OSError as error:
@@ -156,8 +154,8 @@ def _known(to: str, log_id: str) -> tuple[int, Replaced | None]:
     return known, standing
 
 
-def _put_aside(to: str, standing: Replaced) -> Replaced:
-    """Move the home that stands there aside; nothing of its log can be written by mistake from now on."""
+def _put_aside(to: str, standing: Replaced, log_id: str) -> Replaced:
+    """Move the home that stands there aside, with a mark that keeps it from starting: modes stop nobody who is root."""
     aside = f"{to}{_REPLACED}{standing.size}-{standing.root[:16] or 'unread'}"
     number = 0
     while os.path.lexists(aside if not number else f"{aside}-{number}"):
@@ -166,7 +164,12 @@ def _put_aside(to: str, standing: Replaced) -> Replaced:
     for folder, _, files in os.walk(os.path.join(to, "log")):
         for file in files:
             os.chmod(os.path.join(folder, file), 0o400)
-    os.rename(to, aside)
+    mark_aside(Home(to), log_id)
+    try:
+        os.rename(to, aside)
+    except OSError:
+        os.unlink(os.path.join(to, ASIDE))
+        raise
     sync_folder(os.path.dirname(to))
     return standing._replace(path=aside)
 

@@ -14,7 +14,7 @@ from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError, ControlRefusedError, UnavailableError
 from femtoclaw.home import Home, effective_configuration, locate, read_bounded, require
-from femtoclaw.restored_log import has_mark, state_the_doubt
+from femtoclaw.restored_log import REPORT, has_mark, state_the_doubt
 
 if TYPE_CHECKING:
     from femtoclaw.cli.execute import Node
@@ -70,9 +70,7 @@ def _would_resume(home: Home, report: dict[str, Any], output: Output) -> int:
 
 
 def _report_path(home: Home) -> str:
-    from femtoclaw.backup.restoring import REPORT_FILE
-
-    return os.path.join(home.path, REPORT_FILE)
+    return os.path.join(home.path, REPORT)
 
 
 def _report(home: Home) -> dict[str, Any]:

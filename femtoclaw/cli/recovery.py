@@ -14,7 +14,7 @@ from femtoclaw.cli.render import Output, addressed
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
 from femtoclaw.keys import load_public_key, load_signer
-from femtoclaw.restored_log import has_mark, known_size, refuse_short, state_the_doubt
+from femtoclaw.restored_log import has_mark, known_size, refuse_aside, refuse_short, state_the_doubt
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict, examine_directory
 from wal.errors import LogError, LogLockedError, MembersError, RollbackError
@@ -35,6 +35,7 @@ OPENABLE = (Verdict.OPEN, Verdict.CUT_TAIL)
 def recover(arguments: Arguments, output: Output) -> int:
     """0 when the node can work (again), 3 when what was promised is not all here."""
     home = locate(getattr(arguments, "home", None))
+    refuse_aside(home)
     if os.path.isdir(home.path) and not arguments.dry_run:
         settle(home.log)
     if arguments.from_peer is not None:

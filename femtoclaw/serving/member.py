@@ -32,6 +32,7 @@ from femtoclaw.integrity import refuse_root
 from femtoclaw.keys import load_signer
 from femtoclaw.membership import Invitation, Terms, sign_invitation
 from femtoclaw.monitoring.observing import Observing
+from femtoclaw.restored_log import refuse_aside
 from femtoclaw.serving.archive_thread import ArchiveThread
 from femtoclaw.serving.erasing import Erasures
 from femtoclaw.serving.following import FollowingExecutor
@@ -124,6 +125,7 @@ class MemberNode:
             raise
 
     def _verify(self) -> None:
+        refuse_aside(self._home)
         distribution.require(self._home)
         for stage in distribution.stages():
             journal(self._home, self._sources.wall_ns(), "stage", **stage)
