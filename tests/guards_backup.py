@@ -156,9 +156,25 @@ GUARDS = (
     Guard(
         "I10",
         "nothing is built on what is sealed to another recovery key",
-        "femtoclaw/backup/creating.py",
-        "            if ours and manifest.recovery_key == recovery.vkey():\n",
-        "            if ours:\n",
+        "femtoclaw/backup/building_on.py",
+        "        if ours and manifest.recovery_key == recovery.vkey():\n",
+        "        if ours:\n",
         BACKUP + "::test_each_backup_opens_under_its_own_recovery_key_alone",
+    ),
+    Guard(
+        "I10",
+        "a backup reads again what it takes over, and puts anew what is altered",
+        "femtoclaw/backup/building_on.py",
+        "            left -= self._check(name)\n",
+        "            pass\n",
+        BACKUP + "::test_what_is_altered_or_gone_is_put_anew",
+    ),
+    Guard(
+        "I10",
+        "what no signed manifest names is read before it is built on",
+        "femtoclaw/backup/building_on.py",
+        "            self._check(name)\n            name = self",
+        "            name = self",
+        BACKUP + "::test_what_a_killed_backup_left_is_read_before_it_is_built_on",
     ),
 )

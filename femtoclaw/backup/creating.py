@@ -1,7 +1,7 @@
 """Making a backup beside a working node: fix a size, put what the place lacks, sign a manifest over all of it, last.
 
-Sealed segments and blobs never change, so what the place has of them is not read again. The files of the home are taken behind
-the records, and count only when nothing that they belong to was changed meanwhile; else they are taken again.
+Sealed segments and blobs never change, so what the place has of them is not put again (``building_on``). The files of the home are
+taken behind the records, and count only when nothing that they belong to was changed meanwhile; else they are taken again.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
@@ -13,22 +13,20 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from cluster.archive import ArchiveStore
+from femtoclaw.backup.building_on import BuiltOn
 from femtoclaw.backup.home_files import ChangedWhileReadError, chunks, home_files, packed
 from femtoclaw.backup.layout import (
     BLOBS_MAX,
     CHUNK_BYTES,
-    BackupDamagedError,
     Manifest,
     Part,
     SegmentRow,
-    content_of,
     digest_of,
     encode_manifest,
     folder_of,
     object_name,
 )
 from femtoclaw.backup.parts import Tally, combined
-from femtoclaw.backup.place import Objects, load, manifest_names
 from femtoclaw.backup.recovery_key import Sealing
 from femtoclaw.errors import ConfigurationError, UnavailableError
 from femtoclaw.home import Home, resolved_configuration
@@ -59,6 +57,10 @@ class Created(NamedTuple):
     new_objects: int
     new_bytes: int
     """Sealed."""
+    checked: int
+    """Objects of earlier backups that were read again."""
+    damaged: tuple[str, ...]
+    """Of those, the names of what is altered or missing: this backup has it anew, earlier ones that need it are not whole."""
 
 
 def create(
@@ -71,7 +73,7 @@ def create(
     the node keeps changing), ConfigurationError, BackupDamagedError; what reading the log and writing the place raise.
     """
     for _ in range(TRIES_MAX):
-        making = _Making(store, home, reader, signer, recovery)
+        making = _Making(store, home, reader, signer, recovery, sources)
         try:
             manifest = making.run(signer, recovery, sources, told)
         except ChangedWhileReadError:
@@ -82,7 +84,10 @@ def create(
                 "a backup of this very time is there already", where=store.name, remedy="run it again"
             )
         count = sum(1 for _ in manifest.objects())
-        return Created(manifest, digest_of(raw), count, making.new_objects, making.new_bytes)
+        found = making.built_on
+        return Created(
+            manifest, digest_of(raw), count, making.new_objects, making.new_bytes, found.checked, tuple(found.damaged)
+        )
     raise UnavailableError(
         "operators keep changing the node while it is backed up", where=home.path, expected="files and records of one moment",
         remedy="run it again when they are done; the backups before are whole",
@@ -122,18 +127,16 @@ class _Making:
     """One backup under way: what the place has, and what was put."""
 
     def __init__(
-        self, store: ArchiveStore, home: Home, reader: LogReader, signer: KeySigner, recovery: PublicKey
-    ) -> None:
-        self._store = store
+        self, store: ArchiveStore, home: Home, reader: LogReader, signer: KeySigner, recovery: PublicKey, sources: Sources
+    ) -> None:  # fmt: skip
         self._home = home
         self._reader = reader
         self._sealing = Sealing(recovery, signer)
         size, self._checkpoint = _vouched(reader, signer)
         self._size = size
         self._seals = [seal for seal in reader.manifest() if seal.head.index <= size]
-        self._objects = Objects(store, reader.log_id.hex())
-        self._present = {content_of(name): name for name in self._objects.names()}
-        self._known = self._known_segments(recovery)
+        chance = int.from_bytes(sources.new_id().encode(), "big")
+        self.built_on = BuiltOn(store, reader.log_id.hex(), reader.keys(), recovery, chance)
         self.new_objects = self.new_bytes = self.plain_bytes = 0
 
     def run(self, signer: KeySigner, recovery: PublicKey, sources: Sources, told: Callable[[int], None]) -> Manifest:
@@ -157,31 +160,17 @@ class _Making:
             plain_bytes=self.plain_bytes,
         )  # fmt: skip
 
-    def _known_segments(self, recovery: PublicKey) -> dict[str, SegmentRow]:
-        """Segments of the newest backup that this node signed, by digest: counting them again would give the same. What is sealed
-        to another recovery key is not built on: no one key would open all of the backup."""
-        log_id = self._reader.log_id.hex()
-        for name in reversed(manifest_names(self._store, log_id)):
-            try:
-                manifest = load(self._store, log_id, name).manifest
-            except BackupDamagedError:
-                continue  # `backup verify` tells; this one is made all the same
-            ours = self._reader.keys().knows(PublicKey.parse(manifest.node_key))
-            if ours and manifest.recovery_key == recovery.vkey():
-                return {row.digest: row for row in manifest.segments}
-        return {}
-
     def _keep(self, identity: str, make: Callable[[], bytes]) -> str:
         """Have in the place what ``make`` gives; its object's name."""
         content = self._sealing.content(identity)
-        known = self._present.get(content)
+        known = self.built_on.name_of(content)
         if known is not None:
             return known
         raw = make()
         assert len(raw) <= CHUNK_BYTES
         sealed = self._sealing.seal(raw)
-        name = self._present[content] = object_name(content, sealed)
-        self._objects.put(name, sealed)
+        name = object_name(content, sealed)
+        self.built_on.put(content, name, sealed)
         self.new_objects, self.new_bytes = self.new_objects + 1, self.new_bytes + len(sealed)
         return name
 
@@ -201,12 +190,11 @@ class _Making:
         )
 
     def _segments(self, told: Callable[[int], None]) -> Iterator[SegmentRow]:
-        """Every sealed segment; one that the newest backup has, and whose objects are all there, is not read."""
-        present = set(self._present.values())
+        """Every sealed segment; one that the newest backup has is not read."""
         for seal in self._seals:
-            known = self._known.get(seal.digest.hex())
+            known = self.built_on.segment(seal.digest.hex())
             name = f"segments/{seal.file_name}"
-            if known is not None and present.issuperset(known.objects):
+            if known is not None:
                 self.plain_bytes += os.stat(os.path.join(self._reader.storage.name, name)).st_size
                 yield known
             else:

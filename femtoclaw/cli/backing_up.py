@@ -106,9 +106,13 @@ def _create(arguments: Arguments, output: Output) -> int:
     output.line(f"backup {manifest.id} of {manifest.size} records", "green")
     output.fields([
         ("root", manifest.root), ("state", manifest.state_hash), ("manifest", created.digest),
+        ("recovery key", manifest.recovery_key),
         ("objects", f"{created.objects}, {created.new_objects} of them new ({created.new_bytes} bytes)"),
+        ("read again", f"{created.checked} objects of earlier backups"),
         *((part, f"{manifest.parts[part].count}  {manifest.parts[part].digest}") for part in manifest.parts),
     ])  # fmt: skip
+    for name in created.damaged:
+        output.note(f"{name} is altered or missing: this backup has it anew, earlier ones that need it are not whole")
     return 0
 
 
@@ -139,6 +143,7 @@ def _recorded(created: Created, place: str) -> dict[str, Any]:
     return {
         "id": manifest.id, "manifest": created.digest, "place": place, "size": manifest.size, "root": manifest.root,
         "state_hash": manifest.state_hash, "parts": {name: list(part) for name, part in manifest.parts.items()},
+        "recovery_key": manifest.recovery_key, "checked": created.checked, "damaged": len(created.damaged),
     }  # fmt: skip
 
 
@@ -149,7 +154,7 @@ def _shown(created: Created) -> dict[str, Any]:
         "size": manifest.size, "link": manifest.link, "root": manifest.root, "state_hash": manifest.state_hash,
         "parts": {name: part._asdict() for name, part in manifest.parts.items()}, "objects": created.objects,
         "new_objects": created.new_objects, "new_bytes": created.new_bytes, "plain_bytes": manifest.plain_bytes,
-        "recovery_key": manifest.recovery_key,
+        "recovery_key": manifest.recovery_key, "checked": created.checked, "damaged": list(created.damaged),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster.archive import open_archive
+from femtoclaw.backup.building_on import BuiltOn
 from femtoclaw.backup.creating import create
 from femtoclaw.backup.layout import CHUNK_BYTES, PARTS, folder_of
 from femtoclaw.backup.place import Objects, find, one_log
@@ -88,6 +89,59 @@ def test_a_second_backup_writes_what_is_new(backed: Backed) -> None:
     assert manifest.others["blobs"] == find_newest(backed).others["blobs"] != ()
     assert sum(path.stat().st_size for path in new) == made["new_bytes"]
     assert backed.verify("--key", backed.key)["records"] == made["size"]
+
+
+def test_what_is_altered_or_gone_is_put_anew(backed: Backed) -> None:
+    """The next backup finds it, has it anew and says so; the one before stays as it is, and the one behind builds on the new."""
+    first = find_newest(backed)
+    (segment,), blob = first.segments[0].objects, first.others["blobs"][0]
+    for name, change in ((segment, alter_object), (blob, Path.unlink)):
+        change(next(path for path in backed.objects() if path.name == name))
+    assert "altered or missing" in backed.verify(expect=3)["error"]["what"]
+    made = backed.backup()
+    assert (sorted(made["damaged"]), made["checked"] > 0) == (sorted((segment, blob)), True)
+    assert json.loads(ended(backed, "backup.create").content)["damaged"] == 2
+    assert backed.verify("--key", backed.key)["records"] == made["size"]
+    assert "altered or missing" in backed.verify("--id", first.id, expect=3)["error"]["what"]
+    second, made = find_newest(backed), backed.backup()
+    assert (made["damaged"], find_newest(backed).segments) == ([], second.segments)
+
+
+def test_of_a_large_place_each_backup_reads_a_share(backed: Backed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than so many objects or bytes, from a point that is another one each time: every object has its turn."""
+    monkeypatch.setattr("femtoclaw.backup.building_on.CHECKED_OBJECTS_MAX", 1)
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    recovery, signer = load_recovery_public(str(backed.path / "recovery.pub")), load_signer(Home(str(backed.path)))
+    names, read = sorted(find_newest(backed).objects()), set[str]()
+    monkeypatch.setattr(Objects, "sealed", lambda self, name: read.add(name) or b"x")
+    reader = read_log_directory(str(backed.path / "log"))
+    try:
+        store, keys = open_archive(str(backed.place)), reader.keys()
+        assert keys.knows(signer.public)
+        for chance in range(seed, seed + len(names)):
+            found = BuiltOn(store, reader.log_id.hex(), keys, recovery, chance)
+            assert found.checked == 1
+    finally:
+        reader.close()
+    assert sorted(read) == names
+
+
+def test_what_a_killed_backup_left_is_read_before_it_is_built_on(backed: Backed) -> None:
+    """No signed manifest vouches for it: here the manifest is gone, and three bytes of what it named."""
+    manifest = next(backed.place.rglob("manifests/*"))
+    altered = find_newest(backed).segments[0].objects[0]
+    manifest.unlink()
+    alter_object(next(path for path in backed.objects() if path.name == altered))
+    assert backed.backup()["damaged"] == [altered]
+    assert backed.verify("--key", backed.key)["ok"]
+
+
+def alter_object(path: Path) -> None:
+    """Three bytes of it, in place."""
+    raw = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(raw[:50] + bytes(255 - each for each in raw[50:53]) + raw[53:])
 
 
 def test_each_backup_opens_under_its_own_recovery_key_alone(backed: Backed) -> None:
