@@ -206,7 +206,8 @@ def bad_claws_are_contained(laboratory: Laboratory) -> str:
         found.descriptors,
     )
     need(found.outcomes["works again"].status == "success", "the next call served", found.outcomes["works again"])
-    return f"{'; '.join(f'{name}: {message(found.outcomes[name])}' for name in BAD)}; descriptors {before}, then {after} after {len(found.outcomes)} calls"
+    ends = "; ".join(f"{name}: {message(found.outcomes[name])}" for name in BAD)
+    return f"{ends}; descriptors {before}, then {after} after {len(found.outcomes)} calls"
 
 
 @shows("SDK-20.1")
