@@ -16,6 +16,7 @@ from femtoclaw.cli.cluster_demo_machines import environment
 from femtoclaw.compliance.checking import CannotMeasureError
 from femtoclaw.compliance.laboratory import COMMAND_S, Answer, Laboratory, read_objects
 from femtoclaw.compliance.twin import twin
+from femtoclaw.launcher import start
 from femtoclaw.launcher.sealed import FOLDER, split
 from femtoclaw.launcher.start import MANIFEST_FILE, stub
 from femtoclaw.seal import LOCKED, PACKAGES
@@ -110,10 +111,24 @@ def installation(laboratory: Laboratory) -> Installation:
     """Copy, seal, and have a copy of the twin accept it. Raises CannotMeasureError."""
     root = os.path.join(laboratory.place("installation"), "site-packages")
     seed = os.urandom(32)
+    signer = Ed25519Signer("femtoclaw.comply/release", seed)
     try:
-        _copy(root)
+        if start.verified is None:
+            _copy(root)
+            _seal(root, seed)
+        else:
+            _copy_verified(root, start.verified, signer)
     except (OSError, PackageNotFoundError) as error:
         raise CannotMeasureError(f"this program's files could not be copied: {error}") from error
+    home = laboratory.copy(laboratory.once(twin), "installed")
+    made = Installation(laboratory, root, home, signer)
+    accepted = made.run("distribution", "accept", made.digest()[:16])
+    if accepted.code:
+        raise CannotMeasureError(f"the twin does not accept the copy: {accepted.stderr[-300:]}")
+    return made
+
+
+def _seal(root: str, seed: bytes) -> None:
     code = _SEAL.format(root=root, lock=os.path.join(root, "requirements.lock"), counter=COUNTER)
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], input=seed.hex().encode(), capture_output=True, check=False, env=environment(),
@@ -121,12 +136,30 @@ def installation(laboratory: Laboratory) -> Installation:
     )  # fmt: skip
     if done.returncode:
         raise CannotMeasureError(f"the copy could not be sealed: {done.stderr.decode(errors='replace')[-300:]}")
-    home = laboratory.copy(laboratory.once(twin), "installed")
-    made = Installation(laboratory, root, home, Ed25519Signer("femtoclaw.comply/release", seed))
-    accepted = made.run("distribution", "accept", made.digest()[:16])
-    if accepted.code:
-        raise CannotMeasureError(f"the twin does not accept the copy: {accepted.stderr[-300:]}")
-    return made
+
+
+def _copy_verified(root: str, verified: start.Verified, signer: Ed25519Signer) -> None:
+    """The files of the distribution that runs, all in one folder, under its own manifest with another counter and key."""
+    manifest = verified.manifest
+    below = os.path.join(verified.root, manifest.dependencies)
+    for name in manifest.files:
+        bare = name.removeprefix("@/")
+        target = os.path.join(root, bare)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(os.path.join(below if bare != name else verified.root, bare), target)
+    sealed = os.path.join(root, FOLDER)
+    shutil.copytree(os.path.join(verified.root, FOLDER), sealed)
+    for folder, _, names in os.walk(sealed):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            os.chmod(path, 0o755 if path == folder else 0o644)
+    with open(os.path.join(sealed, MANIFEST_FILE), "rb") as file:
+        text, _ = split(file.read())
+    said = {"counter": f"counter {COUNTER}", "dependencies": "dependencies ."}
+    lines = [said.get(line.partition(" ")[0], line) for line in text.split("\n")]
+    with open(os.path.join(sealed, MANIFEST_FILE), "wb") as file:
+        file.write(sign_note("\n".join(lines), [signer]))
+    with open(os.path.join(sealed, start.KEY_FILE), "wb") as file:
+        file.write(signer.public.vkey().encode() + b"\n")
 
 
 def _copy(root: str) -> None:
