@@ -113,13 +113,13 @@ def _told(
             name = type(decode(record.payload)).__name__
             counted[name] = counted.get(name, 0) + 1
     values = sorted(ns for _, ns in taken) or [0]
-    part = [sorted(each) for each in by_slice[1:] if each]
+    part = [sorted(each) for each in by_slice[1:] if each] or [values]
     return {
         "at_once": at_once, "seconds": round(seconds, 3), "requests": len(taken), "rate": round(len(taken) / seconds, 1),
         "p50_ns": quantile(values, 0.5), "p99_ns": quantile(values, 0.99), "max_ns": values[-1],
         "inputs": counted["InputReceived"], "ended": counted["ExecutionFinished"], "decided": counted["AuthorizationDecided"],
-        "first_p50_ns": median(part[0]) if part else 0, "last_p50_ns": median(part[-1]) if part else 0,
-        "first_p99_ns": quantile(part[0], 0.99) if part else 0, "last_p99_ns": quantile(part[-1], 0.99) if part else 0,
+        "first_p50_ns": median(part[0]), "last_p50_ns": median(part[-1]),
+        "first_p99_ns": quantile(part[0], 0.99), "last_p99_ns": quantile(part[-1], 0.99),
         "log_verifies": bool(verify_directory(node.home.log)["ok"]),
     }  # fmt: skip
 

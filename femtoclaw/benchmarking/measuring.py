@@ -61,8 +61,11 @@ def held() -> dict[str, int]:
     """What this process holds: descriptors, threads, children."""
     children = 0
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
-            children += len(file.read().split())
+        try:
+            with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+                children += len(file.read().split())
+        except OSError:
+            continue  # the thread has ended
     return {"descriptors": len(os.listdir("/proc/self/fd")), "threads": threading.active_count(), "children": children}
 
 

@@ -10,7 +10,7 @@ from femtoclaw.benchmarking.goals import NS
 from femtoclaw.benchmarking.measuring import Bench, timed
 from femtoclaw.benchmarking.node import BenchNode, opened
 from femtoclaw.benchmarking.results import Found
-from femtoclaw.benchmarking.samples import Sample, median
+from femtoclaw.benchmarking.samples import Sample, summarize
 from femtoclaw.benchmarking.workload import call
 from femtoclaw.state import state_hash
 from femtoclaw.telemetry.following import Following
@@ -173,7 +173,7 @@ def invocation(bench: Bench) -> Found:
             for name, taken_ns in zip(("server", "first", "cold"), _cold(node), strict=True):
                 samples[f"invocation.{name}"][1].append(Sample(number, warm, taken_ns))
         layers = node.isolation.layers()
-    middle = {name: median(each.value for each in found if not each.warm_up) for name, (_, found) in samples.items()}
+    middle = {name: min(summarize(found).rounds) for name, (_, found) in samples.items()}  # of the quietest round
     apart = middle["invocation.sleeping_program"] - middle["invocation.idle_program"]
     facts = {
         "a_process_for_each_call": True, "sleep_ns": 20_000_000, "overhead_beside_sleep_minus_idle_ns": apart, "layers": layers,

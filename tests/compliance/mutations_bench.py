@@ -63,7 +63,8 @@ def quiet(*changes: tuple[tuple[Any, ...], Any]) -> Mutation:
             place: Any = found["categories"]
             for name in path[:-1]:
                 place = place[name]
-            place[path[-1]] = min(place[path[-1]], most)
+            value = min(place[path[-1]], most)
+            place[path[-1]] = value if isinstance(value, list) else max(-most, value)
         return laboratory.replaced(benched, found)
 
     return prepare
