@@ -34,7 +34,7 @@ from femtoclaw.seal import seal
 from wal.note import Ed25519Signer
 seal({root!r}, {lock!r}, Ed25519Signer("femtoclaw.comply/release", bytes.fromhex(sys.stdin.read())), counter={counter})
 """
-_VERIFIED = """
+VERIFIED = """
 import sys; sys.path.append({root!r})
 from femtoclaw.launcher import start
 sys.path.remove({root!r})
@@ -68,7 +68,7 @@ class Installation:
 
     def python(self, code: str, *words: str, home: str = "") -> Answer:
         """A text of Python in a process whose modules are the verified ones."""
-        return self._call(_VERIFIED.format(root=self.root, home=home or self.home) + code, *words)
+        return self._call(VERIFIED.format(root=self.root, home=home or self.home) + code, *words)
 
     def _call(self, code: str, *words: str) -> Answer:
         done = subprocess.run(
@@ -95,6 +95,16 @@ class Installation:
         with open(self.manifest, "wb") as file:
             file.write(sign_note(text.replace(f"counter {COUNTER}\n", f"counter {counter}\n", 1), [self._signer]))
         return raw.decode()
+
+
+def interpreter_for(home: str, code: str) -> list[str]:
+    """The command line of an interpreter with this program's modules, verified as this process's were, that works on ``home``."""
+    from femtoclaw.cli.cluster_demo_machines import launched
+    from femtoclaw.launcher.child import command
+
+    if not launched():
+        return command(code, own.ROOT)
+    return [sys.executable, "-I", "-S", "-c", VERIFIED.format(root=own.ROOT, home=home) + code]
 
 
 def flip(path: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgpack
 
-from femtoclaw import distribution
 from femtoclaw.cli.cluster_demo_machines import environment
+from femtoclaw.compliance.installed import interpreter_for
 from femtoclaw.compliance.laboratory import COMMAND_S, Answer, Laboratory, read_objects
 from femtoclaw.compliance.operating import audited
 from femtoclaw.compliance.twin import twin
@@ -91,10 +91,8 @@ def _fill(home: Home) -> None:
 
 
 def _ahead(home: str, *words: str) -> Answer:
-    from femtoclaw.launcher.child import command
-
     done = subprocess.run(
-        [*command(_LATER.format(days=AHEAD_DAYS), distribution.ROOT), "--json", "--home", home, *words], capture_output=True,
+        [*interpreter_for(home, _LATER.format(days=AHEAD_DAYS)), "--json", "--home", home, *words], capture_output=True,
         check=False, timeout=COMMAND_S, stdin=subprocess.DEVNULL, env=environment(), start_new_session=True,
     )  # fmt: skip
     return Answer(done.returncode, read_objects(done.stdout), done.stderr.decode(errors="replace"))
@@ -140,7 +138,6 @@ def newer(laboratory: Laboratory) -> dict[str, Any]:
 def stepped(laboratory: Laboratory) -> dict[str, Any]:
     """The records of a twin whose wall clock was stepped back by an hour while it worked."""
     from femtoclaw.compliance.trails import read_trail
-    from femtoclaw.launcher.child import command
     from wal.reader import read_log_directory
     from wal.record import FLAG_CLOCK_CLAMPED
 
@@ -148,7 +145,7 @@ def stepped(laboratory: Laboratory) -> dict[str, Any]:
     first = read_trail("stepped", f"{home}/log").size + 1
     code = "from femtoclaw.compliance.clock_steps import main; main()"
     done = subprocess.run(
-        [*command(code, distribution.ROOT), home], capture_output=True, check=False, timeout=COMMAND_S,
+        [*interpreter_for(home, code), home], capture_output=True, check=False, timeout=COMMAND_S,
         stdin=subprocess.DEVNULL, env=environment(), start_new_session=True,
     )  # fmt: skip
     reader = read_log_directory(f"{home}/log")
