@@ -25,6 +25,9 @@ LINE_BYTES_MAX = 4096
 SILENCE_S = 5.0
 """How long a connection may be silent."""
 
+ASKING_S = 5.0
+"""How long a request may take to come."""
+
 LIFE_S = 15.0
 """How long a connection may be open."""
 
@@ -86,24 +89,41 @@ class _Server(ThreadingHTTPServer):
         self.address_family = family
         self.pages: dict[str, Page] = {}
         self._open: dict[socket.socket, float] = {}
+        self._asking: set[socket.socket] = set()
         self._guard = threading.Lock()
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for a connection, where there is room for one more; else it is closed at once."""
+        """A thread for a connection. Where there is no room it takes the place of the one that has been asking for longest: who
+        asks slowly must not keep a probe away, which asks at once. Only where all are being answered is it closed."""
+        slow: socket.socket | None = None
         with self._guard:
             room = len(self._open) < CONNECTIONS_MAX
+            if not room and self._asking:
+                slow = min(self._asking, key=lambda each: self._open[each])
+                self._asking.discard(slow)
+                del self._open[slow]
+                room = True
             if room:
                 self._open[request] = time.monotonic()
+                self._asking.add(request)
+        if slow is not None:
+            _cut(slow)
         if room:
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
+    def asked(self, request: socket.socket) -> None:
+        """Its request is whole: from here on it is answered."""
+        with self._guard:
+            self._asking.discard(request)
+
     def shutdown_request(self, request: Any) -> None:
         """The end of a connection, whoever ends it."""
         with self._guard:
             self._open.pop(request, None)
+            self._asking.discard(request)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
@@ -114,13 +134,20 @@ class _Server(ThreadingHTTPServer):
         """End what is open for longer than this."""
         now = time.monotonic()
         with self._guard:
-            old = [each for each, since in self._open.items() if now - since >= age_s]
+            old = [
+                each for each, since in self._open.items()
+                if now - since >= (min(age_s, ASKING_S) if each in self._asking else age_s)
+            ]  # fmt: skip
         for each in old:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            _cut(each)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that broke is no news; its text may hold what the other end sent."""
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Bounded:
@@ -162,6 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """One of the pages, or 404. A page that fails is 500, without its text."""
         self.close_connection = True
+        cast(_Server, self.server).asked(self.connection)
         page = cast(_Server, self.server).pages.get(self.path.partition("?")[0])
         if page is None:
             self._send(Answer(404, "application/json", b'{"error":"no such page"}\n'))
@@ -171,6 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:
             answer = as_json(False, {"error": type(error).__name__})._replace(status=500)
         self._send(answer)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no request of ours, as JSON and without a word of it."""
+        self.close_connection = True
+        self._send(Answer(code, "application/json", json.dumps({"error": self.responses[code][0]}).encode() + b"\n"))
 
     def do_HEAD(self) -> None:
         """The same without the body."""

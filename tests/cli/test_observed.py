@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,12 +161,30 @@ def broken() -> Answer:
     raise RuntimeError("hunter2")
 
 
+class Slow:
+    """A page that is answered when it may be."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.go_on = threading.Event()
+
+    def __call__(self) -> Answer:
+        self.asked += 1
+        self.go_on.wait(60)
+        return as_json(True, {})
+
+
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+def slow() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch, slow: Slow) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(endpoint_module, "SILENCE_S", 0.3)
     monkeypatch.setattr(endpoint_module._Handler, "timeout", 0.3)
-    monkeypatch.setattr(endpoint_module, "LIFE_S", 1.5)
-    endpoint = Endpoint("127.0.0.1:0", {"/good": lambda: as_json(True, {"a": 1}), "/broken": broken})
+    monkeypatch.setattr(endpoint_module, "ASKING_S", 1.5)
+    endpoint = Endpoint("127.0.0.1:0", {"/good": lambda: as_json(True, {"a": 1}), "/broken": broken, "/slow": slow})
     endpoint.start()
     host, _, port = endpoint.where.rpartition(":")
     yield host, int(port)
@@ -193,12 +214,13 @@ def said(at: tuple[str, int], raw: bytes) -> bytes:
         (b"GET /other HTTP/1.0\r\n\r\n", b" 404 "),
         (b"GET /broken HTTP/1.0\r\n\r\n", b" 500 "),
         (b"POST /good HTTP/1.0\r\nContent-Length: 1\r\n\r\nx", b" 501 "),
+        (b"GET /a b HTTP/1.0\r\n\r\n", b" 400 "),
         (b"GET /" + b"a" * 100_000 + b" HTTP/1.0\r\n\r\n", b""),
         (b"GET /good HTTP/1.0\r\n" + b"X: y\r\n" * 10_000 + b"\r\n", b""),
         (b"GET /good HTTP/1.0\r\n", b""),
         (b"\x16\x03\x01\x00\xff", b""),
     ],
-    ids=["get", "query", "head", "unknown", "broken", "post", "long line", "many headers", "unfinished", "tls"],
+    ids=["get", "query", "head", "unknown", "broken", "post", "malformed", "long line", "many headers", "unfinished", "tls"],
 )
 def test_only_small_requests_are_answered(at: tuple[str, int], raw: bytes, status: bytes) -> None:
     """And nothing is said of what goes wrong inside; the endpoint answers the next one in any case."""
@@ -206,30 +228,58 @@ def test_only_small_requests_are_answered(at: tuple[str, int], raw: bytes, statu
     assert status in answer.partition(b"\r\n")[0]
     assert b" 200 " in answer or status != b" 200 "
     assert b"hunter2" not in answer
+    assert b"<" not in answer, "every body is JSON"
     assert b"200" in said(at, b"GET /good HTTP/1.0\r\n\r\n").partition(b"\r\n")[0]
 
 
 @pytest.mark.invariant("I11")
-def test_connections_are_bounded_in_number_and_time(at: tuple[str, int]) -> None:
-    """As many as there may be hold on and say a byte now and then: one more is turned away, and soon they are all ended."""
+def test_connections_are_bounded_in_number(at: tuple[str, int], slow: Slow) -> None:
+    """As many as there may be are being answered: one more is turned away, and not for longer than that lasts."""
+    def taken(number: int) -> bool:
+        return slow.asked == number
+
+    with ExitStack() as held:
+        for number in range(1, endpoint_module.CONNECTIONS_MAX + 1):
+            held.enter_context(closing(socket.create_connection(at, 5))).sendall(b"GET /slow HTTP/1.0\r\n\r\n")
+            wait_until(partial(taken, number), "its request taken", 20)
+        assert said(at, b"GET /good HTTP/1.0\r\n\r\n") == b""
+        slow.go_on.set()
+        wait_until(lambda: b"200" in said(at, b"GET /good HTTP/1.0\r\n\r\n")[:20], "room again", 20)
+
+
+@pytest.mark.invariant("I11")
+def test_whoever_asks_slowly_keeps_no_probe_away(at: tuple[str, int]) -> None:
+    """Twice as many as there may be say a byte of their request now and then and come again when they are ended: each probe is
+    answered."""
     over = threading.Event()
-    held = [socket.create_connection(at, 5) for _ in range(endpoint_module.CONNECTIONS_MAX)]
+    ended = []
 
     def drip() -> None:
-        while not over.wait(0.1):
-            for each in held:
-                try:
-                    each.sendall(b"G")
-                except OSError:
-                    pass
+        while not over.is_set():
+            try:
+                with closing(socket.create_connection(at, 5)) as held:
+                    while not over.wait(0.05):
+                        held.sendall(b"G")
+            except OSError:
+                ended.append(1)
 
-    dripping = threading.Thread(target=drip, daemon=True)
-    dripping.start()
+    slowly = [threading.Thread(target=drip) for _ in range(2 * endpoint_module.CONNECTIONS_MAX)]
+    for each in slowly:
+        each.start()
     try:
-        wait_until(lambda: said(at, b"GET /good HTTP/1.0\r\n\r\n") == b"", "all of them accepted, and no room", 20)
-        wait_until(lambda: b"200" in said(at, b"GET /good HTTP/1.0\r\n\r\n")[:20], "room again", 20)
+        wait_until(lambda: ended, "the first of them ended", 20)
+        answers = [said(at, b"GET /good HTTP/1.0\r\n\r\n")[:20] for _ in range(20)]
+        assert sum(b" 200 " in each for each in answers) >= 19, answers
     finally:
         over.set()
-        dripping.join(5)
-        for each in held:
-            each.close()
+        for each in slowly:
+            each.join(10)
+
+
+def test_a_request_comes_within_its_time(at: tuple[str, int]) -> None:
+    """However busy it looks: a byte now and then keeps no connection open."""
+    with closing(socket.create_connection(at, 5)) as held, pytest.raises(OSError):
+        deadline = time.monotonic() + 6
+        while time.monotonic() < deadline:
+            held.sendall(b"G")
+            select.select([held], [], [], 0.05)
