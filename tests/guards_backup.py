@@ -6,6 +6,7 @@ from tests.guard import Guard
 
 BACKUP = "tests/cli/test_backup.py"
 RESTORE = "tests/cli/test_backup_restore.py"
+TROUBLES = "tests/cli/test_backup_troubles.py"
 PROCEDURES = "tests/cli/test_procedures.py"
 
 GUARDS = (
@@ -176,5 +177,45 @@ GUARDS = (
         "            self._check(name)\n            name = self",
         "            name = self",
         BACKUP + "::test_what_a_killed_backup_left_is_read_before_it_is_built_on",
+    ),
+    Guard(
+        "I2",
+        "a point that is not in a backup is refused",
+        "femtoclaw/cli/backing_up.py",
+        "        _refuse_behind(kept, until)\n",
+        "",
+        TROUBLES + "::test_a_point_that_is_not_in_the_backup_is_refused",
+    ),
+    Guard(
+        "I10",
+        "another recovery key is told as that",
+        "femtoclaw/cli/backing_up.py",
+        '    key.check(kept.manifest.recovery_key, f"--key {arguments.key}")\n',
+        "",
+        TROUBLES + "::test_another_recovery_key_is_a_wrong_option",
+    ),
+    Guard(
+        "I12",
+        "the plain log that a killed verification left goes with the next",
+        "femtoclaw/backup/verifying.py",
+        "        _sweep(top)\n",
+        "",
+        TROUBLES + "::test_what_a_killed_verification_left_goes",
+    ),
+    Guard(
+        "I12",
+        "a verification that is asked to end removes what it restored",
+        "femtoclaw/cli/backing_up.py",
+        "    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it restored goes before it ends\n",
+        "",
+        TROUBLES + "::test_what_a_killed_verification_left_goes",
+    ),
+    Guard(
+        "I12",
+        "what another process verifies is not removed",
+        "femtoclaw/backup/verifying.py",
+        "        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        pass\n",
+        TROUBLES + "::test_what_a_killed_verification_left_goes",
     ),
 )

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from cluster.archive import ArchiveStore, names_in
+from cluster.archive_errors import ArchiveUnavailableError
 from cluster.archive_folder import FolderArchive
 from femtoclaw.backup.layout import (
     CHUNK_BYTES,
@@ -36,6 +37,18 @@ LOCK_FILE = ".backup-lock"
 
 LOGS_MAX = 1000
 _BEHIND = "~"
+
+
+@contextlib.contextmanager
+def as_place() -> Iterator[None]:
+    """Inside, what cannot be read or written is called a place of backups. Raises UnavailableError."""
+    try:
+        yield
+    except ArchiveUnavailableError as error:
+        raise UnavailableError(
+            "the place of the backups cannot be used", where=error.where, found=error.found,
+            remedy="look at its free space, its permissions, its address and credentials; the backups in it are as they were",
+        ) from error  # fmt: skip
 
 
 class Kept(NamedTuple):
@@ -117,13 +130,13 @@ class Objects:
     def sealed(self, name: str) -> bytes:
         """An object's bytes, which are those in its name. Raises BackupDamagedError."""
         raw = self._store.get(self._folder + name, CHUNK_BYTES + SEALED_OVERHEAD_BYTES)
-        return check_object(name, raw, self._store.name)
+        return check_object(name, raw, f"{self._store.name}/{self._folder}".rstrip("/"))
 
     def open(self, name: str) -> bytes:
         """What was sealed. Raises BackupDamagedError; ConfigurationError without a key."""
         if self._key is None:
             raise ConfigurationError("a backup opens with its recovery key", where="--key", expected="its key file")
-        return self._key.open(self.sealed(name), f"{self._store.name}/{name}")
+        return self._key.open(self.sealed(name), f"{self._store.name}/{self._folder}{name}")
 
     def put(self, name: str, sealed: bytes) -> None:
         """Store an object, durably when this returns. What lies under the name already has that digest, or is found out."""

@@ -16,11 +16,11 @@ from femtoclaw.backup.home_files import Incoming
 from femtoclaw.backup.layout import BackupDamagedError, Manifest, Part, SegmentRow
 from femtoclaw.backup.parts import Tally, combined
 from femtoclaw.backup.place import Objects
-from femtoclaw.errors import ConfigurationError
+from femtoclaw.errors import ConfigurationError, UnavailableError
 from wal.blob import blob_file, blob_name
 from wal.chain import follow
 from wal.checkpoint import Checkpoint, sign_checkpoint
-from wal.errors import LogError, SignatureError
+from wal.errors import LogError, LogFailedError, LogFullError, SignatureError
 from wal.genesis import decode_genesis
 from wal.head import CommitPoint, Slot, encode_slot
 from wal.key_history import KeyHistory
@@ -95,7 +95,7 @@ class Rebuilding:
         the keys up to the end, who signs a checkpoint there, where it is not the backup's end.
 
         Raises BackupDamagedError for whatever is not as the manifest says; ConfigurationError when no append ends as early as
-        was asked; LogFailedError, LogFullError.
+        was asked; UnavailableError where it cannot be written.
         """
         try:
             for row in self._manifest.segments:
@@ -106,6 +106,11 @@ class Rebuilding:
             blobs = self._blobs()
             keys = self._keys.up_to(self._end.head.index)
             self._seal(keys, clock, signer)
+        except (LogFullError, LogFailedError) as error:
+            raise UnavailableError(
+                "the restored log cannot be written", where=self._path, expected=f"room for {self._manifest.plain_bytes} bytes",
+                found=error.what, remedy="make room there, or name another place: `verify --work DIR`, `restore --to HOME`",
+            ) from error  # fmt: skip
         except LogError as error:
             if isinstance(error, BackupDamagedError) or error.exit_code != 3:
                 raise

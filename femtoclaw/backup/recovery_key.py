@@ -49,6 +49,14 @@ class RecoveryKey:
         self.public = signer.public
         self._public, self._private = _exchange_pair(signer)
 
+    def check(self, vkey: str, where: str) -> None:
+        """Raises ConfigurationError when a backup is sealed to another key, ``vkey``."""
+        if self.public.vkey() != vkey:
+            raise ConfigurationError(
+                "this backup is sealed to another recovery key", where=where, expected=vkey, found=self.public.vkey(),
+                remedy="give the key that `femtoclaw backup list` shows for this backup",
+            )  # fmt: skip
+
     def open(self, sealed: bytes, where: str) -> bytes:
         """What was sealed. Raises BackupDamagedError, also for another key's."""
         from nacl.bindings import crypto_box_seal_open
@@ -59,7 +67,7 @@ class RecoveryKey:
         except CryptoError:
             raise BackupDamagedError(
                 "an object does not open under this recovery key", where=where, expected=self.public.vkey(),
-                found="another key's object, or an altered one", remedy="name the key that `femtoclaw backup list` shows",
+                found="another key's object, or an altered one", remedy="take another backup (`femtoclaw backup list`)",
             ) from None  # fmt: skip
         return raw
 

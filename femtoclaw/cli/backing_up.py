@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw.cli.backup_previews import listed, would_create, would_restore
 from femtoclaw.cli.options import Arguments
-from femtoclaw.cli.render import Output
+from femtoclaw.cli.render import Output, when
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import OTHERS_WRITE, Home, check_mode, locate, require
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from cluster.archive import ArchiveStore
     from femtoclaw.backup.creating import Created
     from femtoclaw.backup.place import Kept
+    from femtoclaw.backup.rebuilding import Until
+    from femtoclaw.backup.recovery_key import RecoveryKey
     from wal.note import PublicKey
 
 _NEEDS = {
@@ -25,6 +28,7 @@ _NEEDS = {
 
 def backup(arguments: Arguments, output: Output) -> int:
     """0 done, 1 refused, 2 usage, 3 a backup that is not what was signed (nothing was written), 4 unavailable."""
+    from femtoclaw.backup.place import as_place
     from femtoclaw.cli.backup_resuming import resume
 
     acts = {
@@ -34,7 +38,8 @@ def backup(arguments: Arguments, output: Output) -> int:
     for name in _NEEDS[arguments.what]:
         if getattr(arguments, name) is None:
             raise UsageError(f"backup {arguments.what} needs --{name}", where="backup")
-    return acts[arguments.what](arguments, output)
+    with as_place():
+        return acts[arguments.what](arguments, output)
 
 
 def _store(arguments: Arguments, target: str, *, create: bool = False) -> ArchiveStore:
@@ -68,7 +73,7 @@ def _keygen(arguments: Arguments, output: Output) -> int:
 def _create(arguments: Arguments, output: Output) -> int:
     """One backup, on record as the procedure backup.create."""
     from femtoclaw.backup.creating import create
-    from femtoclaw.backup.place import alone
+    from femtoclaw.backup.place import alone, as_place
     from femtoclaw.cli.asking import signer_of
     from femtoclaw.cli.execute import open_node
     from femtoclaw.control import load_cosigners
@@ -90,6 +95,7 @@ def _create(arguments: Arguments, output: Output) -> int:
             with (
                 procedure(started, who, "backup.create", home.path, cosigners=cosigners) as told,
                 reading(started) as reader,
+                as_place(),
             ):
                 created = create(
                     store, home, reader, started.signer, recovery, started.sources,
@@ -164,6 +170,33 @@ def _found(arguments: Arguments, store: ArchiveStore) -> Kept:
     return find(store, one_log(store, arguments.log), arguments.id)
 
 
+def _opening(arguments: Arguments, kept: Kept) -> RecoveryKey:
+    """The recovery key of a backup. Raises ConfigurationError for another one, as opening a key does."""
+    from femtoclaw.backup.recovery_key import RecoveryKey
+
+    key = RecoveryKey(arguments.key)
+    key.check(kept.manifest.recovery_key, f"--key {arguments.key}")
+    return key
+
+
+def _refuse_behind(kept: Kept, until: Until) -> None:
+    """Raises ConfigurationError for an end that is not in the backup: what was behind its own, it does not know."""
+    from femtoclaw.backup.rebuilding import EVERYTHING
+
+    manifest = kept.manifest
+    for option, asked, there, ends in (
+        ("--at-index", until.index, until.index == EVERYTHING.index or 1 <= until.index <= manifest.size, str(manifest.size)),
+        ("--at-time", when(until.time_ns), until.time_ns == EVERYTHING.time_ns or until.time_ns <= manifest.at_ns,
+         when(manifest.at_ns)),
+    ):  # fmt: skip
+        if not there:
+            raise ConfigurationError(
+                "this backup does not reach as far as that", where=option, expected=f"at most {ends}, where backup "
+                f"{manifest.id} ends", found=asked,
+                remedy=f"leave {option} out for all of it, or choose a newer one: `femtoclaw backup list`",
+            )  # fmt: skip
+
+
 def _list(arguments: Arguments, output: Output) -> int:
     """What is there, each manifest's signature checked; 3 when one does not read."""
     from femtoclaw.backup.layout import BackupDamagedError
@@ -182,7 +215,11 @@ def _list(arguments: Arguments, output: Output) -> int:
         store.close()
     output.data({"place": store.name, "backups": rows})
     for row in rows:
-        told = f"{row['id']}  {row['at']}  {row['size']:>9} records" if row["ok"] else f"{row['name']}  {row['error']}"
+        told = (
+            f"{row['id']}  {row['at']}  {row['size']:>9} records  {row['recovery_key']}"
+            if row["ok"]
+            else f"{row['name']}  {row['error']}"
+        )
         output.line(told, "" if row["ok"] else "red")
     if not rows:
         output.line("this place holds no backup")
@@ -191,14 +228,14 @@ def _list(arguments: Arguments, output: Output) -> int:
 
 def _verify(arguments: Arguments, output: Output) -> int:
     """Check one backup, with its recovery key by restoring it; 3 where it is not what was signed."""
-    from femtoclaw.backup.recovery_key import RecoveryKey
     from femtoclaw.backup.verifying import verify
     from femtoclaw.sources import live
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it restored goes before it ends
     store = _store(arguments, getattr(arguments, "from"))
     try:
         kept = _found(arguments, store)
-        key = RecoveryKey(arguments.key) if arguments.key is not None else None
+        key = _opening(arguments, kept) if arguments.key is not None else None
         sources = live()
         begun = sources.elapsed_ns()
         verified = verify(store, kept, key, sources, work=arguments.work, told=output.progress)
@@ -227,7 +264,6 @@ def _verify(arguments: Arguments, output: Output) -> int:
 def _restore(arguments: Arguments, output: Output) -> int:
     """Make a home out of a backup; it does not start before ``backup resume``."""
     from femtoclaw.backup.rebuilding import EVERYTHING
-    from femtoclaw.backup.recovery_key import RecoveryKey
     from femtoclaw.backup.restoring import restore
     from femtoclaw.cli.filters import read_until
     from femtoclaw.sources import live
@@ -240,12 +276,13 @@ def _restore(arguments: Arguments, output: Output) -> int:
     store = _store(arguments, getattr(arguments, "from"))
     try:
         kept = _found(arguments, store)
+        _refuse_behind(kept, until)
         if arguments.dry_run:
             return would_restore(store, kept, arguments, output)
         sources = live()
         begun = sources.elapsed_ns()
         restored = restore(
-            store, kept, RecoveryKey(arguments.key), arguments.to, sources, until=until, replace=arguments.replace,
+            store, kept, _opening(arguments, kept), arguments.to, sources, until=until, replace=arguments.replace,
             told=output.progress,
         )  # fmt: skip
         seconds = (sources.elapsed_ns() - begun) / 1e9

@@ -1,0 +1,124 @@
+"""``backup`` where something is in the way: another key, a point that is not in a backup, no room, a kill while it verifies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.backed import Backed, ended, make
+from tests.cli.node import START, Node, environment
+from wal.errors import LogFullError
+from wal.lmdb_storage import LmdbStorage
+
+WAIT_S = 30
+
+
+@pytest.fixture(scope="module")
+def made(template: Node, tmp_path_factory: pytest.TempPathFactory) -> Backed:
+    return make(template, tmp_path_factory.mktemp("backed") / "at")
+
+
+@pytest.fixture
+def backed(made: Backed, tmp_path: Path) -> Backed:
+    return made.moved(tmp_path / "at")
+
+
+def test_another_recovery_key_is_a_wrong_option(made: Backed, tmp_path: Path) -> None:
+    """Not a damaged backup. The key that it needs is the one that the list shows, to people too."""
+    other = str(tmp_path / "other.key")
+    Node(tmp_path / "nowhere").call("backup", "keygen", "--out", other)
+    words = ("--from", str(made.place), "--key", other)
+    verified = made.call("backup", "verify", *words, expect=2).body["error"]
+    restored = made.call("backup", "restore", *words, "--to", str(tmp_path / "new"), expect=2).body["error"]
+    assert verified["what"] == restored["what"] == "this backup is sealed to another recovery key"
+    shown = made.call("backup", "list", "--from", str(made.place), human=True).stdout
+    assert verified["expected"] in shown and "backup list" in verified["remedy"]
+
+
+def test_what_is_named_of_a_damaged_object_is_a_path(backed: Backed) -> None:
+    gone = backed.objects()[0]
+    gone.rename(gone.with_name("x"))
+    assert backed.verify("--key", backed.key, expect=3)["error"]["where"] == str(gone)
+
+
+@pytest.mark.parametrize(
+    ("option", "point"), [("--at-index", "99999999"), ("--at-index", "0"), ("--at-time", "2099-01-01T00:00:00Z")]
+)
+def test_a_point_that_is_not_in_the_backup_is_refused(made: Backed, tmp_path: Path, option: str, point: str) -> None:
+    """Nobody is told that all is there as was asked."""
+    words = ("--from", str(made.place), "--key", made.key, "--to", str(tmp_path / "new"), option, point)
+    for more in ((), ("--dry-run",)):
+        refused = made.call("backup", "restore", *words, *more, expect=2).body["error"]
+        assert (refused["what"], refused["where"]) == ("this backup does not reach as far as that", option)
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_room_is_told_of_what_has_none(backed: Backed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of the node's own log, nor of an archive: of the place that was named."""
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def no_room(*_: object) -> None:
+        raise LogFullError("the LMDB map is full", where="here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LmdbStorage, "append", no_room)
+        told = backed.verify("--key", backed.key, "--work", str(tmp_path), expect=4)["error"]
+    assert told["where"].startswith(str(tmp_path / "femtoclaw-verify-")) and "--work" in told["remedy"]
+    assert "map_bytes" not in str(told)
+    assert list(tmp_path.glob("femtoclaw-verify-*")) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("cluster.archive_folder._put", full)
+        told = backed.call("backup", "create", "--to", str(backed.place), expect=4).body["error"]
+    assert told["what"] == "the place of the backups cannot be used" and "archive" not in str(told)
+    assert ended(backed, "backup.create").detail == told["what"]
+
+
+SLOW = """
+import signal
+from femtoclaw.backup import verifying
+verifying.fold = lambda log: signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_killed_verification_left_goes(made: Backed, tmp_path: Path, number: signal.Signals) -> None:
+    """The restored log is plain: one that is asked to end removes it, and the next removes what a kill left; what another process
+    is at work with stays."""
+    words = ["--json", "--home", str(made.path), "backup", "verify", "--from", str(made.place), "--key", made.key]
+    words += ["--work", str(tmp_path)]
+    processes = [_paused(words, tmp_path, count) for count in (1, 2)]
+    try:
+        ends, stays = processes
+        ends.send_signal(number)
+        ends.wait(WAIT_S)
+        left = len(list(tmp_path.glob("femtoclaw-verify-*")))
+        assert left == (1 if number == signal.SIGTERM else 2)
+        assert made.call(*words[3:])
+        assert len(list(tmp_path.glob("femtoclaw-verify-*"))) == 1
+        stays.send_signal(signal.SIGTERM)
+        assert stays.wait(WAIT_S) == 5
+        assert list(tmp_path.glob("femtoclaw-verify-*")) == []
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _paused(words: list[str], work: Path, count: int) -> subprocess.Popen[bytes]:
+    """A verification that waits with all of the log restored."""
+    process = subprocess.Popen([sys.executable, "-c", SLOW + START, *words], env=environment(), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    until = time.monotonic() + WAIT_S
+    while len(list(work.glob("femtoclaw-verify-*/log/cluster/restored"))) < count:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    return process
