@@ -57,11 +57,11 @@ def what_the_system_lacks_is_contained(laboratory: Laboratory) -> str:
     need(full["told"] and full["opens_again"] and not full["wrote_on"], "a full disk told, and opened again", full)
     need(found.answers["again"].code == 0, "a start and a call when there is room", found.answers["again"].body)
     need(found.answers["verify again"].code == 0, "a log that verifies", found.answers["verify again"].code)
-    stored = [each for each in found.trail.of("ErrorRecorded") if each.event.code == "STORAGE_FAILED"]
+    stored = disk["stored"]
     need(stored, "what stopped the log, on record with the next start", len(stored))
     return (
         f"EMFILE: {told[0].detail}; ENOMEM in fork: {starving['errors'][0][2]}; network: {brain[0].code}; a file that may not grow:"
-        f" {disk['told'][0]}, on record at {stored[0].index} as MEMORY, the category of the log's own failures; then all verified"
+        f" {disk['told'][0]}, on record at {stored[0]} as MEMORY, the category of the log's own failures; then all verified"
     )
 
 

@@ -55,10 +55,12 @@ def faulted(laboratory: Laboratory) -> Faulted:
     _change(home, FLIPPED, NEEDLE)
     answers["verify"] = laboratory.run(home, "verify")
     found["flip"]["size"] = read_trail("faulted", log).size
-    answers["lift"] = laboratory.run(home, "contain", "--lift")
-    found["disk"] = _full(laboratory, home)
-    answers["again"] = laboratory.run(home, "intent", READ.decode())
-    answers["verify again"] = laboratory.run(home, "verify")
+    full = laboratory.copy(laboratory.once(twin), "full")  # a node of its own: the incident of the other one stays open
+    found["disk"] = _full(laboratory, full)
+    answers["again"] = laboratory.run(full, "intent", READ.decode())
+    answers["verify again"] = laboratory.run(full, "verify")
+    told = read_trail("full", os.path.join(full, "log")).of("ErrorRecorded")
+    found["disk"]["stored"] = [each.index for each in told if each.event.code == "STORAGE_FAILED"]
     telemetry = laboratory.run(home, "log", "--store", "telemetry", "--limit", "0").objects
     return Faulted(found, answers, read_trail("faulted", log), telemetry)
 
