@@ -11,4 +11,7 @@ GUARDS = (
           'facts["reaches"] = self.last >= self.promised', 'facts["reaches"] = True', f"{_DRILL}[rollback-attack]", slow=True),
     Guard("I7", "the drill of a killed node needs an outcome that is unknown", "femtoclaw/crash_rules.py",
           "if execution.started or node.tail_in_doubt:", "if node.tail_in_doubt:", f"{_DRILL}[killed-node]", slow=True),
+    Guard("I10", "the drill of an altered program alters a copy that the home trusts", "femtoclaw/releases/copying.py",
+          "_copy_sealed(folder) if start.verified is not None else", "_copy_sealed(folder) if False else",
+          "tests/cli/test_release_commands.py::test_a_sealed_checkout_is_drilled", slow=True),
 )  # fmt: skip

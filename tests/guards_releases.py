@@ -96,4 +96,7 @@ GUARDS = (
     Guard("I9", "what decides and what confines changes together", "femtoclaw/config_effect.py",
           'return "now" if (domain, key) in LIVE or domain == "observability" else "at_rest"', 'return "now"',
           "tests/cli/test_configuration_change.py::test_when_a_key_takes_effect"),
+    Guard("I10", "releases are measured where the program is a release", "femtoclaw/compliance/released.py",
+          "distribution.ROOT if start.verified is not None else", "distribution.ROOT if False else",
+          f"{_COMMANDS}::test_a_deployed_release_is_drilled_and_measured", slow=True),
 )  # fmt: skip

@@ -14,6 +14,8 @@ from femtoclaw.compliance.laboratory import Answer, Laboratory, read_objects
 from femtoclaw.compliance.trails import read_trail
 from femtoclaw.compliance.twin import say, twin
 from femtoclaw.errors import FemtoClawError
+from femtoclaw.home import Home
+from femtoclaw.launcher import start
 
 NEEDED = (
     "blake3", "cedarpy", "cffi", "immutables", "jsonschema", "lmdb", "msgpack", "PyNaCl", "tenacity", "tomlkit", "typing_ext",
@@ -55,6 +57,24 @@ def released(laboratory: Laboratory) -> dict[str, Any]:
 
 
 def _build(laboratory: Laboratory, home: str, folder: str, key: str) -> dict[str, str]:
+    """Two releases whose counters are above what the twin has had: a twin of a sealed program has that program's."""
+    root = distribution.ROOT if start.verified is not None else _sealed_anew(folder)
+    pin = distribution.trusted(Home(home))
+    least = max(12, pin.floor if pin is not None else 0)
+    made = {}
+    for name, counter in (("first", least), ("second", least + 1)):
+        made[name] = os.path.join(folder, f"{name}.release")
+        answer = laboratory.run(
+            home, "release", "build", "--from", root, "--out", made[name], "--key", key, "--counter", str(counter)
+        )
+        if answer.code:
+            raise CannotMeasureError(f"no release could be built: {answer.stderr[-300:]}")
+        made["key"] = str(answer.body["key"])
+    return made
+
+
+def _sealed_anew(folder: str) -> str:
+    """A checkout that nothing verified is sealed beside itself, with few libraries."""
     from femtoclaw.seal import PACKAGES, seal
 
     root = os.path.join(folder, "program")
@@ -70,16 +90,7 @@ def _build(laboratory: Laboratory, home: str, folder: str, key: str) -> dict[str
     with open(lock, "w") as file:
         file.writelines(locked)
     seal(root, lock, counter=7)
-    made = {}
-    for name, counter in (("first", "12"), ("second", "13")):
-        made[name] = os.path.join(folder, f"{name}.release")
-        answer = laboratory.run(
-            home, "release", "build", "--from", root, "--out", made[name], "--key", key, "--counter", counter
-        )
-        if answer.code:
-            raise CannotMeasureError(f"no release could be built: {answer.stderr[-300:]}")
-        made["key"] = str(answer.body["key"])
-    return made
+    return root
 
 
 def _refusals(

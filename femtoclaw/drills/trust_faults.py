@@ -11,6 +11,7 @@ from typing import Any
 from femtoclaw.cli.cluster_demo_machines import Machine, environment
 from femtoclaw.drills.drill import Drill, call
 from femtoclaw.drills.storage_faults import MESSAGE, goes_on
+from femtoclaw.releases.copying import copy_program
 
 SMUGGLED = '\n@id("smuggled") permit (principal, action, resource);\n'
 STEPS = ["identify", "contain", "preserve", "restore", "verify", "resume"]
@@ -103,8 +104,7 @@ def tampered_binary(drill: Drill) -> None:
     """A file of the program is altered on the disk of a node that was installed from a signed release."""
     drill.step("A node runs from a sealed copy of this program")
     node = drill.node()
-    program = os.path.join(drill.folder, "program")
-    _install(program)
+    program = copy_program(os.path.join(drill.folder, "installed"))
     first = _run(program, node, "intent", MESSAGE)
     drill.check("it starts", first.returncode, 0)
     drill.proved("its files are those that the seal names")
@@ -142,26 +142,10 @@ def _answered(drill: Drill, node: Machine, kind: str) -> None:
     drill.check("the six steps are on record in order", steps, STEPS)
 
 
-def _install(program: str) -> None:
-    """A sealed copy of the program that runs, as ``scripts/seal`` makes one."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    os.mkdir(program)
-    for package in ("femtoclaw", "wal", "cluster"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(os.path.join(root, package), os.path.join(program, package), ignore=ignored)
-    for name in ("requirements.lock",):
-        shutil.copy(os.path.join(root, name), program)
-    seal = "import sys; sys.path.append(sys.argv[1]); from femtoclaw.seal import seal; seal(sys.argv[1], sys.argv[2])"
-    subprocess.run(
-        [sys.executable, "-c", seal, program, os.path.join(program, "requirements.lock")], check=True, capture_output=True,
-        env=environment(), cwd=program, timeout=120,
-    )  # fmt: skip
-
-
 def _run(program: str, node: Machine, *words: str) -> subprocess.CompletedProcess[str]:
     """One command of that copy, through its launcher."""
     begin = "import sys; root = sys.argv.pop(1); sys.path.append(root); from femtoclaw.launcher.start import main; main(root)"
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", begin, program, "--home", node.home, *words], capture_output=True, text=True,
-        env=environment(), cwd=os.path.dirname(program), check=False, timeout=60,
+        env=environment(), cwd=node.folder, check=False, timeout=60,
     )  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import pytest
 
 from femtoclaw.cli.main import run
 from femtoclaw.launcher.sealed import read_pin
+from femtoclaw.launcher.start import stub
 from femtoclaw.releases import checking
 from femtoclaw.releases.checking import Checked
 from femtoclaw.seal import PACKAGES, seal
@@ -113,6 +115,24 @@ def test_a_release_is_deployed_in_order(made: Made, deployed: Installed) -> None
     assert pin is not None
     assert (pin.digest, pin.also, pin.key) == (digest, None, made.key)
     assert deployed.node.intent(SAY, expect=3).code == 3  # a process that nothing verified is not what the home trusts
+
+
+def test_a_deployed_release_is_drilled_and_measured(deployed: Installed) -> None:
+    """As a checkout is: an altered copy of it is refused, and releases are made of it, above the floor of its homes."""
+    told = deployed.call("drill", "tampered-binary")
+    assert (told["ok"], len(told["drills"][0]["steps"])) == (True, 5)
+    shown = deployed.call("comply", "--dry-run", "--domain", "RUNBOOK-14.1")["verdicts"]
+    assert [each["result"] for each in shown] == ["shown"]
+
+
+def test_a_sealed_checkout_is_drilled(made: Made, tmp_path: Path) -> None:
+    """Its libraries lie elsewhere, and the homes that it makes trust its seal alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEMTOCLAW", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", stub("start", "main", str(made.folder / "program")), "--json", "--home",
+         str(tmp_path / "home"), "drill", "tampered-binary"], capture_output=True, text=True, check=False, env=kept, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True), done
 
 
 @pytest.mark.requirement("RUNBOOK-16.1", "RUNBOOK-16.2", "RUNBOOK-17.1", "RUNBOOK-17.2", "UPGRADE-15.1")
