@@ -23,6 +23,9 @@ MARK = "cluster/restored"
 REPORT = "restored.json"
 """In a home that ``backup restore`` made, until ``backup resume`` has put the restore on record."""
 
+RESUMING = "restored"
+"""In ``adopting`` of a start: the one with which ``backup resume`` puts the restore on record."""
+
 ASIDE = "moved-aside"
 """In a home whose place ``backup restore --replace`` gave to another one."""
 
@@ -51,15 +54,31 @@ def has_mark(home: Home) -> bool:
     return os.path.lexists(os.path.join(home.log, MARK))
 
 
+def is_waiting(home: Home) -> bool:
+    """True when the home came out of a backup and no operator has put on record how it goes on."""
+    return os.path.lexists(os.path.join(home.path, REPORT))
+
+
+def refuse_waiting(home: Home) -> None:
+    """Raise IntegrityError for a home out of a backup that waits for an operator's word, whether its log is marked or not."""
+    if is_waiting(home):
+        raise IntegrityError(
+            "this home was restored from a backup", where=os.path.join(home.path, REPORT),
+            expected="a restore that an operator has put on record", found="the report of one that waits for it",
+            remedy="run `femtoclaw backup resume`; a member of a cluster catches up first, when it is served",
+        )  # fmt: skip
+
+
 def refuse_restored(home: Home) -> None:
     """Raise IntegrityError for a restored log: to go on without a word would be another history behind its end."""
+    refuse_waiting(home)
     if has_mark(home):
         raise IntegrityError(
-            "this log was restored from an archive or a backup", where=os.path.join(home.log, MARK),
+            "this log was restored from an archive", where=os.path.join(home.log, MARK),
             expected="a log that holds all that it promised", found="the mark of a restored log",
-            remedy="after `femtoclaw backup restore`, run `femtoclaw backup resume`. A member of a cluster catches up as a "
-            "learner. A node by itself: give what else holds records to `femtoclaw recover --from-archive PATH`, or run `femtoclaw "
-            "recover --salvage`; where records are known to be lost, `femtoclaw recover --accept-gap`",
+            remedy="a member of a cluster catches up as a learner. A node by itself: give what else holds records to `femtoclaw "
+            "recover --from-archive PATH`, or run `femtoclaw recover --salvage`; where records are known to be lost, `femtoclaw "
+            "recover --accept-gap`",
         )  # fmt: skip
 
 
@@ -81,10 +100,11 @@ def refuse_short(home: Home, size: int, known: int) -> None:
     if size < known:
         from wal.errors import RollbackError
 
+        way = "femtoclaw backup resume" if is_waiting(home) else "femtoclaw recover"
         raise RollbackError(
             "the restored log lacks records that a signed checkpoint speaks of", where=home.log, expected=f"{known} records",
             found=f"{size} records",
-            remedy="give what else holds them to `femtoclaw recover --from-archive PATH`; else accept the loss with --accept-gap",
+            remedy=f"give what else holds them to `{way} --from-archive PATH`; else go on in a new log: `{way} --accept-gap`",
         )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.migration.starting import check_migrated
 from femtoclaw.preflight import privilege
 from femtoclaw.restore import fold_records, load_state
-from femtoclaw.restored_log import refuse_aside, refuse_restored
+from femtoclaw.restored_log import RESUMING, refuse_aside, refuse_restored
 from femtoclaw.sealing import Sealer
 from femtoclaw.sources import Sources
 from femtoclaw.state import Node, State
@@ -125,7 +125,7 @@ def verify_and_open(
     refuse_aside(home)
     runs_from = _verify_distribution(home, steps, adopting)
     effective = _read_configuration(home)
-    if opener is None:
+    if opener is None and RESUMING not in adopting:
         refuse_restored(home)
     map_bytes = max(room, effective["memory"]["map_bytes"])
     view = _view(home) if opener is None and not staged(home, effective) else None

@@ -69,7 +69,7 @@ as_json, log, root, state, size = sys.argv[1:6]
 restored, resumed, verified = (json.loads(text.splitlines()[-1]) for text in sys.argv[6:9])
 begun, installed, there, works = map(int, sys.argv[9:13])
 checks = {
-    "same log (genesis)": log == restored["log_id"] == resumed["log"],
+    "same log, quoted by the new": log == restored["log_id"] == resumed["predecessor"] != resumed["log"],
     "same root": (root, int(size)) == (restored["root"], restored["size"]),
     "same state": state == restored["state_hash"],
     "verifies": verified["ok"],

@@ -5,6 +5,7 @@ stands in the place is moved aside whole, its log as it was; how many records it
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from cluster.archive import ArchiveStore
 from femtoclaw.backup.home_files import LOG_EXTRAS, FileRow, sync_tree, unpacked, write_one
 from femtoclaw.backup.layout import BackupDamagedError
-from femtoclaw.backup.place import Kept, Objects, check_all
+from femtoclaw.backup.place import Kept, Objects, check_all, load, manifest_names
 from femtoclaw.backup.rebuilding import EVERYTHING, Rebuilding, RebuiltLog, Until
 from femtoclaw.backup.recovery_key import RecoveryKey
 from femtoclaw.errors import ConfigurationError, UnavailableError
@@ -65,6 +66,8 @@ class RestoredHome(NamedTuple):
     state_hash: str
     known: int
     """How many records the log is known to have had: of those behind ``size`` this home has none."""
+    place: str
+    """Where the backup lies: a newer one there says that there was more."""
     steps: tuple[Step, ...]
     replaced: Replaced | None
     notes: tuple[str, ...]
@@ -94,7 +97,7 @@ def restore(
         shutil.rmtree(building, ignore_errors=True)
         restoring = _Restoring(store, kept, key, building, sources, told)
         known, standing = _known(to, kept.manifest.log_id)
-        made = restoring.run(until, known)
+        made = restoring.run(until, max(known, newest_in(store, kept.manifest.log_id)))
         replaced = None
         if locked >= 0:
             replaced = _put_aside(to, standing or Replaced(to, 0, ""), kept.manifest.log_id)
@@ -154,6 +157,29 @@ def _known(to: str, log_id: str) -> tuple[int, Replaced | None]:
     return known, standing
 
 
+def newest_in(store: ArchiveStore, log_id: str) -> int:
+    """The size of the newest backup of a log in a place, 0 for none. A manifest that does not read says nothing."""
+    for name in reversed(manifest_names(store, log_id)):
+        with contextlib.suppress(BackupDamagedError):
+            return load(store, log_id, name).manifest.size
+    return 0
+
+
+def known_at(home: str, report: dict[str, Any]) -> int:
+    """What the place of a restored home's backup, where that is a folder that is there, and homes that were moved aside know now of
+    the length of its log."""
+    from cluster.archive import open_archive
+
+    known, place = _known(home, report["log_id"])[0], report.get("place")
+    if isinstance(place, str) and os.path.isdir(place):
+        store = open_archive(place)
+        try:
+            known = max(known, newest_in(store, report["log_id"]))
+        finally:
+            store.close()
+    return known
+
+
 def _put_aside(to: str, standing: Replaced, log_id: str) -> Replaced:
     """Move the home that stands there aside, with a mark that keeps it from starting: modes stop nobody who is root."""
     aside = f"{to}{_REPLACED}{standing.size}-{standing.root[:16] or 'unread'}"
@@ -206,7 +232,7 @@ class _Restoring:
         sync_tree(self._home.path)
         return RestoredHome(
             self._home.path, manifest.id, self._kept.digest, manifest.log_id, rebuilt.head.index, rebuilt.root.hex(), found,
-            rebuilt.mark.known, tuple(self._steps), None, tuple(self._notes),
+            rebuilt.mark.known, self._store.name, tuple(self._steps), None, tuple(self._notes),
         )  # fmt: skip
 
     def _taken(self, step: str, digest: str, detail: str) -> None:

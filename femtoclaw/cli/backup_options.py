@@ -24,7 +24,9 @@ BACKUP: dict[str, dict[str, Any]] = COSIGNING | {
     "--at-time": {"type": moment, "metavar": "TIME", "help": "restore: only what was recorded until then (UTC)"},
     "--replace": {"action": "store_true", "help": "restore: move the home that stands there aside"},
     "--from-archive": {"action": "append", "metavar": "PATH", "help": "resume: what else holds records (as for `recover`)"},
-    "--accept-gap": {"action": "store_true", "help": "resume: records are known to be lost; go on in a new log that says so"},
+    "--accept-gap": {"action": "store_true", "help": "resume: go on in a new log that says what is lost (the default)"},
+    "--nothing-newer": {"action": "store_true", "help": "resume: go on in the same log. You state that the old node is gone and "
+                        "that nothing behind the backup was ever acknowledged"},
     "--known": {"type": int, "metavar": "N", "help": "resume: somebody knows that the log had N records (a checkpoint, a peer)"},
     "--keep": {"type": int, "metavar": "N", "help": "prune: how many of the newest backups stay"},
     "--dry-run": {"action": "store_true", "help": "create, restore, resume, prune: only say what would be done"},

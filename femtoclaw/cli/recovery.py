@@ -14,7 +14,15 @@ from femtoclaw.cli.render import Output, addressed
 from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
 from femtoclaw.keys import load_public_key, load_signer
-from femtoclaw.restored_log import has_mark, known_size, refuse_aside, refuse_short, state_the_doubt
+from femtoclaw.restored_log import (
+    RESUMING,
+    has_mark,
+    known_size,
+    refuse_aside,
+    refuse_short,
+    refuse_waiting,
+    state_the_doubt,
+)
 from femtoclaw.sources import live
 from wal import Examination, Genesis, Verdict, examine_directory
 from wal.errors import LogError, LogLockedError, MembersError, RollbackError
@@ -50,8 +58,9 @@ def recover(arguments: Arguments, output: Output) -> int:
         raise UsageError("--dry-run changes nothing and cannot be combined with a repair")
     if arguments.dry_run:
         return _dry_run(home, output)
+    refuse_waiting(home)
     if any(acts):
-        return _repair(home, arguments, output)
+        return repair(home, arguments, output)
     return _open(home, output)
 
 
@@ -154,7 +163,9 @@ def _open(home: Home, output: Output) -> int:
     return 0
 
 
-def _repair(home: Home, arguments: Arguments, output: Output) -> int:
+def repair(home: Home, arguments: Arguments, output: Output) -> int:
+    """Carry out one of ``from_archive``, ``salvage`` and ``accept_gap``: 0 when the node can work again. Of a home out of a
+    backup only ``backup resume`` may ask for it."""
     for place in arguments.from_archive:
         if not place.startswith("s3://") and not os.path.exists(place):
             raise ConfigurationError(
@@ -293,7 +304,7 @@ def _first_start(home: Home, rebuilt: Rebuilt, output: Output) -> int:
     """Open the rebuilt log once, which closes what a crash cut, and return its size."""
     _state_the_doubt(home, output)
     try:
-        started = start(home, live())
+        started = start(home, live(), adopting=frozenset({RESUMING}))  # whoever may not go on was refused before
     except LogLockedError:
         output.note("the log is repaired, and another process has opened it already")
         return rebuilt.head.index + 1
@@ -318,7 +329,7 @@ def _accept_gap(home: Home, archives: Sequence[str | ArchiveStore], output: Outp
         inherited, notes = inherited_from(home, rebuilt)
         _tell(notes, output)
         operator = inherited.operator
-        if rebuilt.complete and rebuilt.head.index >= known:
+        if rebuilt.complete and rebuilt.head.index >= known and not has_mark(home):
             raise UsageError(
                 "nothing is lost: every promised record can be rebuilt", where=home.log,
                 remedy="run `femtoclaw recover --salvage` instead",

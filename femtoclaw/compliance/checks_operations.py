@@ -68,7 +68,7 @@ def a_restore_takes_its_steps(laboratory: Laboratory) -> str:
 
 @shows("RUNBOOK-26.2")
 def disaster_recovery_keeps_history(laboratory: Laboratory) -> str:
-    """After the restore the genesis and the backed-up root are the same, and the node says how it goes on before it starts."""
+    """After the restore the genesis and the backed-up root are the same, and the node goes on in a log that quotes that one."""
     found = laboratory.once(backed_up)
     need(found.facts["genesis"][0] == found.facts["genesis"][1], "the same genesis", found.facts["genesis"])
     need(
@@ -80,6 +80,8 @@ def disaster_recovery_keeps_history(laboratory: Laboratory) -> str:
         "a node that works again",
         resumed.stderr[-200:],
     )
+    log = found.answers["create"].body["log"]
+    need((resumed.body["predecessor"], resumed.body["log"] != log) == (log, True), "a log that quotes it", resumed.body)
     return f"genesis {found.facts['genesis'][0][:16]}; {json.dumps(resumed.body)[:200]}"
 
 

@@ -33,6 +33,7 @@ def backed_up(laboratory: Laboratory) -> Operated:
     answers["verify"] = laboratory.run(home, "backup", "verify", "--from", place, "--key", key)
     answers["restore"] = laboratory.run(home, "backup", "restore", "--from", place, "--key", key, "--to", restored)
     answers["restored verify"] = laboratory.run(restored, "verify")
+    came_back = read_trail("restored", os.path.join(restored, "log")) if answers["restore"].code == 0 else _tail(home)
     answers["resume"] = laboratory.run(restored, "backup", "resume")
     answers["restored works"] = laboratory.run(restored, "intent", say("after the restore").decode())
     modes = {f"{os.stat(path).st_mode & 0o777:04o}" for path in _paths(place)}
@@ -45,7 +46,7 @@ def backed_up(laboratory: Laboratory) -> Operated:
     trail = read_trail("restored", os.path.join(restored, "log")) if answers["restore"].code == 0 else _tail(home)
     facts = {
         "modes": sorted(modes), "readable": planted, "changed": changed, "written": os.path.exists(refused),
-        "genesis": (_tail(home).told[0].link, trail.told[0].link), "own": _tail(home),
+        "genesis": (_tail(home).told[0].link, came_back.told[0].link), "own": _tail(home),
     }  # fmt: skip
     return Operated(answers, trail, facts)
 

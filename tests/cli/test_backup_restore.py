@@ -76,9 +76,13 @@ def test_a_node_comes_back_in_four_steps(backed: Backed, tmp_path: Path) -> None
     assert [line["step"] for line in told if line["event"] == "restore_step"] == [s["step"] for s in body["steps"]]
     assert size_and_root(node)[:2] == (manifest_body["size"], manifest_body["root"])
     assert "may be lost" in node.call("backup", "resume", "--dry-run").body["way"]
+    assert "same log" in node.call("backup", "resume", "--nothing-newer", "--dry-run").body["way"]
     assert "restored" in node.intent(SAY, expect=3).body["error"]["what"]
-    resumed = node.call("backup", "resume").body
+    resumed = node.call("backup", "resume", "--nothing-newer").body
     assert (resumed["lost_first"], resumed["lost_last"]) == (manifest_body["size"] + 1, 0)
+    assert "its own end" in resumed["own_end"]
+    content = json.loads(ended(node, "backup.restore").content)
+    assert (content["nothing_newer"], content["way"]) == (True, "same log")
     assert steps(node) == [(step["step"], "done", step["digest"]) for step in body["steps"]]
     assert node.call("verify").body["ok"]
     assert node.intent(SAY).code == 0
@@ -121,7 +125,7 @@ def test_it_goes_back_to_where_an_append_ended(backed: Backed, tmp_path: Path) -
     new = Here(tmp_path / "new")
     mark = restored_mark(str(new.path / "log"))
     assert mark is not None and (mark.size, mark.known) == (inside - 1, size)
-    assert "lacks records" in new.call("backup", "resume", expect=3).body["error"]["what"]
+    assert "lacks records" in new.call("backup", "resume", "--nothing-newer", expect=3).body["error"]["what"]
     gone_on = new.call("backup", "resume", "--accept-gap").body
     assert (gone_on["lost_first"], gone_on["lost_last"]) == (inside, size)
     assert size_and_root(new)[2] != body["log_id"]
@@ -160,8 +164,8 @@ def test_a_longer_log_in_the_place_is_sealed_and_quoted(backed: Backed, tmp_path
     aside = Here(Path(body["replaced"]["path"]))
     assert (body["replaced"]["size"], body["replaced"]["root"], body["known"]) == (size, root, size)
     assert not [path for path in (aside.path / "log").rglob("*") if path.is_file() and path.stat().st_mode & 0o222]
-    assert "lacks records" in backed.call("backup", "resume", expect=3).body["error"]["what"]
-    resumed = backed.call("backup", "resume", "--accept-gap").body
+    assert "lacks records" in backed.call("backup", "resume", "--nothing-newer", expect=3).body["error"]["what"]
+    resumed = backed.call("backup", "resume").body
     assert resumed["log"] != log_id
     assert (resumed["lost_first"], resumed["lost_last"]) == (body["size"] + 1, size)
     event = ended(backed, "backup.restore")
@@ -183,7 +187,7 @@ def test_an_archive_brings_what_came_after_the_backup(backed: Backed, tmp_path: 
     assert pushed["restorable_up_to"] > first.size
     body = restored(backed, tmp_path / "new")
     new = Here(tmp_path / "new")
-    resumed = new.call("backup", "resume", "--from-archive", str(archive)).body
+    resumed = new.call("backup", "resume", "--nothing-newer", "--from-archive", str(archive)).body
     assert resumed["lost_first"] > pushed["restorable_up_to"] > body["size"]
     assert resumed["log"] == first.log_id == size_and_root(new)[2]
     reader = read_log_directory(str(new.path / "log"))
@@ -222,9 +226,10 @@ def test_what_others_know_of_is_not_passed_over(backed: Backed, tmp_path: Path) 
     that would be a second history of it. What was said once stays known."""
     size = restored(backed, tmp_path / "new")["size"]
     new = Here(tmp_path / "new")
-    assert "lacks records" in new.call("backup", "resume", "--known", str(size + 5), expect=3).body["error"]["what"]
-    assert new.call("backup", "resume", expect=3)
-    resumed = new.call("backup", "resume", "--accept-gap").body
+    told = new.call("backup", "resume", "--nothing-newer", "--known", str(size + 5), expect=3).body["error"]
+    assert "lacks records" in told["what"]
+    assert new.call("backup", "resume", "--nothing-newer", expect=3)
+    resumed = new.call("backup", "resume").body
     assert (resumed["lost_first"], resumed["lost_last"]) == (size + 1, size + 5)
     assert size_and_root(new)[2] == resumed["log"] != find_newest(backed).log_id
 
