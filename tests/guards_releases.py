@@ -99,4 +99,7 @@ GUARDS = (
     Guard("I10", "releases are measured where the program is a release", "femtoclaw/compliance/released.py",
           "distribution.ROOT if start.verified is not None else", "distribution.ROOT if False else",
           f"{_COMMANDS}::test_a_deployed_release_is_drilled_and_measured", slow=True),
+    Guard("I10", "no public half of a key is written over", "femtoclaw/cli/operators.py",
+          "    if beside and os.path.lexists(beside):", "    if False:",
+          "tests/cli/test_release_page.py::test_a_key_is_made_with_its_public_half_beside_it"),
 )  # fmt: skip

@@ -42,13 +42,20 @@ def _list(arguments: Arguments, output: Output) -> int:
 
 
 def _keygen(arguments: Arguments, output: Output) -> int:
-    """Make an operator's key, on the operator's own machine; the public half is what another operator adds."""
-    name = _name(arguments)
+    """Make an operator's key, on the operator's own machine; the public half, beside it, is what another operator adds."""
+    from femtoclaw.key_file import public_path
+    from wal.durable_file import write_file
+
+    name, path = _name(arguments), arguments.out
+    beside = public_path(path) if path else ""
+    if beside and os.path.lexists(beside):
+        raise UsageError("there is a file already", where=beside, expected="a new file", remedy="choose another name")
     signer, encrypted = _new_key(name, arguments)
-    key, path = signer.public.vkey(), arguments.out
-    output.data({"name": name, "public_key": key, "file": path, "encrypted": encrypted})
+    key = signer.public.vkey()
+    write_file(os.path.abspath(beside), key.encode() + b"\n")  # the name alone has no folder to make durable
+    output.data({"name": name, "public_key": key, "file": path, "public_file": beside, "encrypted": encrypted})
     output.line(f"key of {name} in {path}", "green")
-    output.fields([("public key", key)])
+    output.fields([("public key", key), ("in", beside)])
     if not encrypted:
         output.note("the key is not encrypted at rest: set FEMTOCLAW_PASSPHRASE_FILE before you make one")
     output.note(f"an operator adds it with: {program()} operator add {name} --role ROLE --public-key '{key}'")
