@@ -110,4 +110,27 @@ GUARDS = (
         "I10", "a signature that nothing in the log accounts for is reported", "femtoclaw/auditing/signatures.py",
         'key.vkey(), UNACCOUNTED, f"nothing', 'key.vkey(), ACCOUNTED, f"nothing', _ACCOUNTED,
     ),
+    Guard(
+        "I5", "a version that asks for more is granted anew", "femtoclaw/control_effects.py",
+        "if not set(manifest.permissions) <= set(before.permissions):", "if False:",
+        "tests/cli/test_claws.py::test_a_version_that_asks_for_more_is_granted_anew",
+    ),
+    Guard(
+        "I10", "a step back of the wall clock is told", "femtoclaw/authority.py", "        if stepped:", "        if False:",
+        "tests/cli/test_clock_steps.py::test_each_step_back_is_told_once",
+    ),
+    Guard(
+        "I10", "one step of the clock is told once", "femtoclaw/authority.py",
+        "stepped = behind > told + CLOCK_STEP_NS", "stepped = behind > CLOCK_STEP_NS",
+        "tests/cli/test_clock_steps.py::test_each_step_back_is_told_once",
+    ),
+    Guard(
+        "I5", "pruning is on record where the node is at hand", "femtoclaw/cli/backup_pruning.py",
+        "if arguments.dry_run or not _is_its(home, log_id):", "if True:",
+        "tests/cli/test_backup.py::test_old_backups_go_and_what_newer_ones_need_stays",
+    ),
+    Guard(
+        "I1", "locks of a kept log are no part of a backup", "femtoclaw/backup/home_files.py", ', "lock.mdb")', ")",
+        "tests/femtoclaw/test_migration_backup.py::test_the_sealed_old_log_is_in_a_backup",
+    ),
 )  # fmt: skip

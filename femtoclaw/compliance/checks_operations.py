@@ -34,7 +34,8 @@ def a_backup_is_sealed_and_audited(laboratory: Laboratory) -> str:
     for name in ("tampered verify", "tampered restore"):
         need(found.answers[name].code == 3, f"exit 3: {name}", found.answers[name].code)
     need(not found.facts["written"], "nothing written by the refused restore")
-    ended = [each for each in found.facts["own"].of("ProcedureEnded") if each.event.procedure == "backup.create"]
+    own = found.facts["own"].of("ProcedureEnded")
+    ended = [each for each in own if each.event.procedure == "backup.create" and b'"manifest":' in each.event.content]
     need(ended, "the backup on record")
     manifest = found.answers["create"].body["manifest"]
     need(

@@ -78,7 +78,7 @@ class Laboratory:
 
     def once(self, measure: Callable[[Laboratory], Measured]) -> Measured:
         """What ``measure`` finds; it runs once however many checks ask. Raises again what it raised."""
-        name = measure.__name__
+        name = _name(measure)
         with self._guard:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:  # a measurement that another thread has begun is waited for
@@ -97,7 +97,7 @@ class Laboratory:
         """The same laboratory, in which ``measure`` has found something else."""
         other = Laboratory(self.home)
         other._folder = self.folder
-        other._known = self._known | {measure.__name__: found}
+        other._known = self._known | {_name(measure): found}
         other._taken = self._taken
         return other
 
@@ -129,6 +129,11 @@ class Laboratory:
         path = self.place(name)
         shutil.copytree(home, path, symlinks=True, ignore=_sockets)
         return path
+
+
+def _name(measure: Callable[[Laboratory], Any]) -> str:
+    """Two areas may use one word for what each of them measures."""
+    return f"{measure.__module__}.{measure.__name__}"
 
 
 def end(process: subprocess.Popen[bytes], number: signal.Signals) -> int:

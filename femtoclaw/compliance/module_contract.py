@@ -1,7 +1,6 @@
 """Measurements of the contract between the program and modules that need no node: layouts, ownership, ids, types, stages, order."""
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
-import ctypes
 import json
 import os
 import subprocess
@@ -49,7 +48,7 @@ def layouts(laboratory: Laboratory) -> dict[str, list[int]]:
     lines, ours = [], []
     for name, structure in structures.items():
         lines.append(f"sizeof(femtoclaw_{name})")
-        ours.append(ctypes.sizeof(structure))
+        ours.append(len(bytes(structure())))
         for field in (each[0] for each in structure._fields_):
             lines.append(f"offsetof(femtoclaw_{name}, {field})")
             ours.append(getattr(structure, field).offset)

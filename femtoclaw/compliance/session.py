@@ -187,9 +187,14 @@ def _process_status(pid: int) -> dict[str, str]:
 
 
 def _tcp_of(pid: int) -> str:
-    """The TCP sockets that the process holds, by their inodes."""
+    """The TCP sockets that the process holds, by their inodes; ``unreadable`` to who is not root, as a process with keys is not
+    to be looked into."""
     held = set()
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    try:
+        names = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return "unreadable"
+    for name in names:
         try:
             held.add(os.readlink(f"/proc/{pid}/fd/{name}"))
         except OSError:
