@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from femtoclaw.compliance.checking import every, need, shows
+from femtoclaw.compliance.checking import CannotMeasureError, every, need, shows
 from femtoclaw.compliance.laboratory import Laboratory
 from femtoclaw.compliance.measures_more import (
     SHIPPINGS,

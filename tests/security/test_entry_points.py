@@ -296,6 +296,7 @@ KNOWN = {
     "femtoclaw/api/client.py": "asks a served node",
     "femtoclaw/monitoring/endpoint.py": "pages that are only read: tests/cli/test_observed.py",
     "femtoclaw/monitoring/grpc_health.py": "health at the API's socket: tests/cli/test_observed.py",
+    "femtoclaw/compliance/observed.py": "a receiver of traces of the laboratory's own, on the loopback, for one measurement",
     "femtoclaw/compliance/networking.py": "servers of the laboratory's own that misbehave, on the loopback, for one measurement",
     "femtoclaw/compliance/measures_more.py": "a receiver of the laboratory's own, on the loopback, for one measurement",
     "femtoclaw/compliance/module_runs.py": "a socket of the laboratory's own folder, which a sandboxed claw must not reach",
