@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 RELEASE: dict[str, dict[str, Any]] = COSIGNING | {
     "what": {
-        "choices": ("build", "verify", "deploy", "rollback", "list", "finish"),
-        "help": "build --out FILE --key KEYFILE, verify FILE --key KEY, deploy FILE, rollback, list",
+        "choices": ("build", "verify", "deploy", "rollback", "list", "prune", "finish"),
+        "help": "build --out FILE --key KEYFILE, verify FILE --key KEY, deploy FILE, rollback, list, prune",
     },
     "file": {"nargs": "?", "metavar": "FILE", "help": "verify, deploy: the release"},
     "--out": {"metavar": "FILE", "help": "build: the new file"},
@@ -35,7 +35,7 @@ RELEASE: dict[str, dict[str, Any]] = COSIGNING | {
         "help": "deploy, rollback: for a served node to be back",
     },
     "--major": {"action": "store_true", "help": "deploy: also a release with another first number of its version"},
-    "--dry-run": {"action": "store_true", "help": "deploy, rollback: only say whether it could be done"},
+    "--dry-run": {"action": "store_true", "help": "deploy, rollback, prune: only say what would be done"},
 }
 
 MIGRATE: dict[str, dict[str, Any]] = SIGNING | {

@@ -28,6 +28,7 @@ def release(arguments: Arguments, output: Output) -> int:
         "deploy": _deploy,
         "rollback": _rollback,
         "list": _list,
+        "prune": _prune,
         "finish": _finish,
     }
     what = arguments.what
@@ -174,6 +175,34 @@ def _rollback(arguments: Arguments, output: Output) -> int:
         output.line(f"would go back to {target.name}; nothing was changed", "green")
         return 0
     return _tell_in_use(roll_back(work), work, output)
+
+
+def _prune(arguments: Arguments, output: Output) -> int:
+    """Remove what is neither in use nor what `release rollback` would take; on record as the procedure release.deploy."""
+    from femtoclaw.releases.deploying import DEPLOY, NoReleaseError, earlier
+    from femtoclaw.releases.pruning import prune
+
+    work = _work(arguments, output)
+    try:
+        stay = {earlier(work).name}
+    except NoReleaseError:
+        stay = set()
+    pruned = prune(work.installation, stay, dry_run=True)
+    if not arguments.dry_run:
+        work.record.begin(DEPLOY, "prune", "")
+        told = f"pruned: {len(pruned.removed)} went, {len(pruned.kept)} releases are kept"
+        try:
+            prune(work.installation, stay)
+        except BaseException as error:
+            work.record.end("failed", type(error).__name__, {"kept": pruned.kept})
+            raise
+        work.record.end("done", told, {"pruned": pruned.removed[:100], "bytes": pruned.size, "kept": pruned.kept})
+    output.data({"root": work.installation.root, "dry_run": arguments.dry_run} | pruned._asdict())
+    verb = "would go" if arguments.dry_run else "went"
+    output.line(
+        f"{len(pruned.removed)} folders {verb}, {pruned.size} bytes; {len(pruned.kept)} releases are kept", "green"
+    )
+    return 0
 
 
 def _tell_in_use(content: dict[str, Any], work: Work, output: Output) -> int:

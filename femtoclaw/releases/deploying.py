@@ -22,7 +22,7 @@ from femtoclaw.releases.bundle import OpenRelease
 from femtoclaw.releases.fitting import changed_claws, check_fit, kinds_of, require_asked
 from femtoclaw.releases.history import Entry, deployments, used_events
 from femtoclaw.releases.installation import Installation, name_of
-from femtoclaw.releases.keeping import keep_state
+from femtoclaw.releases.keeping import drop_state, keep_state, size_of
 from femtoclaw.releases.refusal import ReleaseRefusedError
 from femtoclaw.releases.statement import Release
 from femtoclaw.state import Node
@@ -91,6 +91,7 @@ def deploy(work: Work, path: str, keys: Sequence[str]) -> dict[str, Any]:
             check_fit(release, node, interpreter(), FORMAT, used_events(work.home))
             kinds = kinds_of(release, VERSION, own_versions())
             require_asked(kinds, work.major)
+            work.installation.check_room(release, size_of(work.home))
             steps.append("fit")
             content |= {"kinds": list(kinds), "from": VERSION, "to": release.program}
             content |= {"changed_claws": changed_claws(release, node)}
@@ -98,7 +99,7 @@ def deploy(work: Work, path: str, keys: Sequence[str]) -> dict[str, Any]:
             content |= {"kept": {"digest": kept.digest, "size": kept.size, "root": kept.root}}
             work.say(f"state kept in {kept.folder}")
             steps.append("kept")
-            name = work.installation.unpack(opened, release, opened.note)
+            name = _unpacked(work, opened, release, kept.folder)
             steps.append("unpacked")
             _put_in_use(work, name, release, anchor, content)
         except BaseException as error:
@@ -150,6 +151,15 @@ def earlier(work: Work) -> Entry:
         "there is no release to go back to", where=work.installation.root, expected="an earlier one that was good",
         found=", ".join(there) or "none",
     )  # fmt: skip
+
+
+def _unpacked(work: Work, opened: OpenRelease, release: Release, kept: str) -> str:
+    """The name of the release, which is unpacked; where that fails, the state that was kept for it goes too."""
+    try:
+        return work.installation.unpack(opened, release, opened.note)
+    except FemtoClawError:
+        drop_state(kept)
+        raise
 
 
 def _put_in_use(work: Work, name: str, release: Release, anchor: str, content: dict[str, Any]) -> None:

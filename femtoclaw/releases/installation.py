@@ -10,6 +10,7 @@ is the exchange of one link. A power cut at any moment leaves ``current`` on a w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -26,8 +27,10 @@ from femtoclaw.releases.statement import FILE_BYTES_MAX, PACKAGES_FOLDER, STATEM
 from wal.durable_file import sync_folder, write_file
 
 RELEASES, CURRENT, STARTER = "releases", "current", "femtoclaw"
-_UNPACKING, _LINKING = ".new-", ".current-"
+UNPACKING, LINKING = ".new-", ".current-"
 DIGEST_SHOWN = 12
+ROOM_LEFT_BYTES = 64 * 1024 * 1024
+"""What a deployment leaves free at least: a node without room stops (exit 4), and its log grows meanwhile."""
 
 Step = Callable[[str], None]
 """Told before each step that changes something; what it raises stops there, as a power cut would."""
@@ -92,6 +95,19 @@ class Installation:
         folder, _, name = target.partition("/")
         return name if folder == RELEASES and name in self.names() else None
 
+    def check_room(self, release: Release, more: int) -> None:
+        """Raise UnavailableError unless the release, ``more`` bytes and ``ROOM_LEFT_BYTES`` have room where releases are."""
+        place = self.root
+        while not os.path.isdir(place):
+            place = os.path.dirname(place)
+        there = 0 if name_of(release) in self.names() else sum(file.size for file in release.files.values())
+        wanted, found = there + more + ROOM_LEFT_BYTES, os.statvfs(place)
+        if found.f_bavail * found.f_frsize < wanted:
+            raise UnavailableError(
+                "there is no room for the release", where=self.root, expected=f"{wanted} bytes free",
+                found=f"{found.f_bavail * found.f_frsize}", remedy="make room (`femtoclaw release prune`); nothing has changed",
+            )  # fmt: skip
+
     def unpack(self, opened: OpenRelease, release: Release, note: bytes) -> str:
         """Put a checked release beside the others and return its name. Nothing is done when it is there whole.
 
@@ -101,11 +117,11 @@ class Installation:
         if name in self.names():
             self.check_files(name, release, note)
             return name
-        making = os.path.join(self.root, RELEASES, f"{_UNPACKING}{name}")
+        making = os.path.join(self.root, RELEASES, f"{UNPACKING}{name}")
         try:
             self._make_root()
             self._step("unpack")
-            _remove(making)
+            remove(making)
             os.mkdir(making, 0o755)
             for path, raw in opened.files(release):
                 self._step(f"write {path}")
@@ -116,7 +132,11 @@ class Installation:
             self._step("name")
             os.rename(making, self.folder(name))
             sync_folder(os.path.dirname(making))
+        except ReleaseRefusedError:
+            _clean(making)
+            raise
         except OSError as error:
+            _clean(making)
             raise _failed(making, error) from error
         return name
 
@@ -178,7 +198,7 @@ class Installation:
     def switch(self, name: str | None) -> None:
         """Let ``current`` name another release, in one step; None: no release any more. Raises UnavailableError."""
         link = os.path.join(self.root, CURRENT)
-        making = os.path.join(self.root, f"{_LINKING}{os.getpid()}")
+        making = os.path.join(self.root, f"{LINKING}{os.getpid()}")
         try:
             self._step("switch")
             if name is None:
@@ -210,7 +230,7 @@ def _files(top: str) -> list[str]:
     for place, folders, files in os.walk(top):
         if "__pycache__" in folders:
             folders.remove("__pycache__")
-            _remove(os.path.join(place, "__pycache__"))
+            remove(os.path.join(place, "__pycache__"))
         found += [os.path.relpath(os.path.join(place, file), top) for file in files]
         found += [
             os.path.relpath(os.path.join(place, each), top)
@@ -236,13 +256,19 @@ def _content(path: str) -> bytes | None:
         return None
 
 
-def _remove(folder: str) -> None:
-    """Remove what a cut attempt left, whatever its modes."""
+def remove(folder: str) -> None:
+    """Remove a folder, whatever its modes; nothing is done where there is none. Raises OSError."""
     if not os.path.lexists(folder):
         return
     for place, _, _ in os.walk(folder):
         os.chmod(place, 0o755)
     shutil.rmtree(folder)
+
+
+def _clean(making: str) -> None:
+    """On a disk that is full, what is left of an attempt would stop the node."""
+    with contextlib.suppress(OSError):
+        remove(making)
 
 
 def _failed(where: str, error: OSError) -> UnavailableError:

@@ -35,7 +35,7 @@ def keep_state(home: Home, root: str, name: str) -> Kept:
     from wal.bundle import signed_checkpoint, write_bundle
     from wal.reader import read_log_directory
 
-    reader = read_log_directory(home.log)
+    folder, reader = "", read_log_directory(home.log)
     try:
         covered = signed_checkpoint(reader)
         size = covered.checkpoint.size
@@ -43,18 +43,39 @@ def keep_state(home: Home, root: str, name: str) -> Kept:
         _make_empty(folder)
         path = os.path.join(folder, BUNDLE)
         write_bundle(reader, path, named_blobs(reader.scan(1, size + 1), reader.storage), covered)
+        _keep_files(home, folder)
+    except BaseException:
+        drop_state(folder)
+        raise
     finally:
         reader.close()
-    for each in FILES:
-        where = os.path.join(home.path, each)
-        if os.path.isfile(where):
-            with open(where, "rb") as file:
-                write_file(os.path.join(folder, each), file.read())
     hasher = sha256()
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):
             hasher.update(piece)
     return Kept(folder, hasher.hexdigest(), size, covered.checkpoint.root.hex())
+
+
+def drop_state(folder: str) -> None:
+    """Remove what was kept before a release that was not put in use: nothing has changed that it would be needed for."""
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def size_of(home: Home) -> int:
+    """Bytes that a state may take at most, about: the log's files hold at least what its bundle does."""
+    found = 0
+    for place, _, files in os.walk(home.log):
+        found += sum(os.stat(os.path.join(place, file)).st_blocks * 512 for file in files)
+    return found
+
+
+def _keep_files(home: Home, folder: str) -> None:
+    for each in FILES:
+        where = os.path.join(home.path, each)
+        if os.path.isfile(where):
+            with open(where, "rb") as file:
+                write_file(os.path.join(folder, each), file.read())
 
 
 def _make_empty(folder: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from femtoclaw.cli.main import run
 from femtoclaw.launcher.sealed import read_pin
 from femtoclaw.launcher.start import stub
-from femtoclaw.releases import checking
+from femtoclaw.releases import checking, installation
 from femtoclaw.releases.checking import Checked
 from femtoclaw.seal import PACKAGES, seal
 from tests.cli.node import ROOT, SAY, Node, femtoclaw
@@ -104,7 +104,7 @@ def test_a_release_is_deployed_in_order(made: Made, deployed: Installed) -> None
     """Authorized, then its signature, then the start from it, then the end: all on record, and only it may start from now on."""
     begun = deployed.events("ProcedureBegun")[0]
     ended = deployed.events("ProcedureEnded")[0]
-    content = ended["content"] if isinstance(ended["content"], dict) else json.loads(ended["content"])
+    content = content_of(ended)
     digest = content["installed"]["digest"]
     starts = [row for row in deployed.events("IntegrityVerified") if row["digest"] == digest]
     assert begun["index"] < starts[0]["index"] < ended["index"]
@@ -228,6 +228,61 @@ def test_a_changed_release_is_refused_on_record(made: Made, template: Node, tmp_
     assert not (place.root / "current").exists()
     assert not any(path.name[0] != "." for path in (place.root / "releases").iterdir())
     place.node.intent(SAY)
+
+
+def test_a_disk_that_fills_up_is_left_as_it_was(
+    made: Made, template: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without room nothing is begun; where it goes meanwhile, what was written goes too, and the node works."""
+    place = Installed(template.copy(tmp_path / "home"), tmp_path / "root")
+    words = ["--json", "--home", str(place.node.path), "release", "deploy", made.first, "--key", made.key]
+    words += ["--root", str(place.root)]
+    full = os.statvfs_result((4096, 4096, 10**6, 10**4, 10**4, 10**6, 10**6, 10**6, 0, 255))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "statvfs", lambda place: full)
+        assert run(words) == 4
+    assert not place.root.exists()
+    written = []
+
+    def no_more(path: str, raw: bytes) -> None:
+        written.append(path)
+        if len(written) > 20:
+            raise OSError(28, "No space left on device")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(raw)
+
+    monkeypatch.setattr(installation, "_write", no_more)
+    assert run(words) == 4
+    assert len(written) == 21
+    assert place.tree() == [str(place.root / "before"), str(place.root / "releases")]
+    assert [row["result"] for row in place.events("ProcedureEnded")] == ["failed", "failed"]
+    place.node.intent(SAY)
+
+
+def test_what_nobody_goes_back_to_is_pruned(made: Made, deployed: Installed, tmp_path: Path) -> None:
+    """The release in use and the one before stay, each with the newest state kept before it; on record."""
+    place = Installed(deployed.node.copy(tmp_path / "home"), tmp_path / "root")
+    shutil.copytree(deployed.root, place.root, symlinks=True)
+    for path in (made.second, made.floor):
+        place.call("release", "deploy", path)
+    (place.root / "releases" / ".new-cut").mkdir()
+    first, second, third = (row["installed"]["name"] for row in map(content_of, place.events("ProcedureEnded")))
+    assert len(place.call("release", "prune", "--dry-run")["removed"]) == 3
+    assert len(place.call("release", "list")["releases"]) == 3
+    told = place.call("release", "prune")
+    assert told["kept"] == sorted([second, third])
+    assert sorted(path.name for path in (place.root / "releases").iterdir()) == sorted([second, third])
+    assert {path.name.rpartition("-")[0] for path in (place.root / "before").iterdir()} == {second, third}
+    assert content_of(place.events("ProcedureEnded")[-1])["kept"] == told["kept"]
+    assert first in json.dumps(told["removed"])
+    assert place.call("release", "rollback", expect=3)["error"]["what"].endswith(
+        "(ROLLBACK)"
+    )  # found, and below the floor
+
+
+def content_of(row: dict[str, Any]) -> Any:
+    """What an end on record says."""
+    return row["content"] if isinstance(row["content"], dict) else json.loads(row["content"])
 
 
 @pytest.mark.requirement("RUNBOOK-16.1", "UPGRADE-16.1")
