@@ -266,10 +266,14 @@ def read_text(path: str) -> str:
         raise ConfigurationError("file is not UTF-8", where=path, expected="UTF-8", found=found) from None
 
 
+_complained: set[str] = set()
+"""Journals that could not be written when it was last tried."""
+
+
 def journal(home: Home, wall_ns: int, event: str, **fields: object) -> None:
     """Append one line to the boot journal, which with the old one stays within twice ``JOURNAL_BYTES_MAX`` (I11).
 
-    A journal that cannot be written never stops a start: the error shows.
+    A journal that cannot be written never stops a start: the error shows, once in a process until it can be written again.
     """
     import json
 
@@ -277,10 +281,13 @@ def journal(home: Home, wall_ns: int, event: str, **fields: object) -> None:
     line = json.dumps({"time_ns": wall_ns, "event": event, **texts}, sort_keys=True, default=str).encode() + b"\n"
     try:
         _append(home, line)
+        _complained.discard(home.journal)
     except OSError:
         import sys
 
-        print(f"femtoclaw: boot journal cannot be written: {home.journal}", file=sys.stderr)
+        if home.journal not in _complained:
+            print(f"femtoclaw: boot journal cannot be written: {home.journal}", file=sys.stderr)
+        _complained.add(home.journal)
 
 
 def _append(home: Home, line: bytes) -> None:

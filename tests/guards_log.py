@@ -104,6 +104,12 @@ GUARDS = (
         "        return None",
         "tests/femtoclaw/test_loop.py::test_a_full_log_stops_the_authority_and_what_was_queued_behind_it",
     ),
+    Guard("I11", "a disk that others fill is asked again", "wal/disk_room.py",
+          "now >= self._until_ns or self._free < PLENTY_TIMES * limits.DISK_RESERVE_BYTES", "not self._until_ns",
+          "tests/wal/test_full_disk.py::test_a_disk_that_others_fill_is_noticed_though_nothing_was_written_here"),
+    Guard("I4", "a commit is refused only where it is known that nothing was written", "wal/lmdb_storage.py",
+          "if unchanged and self._disk.asked() < DISK_RESERVE_BYTES:", "if unchanged:",
+          "tests/wal/test_full_disk.py::test_a_commit_without_a_page_to_write_is_refused_and_any_other_failure_stops"),
     Guard(
         "I8",
         "an index that exists cannot be written again",

@@ -22,10 +22,12 @@ from types import TracebackType
 import lmdb
 
 from wal import head, record
+from wal.disk_room import DiskRoom
 from wal.durable_file import FILE_MODE, FOLDER_MODE, read_file, refused_write, sync_folder, write_file
 from wal.errors import (
     CorruptFileError,
     CorruptRecordError,
+    LogError,
     LogFailedError,
     LogFullError,
     LogMissingError,
@@ -59,8 +61,8 @@ class LmdbStorage:
         self._head_fd = -1
         self._env: lmdb.Environment | None = None
         self._data = os.path.join(path, "data")
-        self._unreserved = 0
-        self._room = self._room_asked = 0
+        self._unchecked = 0
+        self._map_room = self._map_asked = self._finish = 0
         self._last = -1
         self._times = (0, 0)
         self._committed = False
@@ -71,6 +73,7 @@ class LmdbStorage:
         try:
             if writable:
                 self._lock()
+            self._disk = DiskRoom(self._lock_fd)
             self._env = _open_environment(os.path.join(path, "data"), writable=writable, map_bytes=map_bytes)
             self._check_length(data)
             self._times = (os.stat(self._data).st_mtime_ns, os.stat(path).st_mtime_ns)
@@ -155,12 +158,9 @@ class LmdbStorage:
                 )  # fmt: skip
 
     def _reserve(self, size: int) -> None:
-        """Refuse when less than the reserve is free; asked again after every quarter of the reserve written."""
-        self._unreserved -= size
-        if self._unreserved > 0:
-            return
-        room = os.fstatvfs(self._lock_fd)
-        free = room.f_bavail * room.f_frsize
+        """Refuse when less than the reserve is free, whoever wrote it; look for dead readers at times."""
+        self._disk.used(size)
+        free = self._disk.free()
         if free < DISK_RESERVE_BYTES:
             raise LogFullError(
                 "the disk's reserve is used up",
@@ -168,26 +168,38 @@ class LmdbStorage:
                 expected=f">= {DISK_RESERVE_BYTES} bytes free",
                 found=free,
             )
-        self._unreserved = DISK_RESERVE_BYTES // 4
-        self.check_readers()
+        self._unchecked -= size
+        if self._unchecked <= 0:
+            self._unchecked = DISK_RESERVE_BYTES // 4
+            self.check_readers()
 
     def room(self) -> int:
-        # Asked of LMDB and the disk again only after an eighth of the last answer was written.
-        if self._room <= self._room_asked - (self._room_asked >> 3):
-            environment = self._environment()
-            known = environment.info()
-            used = (known["last_pgno"] + 1) * environment.stat()["psize"]
-            disk = os.fstatvfs(self._lock_fd)
-            free = min(known["map_size"] - used, disk.f_bavail * disk.f_frsize - DISK_RESERVE_BYTES)
-            self._room = self._room_asked = free - min(FINISH_RESERVE_BYTES, known["map_size"] // 4)
-        return self._room
+        # Of the map only this process takes pages: asked of LMDB again after an eighth of the last answer was written.
+        known_map = self._environment().info()["map_size"] if self._map_room <= self._map_asked * 7 // 8 else 0
+        if known_map:
+            used = (self._environment().info()["last_pgno"] + 1) * self._environment().stat()["psize"]
+            self._map_room = self._map_asked = known_map - used
+            self._finish = min(FINISH_RESERVE_BYTES, known_map // 4)
+        return min(self._map_room, self._disk.free() - DISK_RESERVE_BYTES) - self._finish
+
+    def _no_commit(self, error: lmdb.Error) -> LogError:
+        """What a failed commit means. Pages come before the one that makes them count: where the disk is full and what
+        is committed ends where it did, nothing was written. In all other cases nobody knows."""
+        try:
+            with _Reading(self._environment(), self._data) as txn:
+                unchanged = isinstance(error, lmdb.DiskError) and _last_index(txn.cursor()) == self._last
+            if unchanged and self._disk.asked() < DISK_RESERVE_BYTES:
+                return LogFullError("the disk is full", where=self._path, expected="room for a commit", found=error)
+        except (LogError, OSError):
+            pass  # a store that cannot be read any more says nothing of what was committed
+        return LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error)
 
     def append(self, frames: Sequence[tuple[int, bytes]]) -> None:
         self._guard()
         if not frames:
             return
         size = sum(len(raw) for _, raw in frames)
-        self._room -= 2 * size + PAGES_PER_COMMIT * 4096
+        self._map_room -= 2 * size + PAGES_PER_COMMIT * 4096
         self._reserve(size)
         assert self._env is not None
         first = frames[0][0]
@@ -206,7 +218,7 @@ class LmdbStorage:
         except lmdb.MapFullError as error:
             raise LogFullError("the LMDB map is full", where=self._path, found=error) from error
         except lmdb.Error as error:
-            raise LogFailedError("a commit failed; its outcome is unknown", where=self._path, found=error) from error
+            raise self._no_commit(error) from error
         self._last = frames[-1][0]
         self._committed = True
 

@@ -10,11 +10,13 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from femtoclaw.cli.cluster_demo_machines import Machine
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import AnswerIsNoError
+
+AnyMachine = TypeVar("AnyMachine", bound=Machine)
 
 POLICY = """\
 @id("work")
@@ -73,13 +75,16 @@ class Drill:
 
     def machine(self, name: str = "node") -> Machine:
         """A machine without a home so far."""
-        made = Machine(self.folder, name, self.output)
+        return self.adopt(Machine(self.folder, name, self.output))
+
+    def adopt(self, made: AnyMachine) -> AnyMachine:
+        """A machine that ends with this drill."""
         self._machines.append(made)
         return made
 
-    def node(self, name: str = "node") -> Machine:
-        """A machine with a node that has done some work: a file written and read, a call denied."""
-        made = self.machine(name)
+    def node(self, name: str = "node", made: Machine | None = None) -> Machine:
+        """A machine (``made``, or a new one) with a node that has done some work: a file written and read, a call denied."""
+        made = made or self.machine(name)
         policy = self.file("policy.cedar", POLICY)
         claws = [word for claw in ("fs.read", "fs.list", "fs.write", "shell") for word in ("--enable", claw)]
         made.call("init", *claws, "--binary", "/bin/sleep", "--policy", policy, show=False)

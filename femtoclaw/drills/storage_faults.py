@@ -56,7 +56,32 @@ def full_disk(drill: Drill) -> None:
     node.call("config", "set", f"memory.map_bytes={room}")
     node.call("proof", "consistency", str(before["size"]), str(node.size()))
     drill.proved("what was recorded before is a prefix of what is recorded now")
+    _really_full(drill)
     goes_on(drill, node, "report-after.txt", ("ConfigurationAdopted",))
+
+
+def _really_full(drill: Drill) -> None:
+    """The same of a disk that somebody else fills to the last byte."""
+    from femtoclaw.drills.small_disk import small_disk
+
+    drill.step("A disk that somebody else fills")
+    disk = small_disk(drill)
+    if disk is None:
+        drill.proved("NOT SHOWN: this process may not mount a file system of its own, and fills none of yours")
+        return
+    drill.node(made=disk)
+    before = disk.call("verify")
+    disk.fill()
+    _, lines = disk.run("health")
+    drill.check("health says so", [each["result"] for each in lines[-1]["checks"] if each["name"] == "host: disk"], ["bad"])
+    code, lines = disk.run("intent", MESSAGE)
+    drill.check("work is refused as unavailable", (code, lines[-1]["error"]["type"]), (4, "LogFullError"))
+    after = disk.call("verify")
+    drill.check("what was recorded stays", (after["size"], after["root"]), (before["size"], before["root"]))
+    disk.free()
+    drill.write(disk, "report-room.txt")
+    drill.sound(disk)
+    drill.proved("with no byte free nothing is recorded and nothing is lost; with room it goes on")
 
 
 def corrupt_page(drill: Drill) -> None:

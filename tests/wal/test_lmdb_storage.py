@@ -480,7 +480,7 @@ def test_a_reader_that_died_does_not_hold_pages_for_ever(path: str) -> None:
         assert storage._env is not None
         assert str(reader.pid) in storage._env.readers()
         reader.kill()
-    storage._unreserved = 0
+    storage._unchecked = 0
     log.append([b"a few megabytes later"])
     assert str(reader.pid) not in storage._env.readers()
     log.close()
