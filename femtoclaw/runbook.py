@@ -109,11 +109,13 @@ class Runs:
         if isinstance(event, events.IncidentStepped):
             told = f"{event.step}: {event.result}"
             return [(11, told), *([(20, told)] if event.step in ("contain", "preserve") else [])]
-        if isinstance(event, events.ProcedureEnded) and b'"pruned":' not in event.content:  # that made no backup
+        if isinstance(event, events.ProcedureEnded) and not any(each in event.content for each in _NO_BACKUP):
             return [(section, event.result) for section in _BY_PROCEDURE.get(event.procedure, ())]
         return self._decided(event)
 
-    def _lived(self, event: events.RuntimeStarted | events.RuntimeStopped | events.StartFailed) -> list[tuple[int, str]]:
+    def _lived(
+        self, event: events.RuntimeStarted | events.RuntimeStopped | events.StartFailed
+    ) -> list[tuple[int, str]]:
         if isinstance(event, events.StartFailed):
             return [(5, f"failed: {event.code}")]
         if isinstance(event, events.RuntimeStopped):
@@ -134,6 +136,9 @@ class Runs:
             return [(24, f"refused {action}: {event.reason}"), (23, "refused")]
         return [(23, "done"), *((section, "done") for section in _BY_ACTION.get(action, ()))]
 
+
+_NO_BACKUP = (b'"pruned":', b'"in_force":')
+"""In the content of procedures that were asked for as backups are, and made none: older ones went, a recovery key came."""
 
 KINDS = frozenset(
     (events.RuntimeStarted, events.RuntimeStopped, events.StartFailed, events.HealthChecked, events.IncidentOpened,

@@ -218,4 +218,32 @@ GUARDS = (
         "        pass\n",
         TROUBLES + "::test_what_a_killed_verification_left_goes",
     ),
+    Guard(
+        "I10",
+        "a backup is sealed to the recovery key in force, whatever an option says",
+        "femtoclaw/cli/backing_up.py",
+        "    if given is not None and given != found:\n",
+        "    if False:\n",
+        TROUBLES + "::test_another_recovery_key_comes_into_force_by_request_alone",
+    ),
+    Guard(
+        "I10",
+        "a recovery key is replaced only when asked to",
+        "femtoclaw/cli/backup_keys.py",
+        "    if not replace:\n",
+        "    if False:\n",
+        TROUBLES + "::test_another_recovery_key_comes_into_force_by_request_alone",
+    ),
+    Guard(
+        "I5",
+        "who may not back up puts no recovery key in force, and gets none made",
+        "femtoclaw/cli/backup_keys.py",
+        """        with procedure(node.started, who, "backup.create", RESOURCE, cosigners=cosigners) as told:
+            public = make()
+""",
+        """        public = make()
+        with procedure(node.started, who, "backup.create", RESOURCE, cosigners=cosigners) as told:
+""",
+        TROUBLES + "::test_who_may_not_back_up_does_not_say_to_which_key",
+    ),
 )

@@ -6,6 +6,7 @@ Curve25519 form of the same pair and libsodium's sealed boxes, so whoever holds 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from femtoclaw.backup.layout import BackupDamagedError
@@ -14,12 +15,16 @@ from femtoclaw.keys import load_public_key, protect_process
 from femtoclaw.passphrase import operator_passphrase
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from femtoclaw.home import Home
     from femtoclaw.key_file import KeySigner
     from wal.note import PublicKey
 
 NAME = "recovery"
-PUBLIC_FILE = "recovery.pub"
-"""In the home: the public half, where `backup create` takes it from when --key names none."""
+PUBLIC_NAME = "recovery.pub"
+PUBLIC_FILE = f"keys/{PUBLIC_NAME}"
+"""In the home: the public half that is in force, listed in the signed index of the keys."""
 
 SEALED_OVERHEAD_BYTES = 48
 
@@ -33,6 +38,33 @@ def load_recovery_public(path: str) -> PublicKey:
             found=f"a key of {public.name!r}",
         )  # fmt: skip
     return public
+
+
+def in_force(home: Home, known: Sequence[PublicKey]) -> PublicKey:
+    """The public half to which this node seals: the one in the signed index of its keys, and no other.
+
+    ``known`` are the keys that may have signed the index. Raises ConfigurationError when there is none, SecurityError when a key
+    file was changed by hand.
+    """
+    from femtoclaw.home import OTHERS_WRITE, check_mode
+    from femtoclaw.key_index import FILE_NAME, read_index
+    from femtoclaw.keys import check_index, folder
+
+    path = home.inside(PUBLIC_FILE)
+    if not os.path.lexists(path):
+        raise ConfigurationError(
+            "there is no recovery key to seal the backup to", where=path, expected="its public half, put in force",
+            found="nothing", remedy="run `femtoclaw backup keygen --out FILE`, and keep FILE away from this machine; or "
+            "`femtoclaw backup keygen --key FILE.pub` for one that you have, also where an older version left HOME/recovery.pub",
+        )  # fmt: skip
+    check_mode(path, OTHERS_WRITE)
+    check_index(home, known)
+    if PUBLIC_NAME not in (read_index(folder(home), known) or {}):
+        raise ConfigurationError(
+            "nobody put this recovery key in force", where=path, expected=f"a file that keys/{FILE_NAME} lists",
+            found="no entry", remedy="when it is yours: `femtoclaw backup keygen --key FILE.pub --replace`",
+        )  # fmt: skip
+    return load_recovery_public(path)
 
 
 class RecoveryKey:

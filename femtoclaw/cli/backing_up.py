@@ -10,7 +10,7 @@ from femtoclaw.cli.backup_previews import listed, would_create, would_restore
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, when
 from femtoclaw.errors import ConfigurationError, UsageError
-from femtoclaw.home import OTHERS_WRITE, Home, check_mode, locate, require
+from femtoclaw.home import Home, locate, require
 
 if TYPE_CHECKING:
     from cluster.archive import ArchiveStore
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wal.note import PublicKey
 
 _NEEDS = {
-    "keygen": ("out",), "create": ("to",), "list": ("from",), "verify": ("from",), "restore": ("from", "to", "key"),
+    "keygen": (), "create": ("to",), "list": ("from",), "verify": ("from",), "restore": ("from", "to", "key"),
     "resume": (), "prune": ("from", "keep"),
 }  # fmt: skip
 
@@ -29,10 +29,11 @@ _NEEDS = {
 def backup(arguments: Arguments, output: Output) -> int:
     """0 done, 1 refused, 2 usage, 3 a backup that is not what was signed (nothing was written), 4 unavailable."""
     from femtoclaw.backup.place import as_place
+    from femtoclaw.cli.backup_keys import keygen
     from femtoclaw.cli.backup_resuming import resume
 
     acts = {
-        "keygen": _keygen, "create": _create, "list": _list, "verify": _verify, "restore": _restore, "resume": resume,
+        "keygen": keygen, "create": _create, "list": _list, "verify": _verify, "restore": _restore, "resume": resume,
         "prune": _prune,
     }  # fmt: skip
     for name in _NEEDS[arguments.what]:
@@ -48,28 +49,6 @@ def _store(arguments: Arguments, target: str, *, create: bool = False) -> Archiv
     return open_archive(target, endpoint=arguments.endpoint, create=create)
 
 
-def _keygen(arguments: Arguments, output: Output) -> int:
-    """Make a recovery key: both halves where --out says, the public one also in the home, if there is one."""
-    from femtoclaw.backup.recovery_key import NAME, PUBLIC_FILE
-    from femtoclaw.key_file import at_rest, create_key
-    from femtoclaw.passphrase import chosen_passphrase
-    from wal.durable_file import write_file
-
-    out = os.path.abspath(arguments.out)
-    public = create_key(out, NAME, chosen_passphrase(out))
-    home = locate(getattr(arguments, "home", None))
-    installed = None
-    if os.path.isdir(home.log):
-        installed = os.path.join(home.path, PUBLIC_FILE)
-        write_file(installed, public.vkey().encode() + b"\n")
-    kept = at_rest(out)
-    output.data({"file": out, "public_key": public.vkey(), "at_rest": kept, "installed": installed})
-    output.line(public.vkey(), "bold")
-    output.fields([("recovery key", out), ("kept", kept), ("public half in the home", installed or "no")])
-    output.note("take the recovery key away from this machine: without it no backup opens, and with it every one does")
-    return 0
-
-
 def _create(arguments: Arguments, output: Output) -> int:
     """One backup, on record as the procedure backup.create."""
     from femtoclaw.backup.creating import create
@@ -78,11 +57,12 @@ def _create(arguments: Arguments, output: Output) -> int:
     from femtoclaw.cli.execute import open_node
     from femtoclaw.control import load_cosigners
     from femtoclaw.goals import reading
+    from femtoclaw.keys import load_public_key
     from femtoclaw.procedures import procedure
 
     home = locate(getattr(arguments, "home", None))
     require(home)
-    recovery = _recovery_public(arguments, home)
+    recovery = _recovery_public(arguments, home, load_public_key(home.public_key_file))
     _refuse_inside(home, arguments.to)
     if arguments.dry_run:
         return would_create(home, recovery, arguments, output)
@@ -90,6 +70,7 @@ def _create(arguments: Arguments, output: Output) -> int:
     try:
         with open_node(getattr(arguments, "home", None), output) as node, alone(store):
             started = node.started
+            recovery = _recovery_public(arguments, home, started.signer.public)
             cosigners = load_cosigners(home, arguments.cosign)
             who = signer_of(node, arguments)
             with (
@@ -122,17 +103,18 @@ def _create(arguments: Arguments, output: Output) -> int:
     return 0
 
 
-def _recovery_public(arguments: Arguments, home: Home) -> PublicKey:
-    from femtoclaw.backup.recovery_key import PUBLIC_FILE, load_recovery_public
+def _recovery_public(arguments: Arguments, home: Home, known: PublicKey) -> PublicKey:
+    """The recovery key in force; ``known`` is the node's key. Raises ConfigurationError, also for a --key that is another."""
+    from femtoclaw.backup.recovery_key import in_force, load_recovery_public
 
-    path = arguments.key or os.path.join(home.path, PUBLIC_FILE)
-    if not os.path.lexists(path):
+    given = load_recovery_public(arguments.key) if arguments.key is not None else None
+    found = in_force(home, [known])
+    if given is not None and given != found:
         raise ConfigurationError(
-            "there is no recovery key to seal the backup to", where=path, expected="its public half",
-            found="nothing", remedy="run `femtoclaw backup keygen --out FILE`, and keep FILE away from this machine",
+            "this recovery key is not in force", where=f"--key {arguments.key}", expected=found.vkey(), found=given.vkey(),
+            remedy="leave --key out; or put it in force: `femtoclaw backup keygen --key FILE.pub --replace`",
         )  # fmt: skip
-    check_mode(path, OTHERS_WRITE)
-    return load_recovery_public(path)
+    return found
 
 
 def _refuse_inside(home: Home, place: str) -> None:

@@ -15,14 +15,15 @@ BACKUP: dict[str, dict[str, Any]] = COSIGNING | {
     },
     "--to": {"metavar": "PLACE|HOME", "help": "create: a folder, or s3://BUCKET/PREFIX; restore: the home to make"},
     "--from": {"metavar": "PLACE", "help": "list, verify, restore, prune: where the backups are"},
-    "--key": {"metavar": "FILE", "help": "create: the recovery key's public half (default: HOME/recovery.pub); verify, restore: "
-              "the recovery key"},
-    "--out": {"metavar": "FILE", "help": "keygen: the new recovery key; its public half: FILE with .pub, and in the home"},
+    "--key": {"metavar": "FILE", "help": "keygen: a public half that is there already, to be put in force; create: the one that "
+              "must be in force; verify, restore: the recovery key"},
+    "--out": {"metavar": "FILE", "help": "keygen: the new recovery key; its public half, put in force: FILE with .pub"},
     "--id": {"type": utf8, "metavar": "ID", "help": "verify, restore: the backup by the beginning of its id (default: the newest)"},
     "--log": {"type": utf8, "metavar": "LOG_ID", "help": "the log, where the place holds several, or to be sure which one it is"},
     "--at-index": {"type": int, "metavar": "N", "help": "restore: only up to the last append that ends at or below record N"},
     "--at-time": {"type": moment, "metavar": "TIME", "help": "restore: only what was recorded until then (UTC)"},
-    "--replace": {"action": "store_true", "help": "restore: move the home that stands there aside"},
+    "--replace": {"action": "store_true", "help": "restore: move the home that stands there aside; keygen: another recovery key "
+                  "instead of the one in force"},
     "--from-archive": {"action": "append", "metavar": "PATH", "help": "resume: what else holds records (as for `recover`)"},
     "--accept-gap": {"action": "store_true", "help": "resume: go on in a new log that says what is lost (the default)"},
     "--nothing-newer": {"action": "store_true", "help": "resume: go on in the same log. You state that the old node is gone and "

@@ -112,7 +112,10 @@ def test_of_a_large_place_each_backup_reads_a_share(backed: Backed, monkeypatch:
     monkeypatch.setattr("femtoclaw.backup.building_on.CHECKED_OBJECTS_MAX", 1)
     seed = random.randrange(1 << 32)
     print("seed", seed)
-    recovery, signer = load_recovery_public(str(backed.path / "recovery.pub")), load_signer(Home(str(backed.path)))
+    recovery, signer = (
+        load_recovery_public(str(backed.path / "keys" / "recovery.pub")),
+        load_signer(Home(str(backed.path))),
+    )
     names, read = sorted(find_newest(backed).objects()), set[str]()
     monkeypatch.setattr(Objects, "sealed", lambda self, name: read.add(name) or b"x")
     reader = read_log_directory(str(backed.path / "log"))
@@ -147,15 +150,12 @@ def alter_object(path: Path) -> None:
 def test_each_backup_opens_under_its_own_recovery_key_alone(backed: Backed) -> None:
     """After another key came into force nothing is built on that the old one opens; back under the old one, all of it is."""
     first, other = find_newest(backed), str(backed.path.parent / "other.key")
-    old, new = backed.path / "recovery.pub", backed.path.parent / "other.pub"
-    kept = old.read_bytes()
-    backed.call("backup", "keygen", "--out", other)
-    assert new.read_bytes() == old.read_bytes() != kept
+    backed.call("backup", "keygen", "--out", other, "--replace")
     made = backed.backup()
     assert not set(first.objects()) & set(find_newest(backed).objects())
     assert backed.verify("--key", other)["records"] == made["size"]
     backed.verify("--key", backed.key, expect=2)
-    old.write_bytes(kept)
+    backed.call("backup", "keygen", "--key", backed.key.replace(".key", ".pub"), "--replace")
     made = backed.backup()
     assert find_newest(backed).segments == first.segments
     assert backed.verify("--key", backed.key)["records"] == made["size"]
@@ -168,7 +168,7 @@ def test_nothing_of_a_node_can_be_read_in_a_place(backed: Backed, tmp_path: Path
     for text in (b"many words", b"fs.read", b"node.key", b"of ada", b"subjects", b"token", b"femtoclaw.toml"):
         assert text not in raw
     other = str(tmp_path / "other.key")
-    backed.call("backup", "keygen", "--out", other)
+    Node(tmp_path / "nowhere").call("backup", "keygen", "--out", other)
     sealed = backed.objects()[0]
     with pytest.raises(BackupDamagedError, match="does not open under this recovery key"):
         RecoveryKey(other).open(sealed.read_bytes(), str(sealed))
@@ -240,7 +240,7 @@ def test_what_an_operator_changes_meanwhile_is_in_it_whole(backed: Backed, tmp_p
         changes.clear()
 
     store = open_archive(str(backed.place))
-    recovery = load_recovery_public(str(backed.path / "recovery.pub"))
+    recovery = load_recovery_public(str(backed.path / "keys" / "recovery.pub"))
     try:
         made = create(store, home, reader, load_signer(home), recovery, live(), told=change).manifest
     finally:
@@ -344,7 +344,7 @@ def test_a_backup_needs_a_key_and_a_place_of_its_own(template: Node, tmp_path: P
     words = ("backup", "create", "--to", str(node.place), "--key", str(node.path / "keys" / "node.pub"))
     assert "not a recovery key" in node.call(*words, expect=2).body["error"]["what"]
     assert not node.place.exists()
-    os.chmod(node.path / "recovery.pub", 0o666)
+    os.chmod(node.path / "keys" / "recovery.pub", 0o666)
     assert "too wide" in node.call("backup", "create", "--to", str(node.place), expect=2).body["error"]["what"]
 
 

@@ -42,12 +42,12 @@ def test_a_member_comes_back_as_a_learner(cluster: tuple[Machine, Machine], tmp_
     its leader has committed. It was made at the member that follows, by the member's own key, and the leader recorded it."""
     leader, member = cluster
     key, place = str(tmp_path / "recovery.key"), str(tmp_path / "place")
-    member.call("backup", "keygen", "--out", key)
+    member.call("backup", "keygen", "--out", key, *operator_key(leader))
     made = member.call("backup", "create", "--to", place, *operator_key(leader)).body
     (kept,) = member.call("backup", "list", "--from", place).body["backups"]
     assert (kept["id"], kept["ok"]) == (made["id"], True)
     leader.until_equal()
-    (end,) = leader.call("log", "--kind", "ProcedureEnded").objects
+    _, end = leader.call("log", "--kind", "ProcedureEnded").objects
     assert (end["procedure"], end["result"], json.loads(end["content"])["root"]) == (
         "backup.create",
         "done",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.backed import Backed, ended, make
+from tests.cli.backed import Backed, ended, find_newest, make
 from tests.cli.node import START, Node, environment
 from wal.errors import LogFullError
 from wal.lmdb_storage import LmdbStorage
@@ -40,6 +41,42 @@ def test_another_recovery_key_is_a_wrong_option(made: Backed, tmp_path: Path) ->
     assert verified["what"] == restored["what"] == "this backup is sealed to another recovery key"
     shown = made.call("backup", "list", "--from", str(made.place), human=True).stdout
     assert verified["expected"] in shown and "backup list" in verified["remedy"]
+
+
+def test_another_recovery_key_comes_into_force_by_request_alone(backed: Backed, tmp_path: Path) -> None:
+    """Not by a file that somebody puts there, nor by an option, nor without a word: backups go on under the one in force."""
+    other = str(tmp_path / "other.key")
+    theirs = Node(tmp_path / "nowhere").call("backup", "keygen", "--out", other).body["public_key"]
+    public = other.replace(".key", ".pub")
+    (backed.path / "recovery.pub").write_text(f"{theirs}\n")
+    assert backed.backup()["recovery_key"] == backed.backup()["recovery_key"] != theirs
+    create = ("backup", "create", "--to", str(backed.place))
+    assert backed.call(*create, "--key", public, expect=2).body["error"]["what"] == "this recovery key is not in force"
+    for words in (("--key", public), ("--out", str(tmp_path / "third.key"))):
+        refused = backed.call("backup", "keygen", *words, expect=2).body["error"]
+        assert refused["what"] == "a recovery key is in force here already" and "--replace" in refused["remedy"]
+    assert not (tmp_path / "third.key").exists()
+    file = backed.path / "keys" / "recovery.pub"
+    kept = file.read_bytes()
+    file.write_text(f"{theirs}\n")
+    assert backed.call(*create, expect=3).body["error"]["where"] == str(file)
+    file.write_bytes(kept)
+    size = backed.call("status").body["size"]
+    told = backed.call("backup", "keygen", "--key", public, "--replace").body
+    assert (told["public_key"], told["replaced"], told["recorded_at"] > size) == (theirs, kept.decode().strip(), True)
+    assert json.loads(ended(backed, "backup.create").content) == {"in_force": theirs, "replaced": kept.decode().strip()}
+    made = backed.call(*create, "--key", public).body
+    recorded = json.loads(ended(backed, "backup.create").content)
+    assert made["recovery_key"] == recorded["recovery_key"] == theirs
+
+
+def test_who_may_not_back_up_does_not_say_to_which_key(backed: Backed, tmp_path: Path) -> None:
+    """And then no key is made."""
+    key, new = tmp_path / "ada.key", tmp_path / "new.key"
+    public = backed.call("operator", "keygen", "ada", "--out", str(key)).body["public_key"]
+    backed.call("operator", "add", "ada", "--public-key", public, "--role", "ComplianceOfficer")
+    backed.call("backup", "keygen", "--out", str(new), "--replace", "--operator-key", str(key), expect=1)
+    assert not new.exists() and backed.backup()["recovery_key"] == find_newest(backed).recovery_key
 
 
 def test_what_is_named_of_a_damaged_object_is_a_path(backed: Backed) -> None:
