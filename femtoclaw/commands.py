@@ -5,7 +5,7 @@ results. Replay rebuilds commands from the log, so nothing a decision depends on
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from typing import NamedTuple, TypeAlias
 
-from femtoclaw.events import Observation
+from femtoclaw.events import Event, Observation, StepTaken
 
 
 class Provision(NamedTuple):
@@ -16,6 +16,13 @@ class Provision(NamedTuple):
     operator: str
     operators: tuple[str, ...] = ()
     """Flat: name, verifier key, roles with commas between, and so on; none for a node without a control plane."""
+
+
+class Inherit(NamedTuple):
+    """Have a new log take over a part of what was in force in the one that it quotes (``femtoclaw.carrying``)."""
+
+    told: StepTaken
+    carried: tuple[Event, ...]
 
 
 class RegisterClaw(NamedTuple):
@@ -212,6 +219,7 @@ class Observe(NamedTuple):
 
 Command: TypeAlias = (
     Provision
+    | Inherit
     | RegisterClaw
     | AdoptConfiguration
     | AdoptPolicy

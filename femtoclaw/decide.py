@@ -12,6 +12,7 @@ from typing import Any
 
 from femtoclaw import approvals, commands, events, feedback
 from femtoclaw.adoption import adopt_configuration, adopt_policy
+from femtoclaw.carrying import inherit
 from femtoclaw.commands import Command
 from femtoclaw.control_plane import decide_control
 from femtoclaw.control_policy import load_control
@@ -272,6 +273,10 @@ def _verify_integrity(state: State, command: commands.RecordIntegrity, engines: 
     return [events.IntegrityVerified(*command)]
 
 
+def _inherit(state: State, command: commands.Inherit, engines: EngineCache) -> list[Event]:
+    return inherit(state, command)
+
+
 def _observe(state: State, command: commands.Observe, engines: EngineCache) -> list[Event]:
     return observe(state, command.event)
 
@@ -299,4 +304,5 @@ _DECIDE: dict[type[Any], Callable[[State, Any, EngineCache], list[Event]]] = {
     commands.RejectModule: _reject_module,
     commands.RecordIntegrity: _verify_integrity,
     commands.Observe: _observe,
+    commands.Inherit: _inherit,
 }

@@ -1,22 +1,24 @@
 """What a log that continues another one, after an accepted loss, begins with: the control plane as far as it is known."""
 
-from __future__ import annotations
-
+# Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import json
 import os
+from typing import NamedTuple
 
 from immutables import Map
 
 from femtoclaw.apply import Folding
+from femtoclaw.carrying import Origins, Part, parts_of
 from femtoclaw.config import canonical
 from femtoclaw.control import operator_signer
 from femtoclaw.control_policy import load_control
 from femtoclaw.errors import ControlRefusedError, FemtoClawError
 from femtoclaw.event_codec import decode
+from femtoclaw.events import NodeContained
 from femtoclaw.home import Home
 from femtoclaw.keys import load_public_key
 from femtoclaw.provision import Inheritance, first_inheritance
-from femtoclaw.state import EMPTY, Node, Operator
+from femtoclaw.state import EMPTY, Live, Node, Operator
 from wal.errors import LogError
 from wal.lmdb_storage import LmdbStorage
 from wal.record import KIND_EVENT
@@ -24,41 +26,70 @@ from wal.record import decode as decode_frame
 from wal.repair import Rebuilt
 
 
-def inherited_from(home: Home, rebuilt: Rebuilt) -> tuple[Inheritance, tuple[str, ...]]:
+class Accepting(NamedTuple):
+    """Whose word a new log is: an operator who may do ``action`` to ``resource``, by name or key file (``operator_signer``)."""
+
+    action: str = "control.set"
+    resource: str = "node"
+    operator: str | None = None
+    key_file: str | None = None
+
+
+def inherited_from(
+    home: Home, rebuilt: Rebuilt, accepting: Accepting = Accepting()
+) -> tuple[Inheritance, tuple[str, ...]]:
     """What the new log begins with, and what to tell about it.
 
-    Operators, control policy, configuration and policy are as the rebuilt records leave them. Accepting a loss is an
-    operator's act: one who may change the control policy. Where nothing of a control plane can be rebuilt the key of an
+    Operators, control policy, configuration and policy are as the rebuilt records leave them, and so is whatever protects the node
+    (``femtoclaw.carrying``). Where records are known to be lost the node begins contained. Accepting a loss is an
+    operator's act: one who may change the control policy, or restore a backup where that is what happens. Where nothing of a control plane can be rebuilt the key of an
     operator in the home stands for it, and the files for what was in force. Raises ControlRefusedError for anybody else.
     """
-    node = _last_node(rebuilt)
-    if node is None or not node.control.version:
-        owner = operator_signer(home, Node(operators=_in_home(home))).public
+    last = _last_state(rebuilt)
+    node, unknown = last.node, rebuilt.head.index < rebuilt.seen or bool(rebuilt.missing) or not last.whole
+    notes: tuple[str, ...] = ()
+    if not node.control.version:
+        owner = operator_signer(home, Node(operators=_in_home(home)), accepting.operator, accepting.key_file).public
         note = "of who may change this node nothing could be rebuilt: it begins anew with the files of the home"
-        return first_inheritance(home, owner), (note,)
-    signer = operator_signer(home, node)
+        return first_inheritance(home, owner)._replace(parts=(_contained(rebuilt, owner.name),)), (note,)
+    signer = operator_signer(home, node, accepting.operator, accepting.key_file)
     name = signer.public.name
     known = node.operators.get(name)
     allowed = known is not None and known.active and known.public_key == signer.public.vkey()
     if known is None or not allowed or not load_control(node.control.text).evaluate(
-        name, known, "control.set", "node"
+        name, known, accepting.action, accepting.resource
     ).allowed:  # fmt: skip
         raise ControlRefusedError(
-            "this operator may not accept a loss", where=f"operator {name}", expected="one who may `control.set`",
-            found="another", remedy="name the key of a Security Officer: FEMTOCLAW_OPERATOR_KEY=FILE",
+            "this operator may not accept a loss", where=f"operator {name}", expected=f"one who may `{accepting.action}`",
+            found="another", remedy="name the key of one who may, a Security Officer as shipped: FEMTOCLAW_OPERATOR_KEY=FILE",
         )  # fmt: skip
-    active = sorted((each, entry) for each, entry in node.operators.items() if entry.active)
-    flat = tuple(text for each, entry in active for text in (each, entry.public_key, ",".join(entry.roles)))
-    modules = any(claw.publisher for claw in node.registry.values())
-    notes = ("installed modules are not carried over: install them again",) if modules else ()
-    inherited = Inheritance(name, flat, node.control.text, _without_modules(node), node.policy.text)
-    return inherited, notes
+    flat = tuple(
+        text
+        for each, entry in sorted(node.operators.items())
+        for text in (each, entry.public_key, ",".join(entry.roles))
+    )
+    parts = parts_of(node, last.live, last.origins, name, _origin(rebuilt))
+    if unknown and not node.contained:
+        parts.append(_contained(rebuilt, name))
+    content = _without_lost_modules(node, last.origins)
+    return Inheritance(name, flat, node.control.text, content, node.policy.text, tuple(parts)), notes
 
 
-def _without_modules(node: Node) -> bytes:
+def _contained(rebuilt: Rebuilt, operator: str) -> Part:
+    """What was stopped or revoked in records that are lost, nobody knows: an operator looks first, and then releases the node."""
+    reason = f"records behind {rebuilt.head.index} are lost: what they stopped or revoked is not known"
+    return Part("containment", reason, (NodeContained(reason, operator),))
+
+
+def _origin(rebuilt: Rebuilt) -> str:
+    return rebuilt.genesis.origin if rebuilt.genesis is not None else "a lost log"
+
+
+def _without_lost_modules(node: Node, origins: Origins) -> bytes:
+    """The configuration without claws that the new log cannot know."""
     body = json.loads(node.configuration.content)
     for name, claw in node.registry.items():
-        if claw.publisher:
+        if claw.publisher and name not in origins.installed:
             body["capabilities"].pop(name, None)
     return canonical(body)
 
@@ -73,17 +104,27 @@ def _in_home(home: Home) -> Map[str, Operator]:
     return Map({key.name: Operator(key.vkey(), (), True) for key in keys})
 
 
-def _last_node(rebuilt: Rebuilt) -> Node | None:
-    """The node as far as the rebuilt records can be folded; None for none."""
+class _Last(NamedTuple):
+    """The state as far as the rebuilt records can be folded, and the records that it keeps only a part of."""
+
+    node: Node
+    live: Live
+    origins: Origins
+    whole: bool
+
+
+def _last_state(rebuilt: Rebuilt) -> _Last:
     storage = LmdbStorage(rebuilt.store, writable=False)
-    folding = Folding(EMPTY)
+    folding, origins, whole = Folding(EMPTY), Origins(), True
     try:
         for _, frame in storage.scan(1, rebuilt.head.index + 1):
             record = decode_frame(frame)
             if record.kind == KIND_EVENT:
-                folding.take(decode(record.payload))
+                event = decode(record.payload)
+                folding.take(event)
+                origins.take(event)
     except (LogError, FemtoClawError):
-        pass  # what follows is lost for this purpose
+        whole = False  # what follows is lost for this purpose
     finally:
         storage.close()
-    return folding.node if rebuilt.head.index else None
+    return _Last(*folding.state(), origins, whole)

@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from femtoclaw import commands, config, distribution
 from femtoclaw.authority import Authority
+from femtoclaw.carrying import Part, steps
 from femtoclaw.claws import SHIPPED
 from femtoclaw.control_policy import ROLES
 from femtoclaw.errors import ConfigurationError, UnavailableError
@@ -136,6 +137,8 @@ class Inheritance(NamedTuple):
     control: str
     configuration: bytes
     policy: str
+    parts: tuple[Part, ...] = ()
+    """What was in force in the log that this one quotes."""
 
 
 def first_inheritance(home: Home, owner: PublicKey) -> Inheritance:
@@ -160,6 +163,8 @@ def reprovision(
         authority.perform(commands.AdoptControlPolicy(inheritance.control, engine_version(), operator))
         for claw in SHIPPED:
             authority.perform(commands.RegisterClaw(claw.canonical()))
+        for part in steps(inheritance.parts, sources.wall_ns()):
+            authority.perform(part)
         authority.perform(commands.AdoptConfiguration(inheritance.configuration, operator))
         authority.perform(commands.AdoptPolicy(inheritance.policy, engine_version(), operator))
         return _manifest(home, authority, runtime_id, genesis.origin, signer.public.vkey())

@@ -361,6 +361,8 @@ def rebuild(ahead: list[Event]) -> Command | None:
             return commands.RejectModule(*first)
         case events.IntegrityVerified():
             return commands.RecordIntegrity(*first)
+        case events.StepTaken() if followers:
+            return commands.Inherit(first, tuple(followers))
         case (
             events.StepTaken()
             | events.StartFailed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.guard import Guard
 
 RESUME = "tests/cli/test_backup_resume.py"
+INHERITED = "tests/cli/test_inherited.py"
 
 GUARDS = (
     Guard(
@@ -54,5 +55,29 @@ GUARDS = (
         '        return SAME_LOG if KIND_RECOVERED in behind else ""\n',
         "        return SAME_LOG\n",
         RESUME + "::test_without_its_mark_a_restored_home_waits_all_the_same",
+    ),
+    Guard(
+        "I2",
+        "a new log takes over what protected the node",
+        "femtoclaw/inheritance.py",
+        "    parts = parts_of(node, last.live, last.origins, name, _origin(rebuilt))\n",
+        "    parts: list[Part] = []\n",
+        INHERITED + "::test_what_protected_the_node_is_in_force_in_the_new_log",
+    ),
+    Guard(
+        "I2",
+        "where records are known to be lost a node begins contained",
+        "femtoclaw/inheritance.py",
+        "    if unknown and not node.contained:\n",
+        "    if False:\n",
+        INHERITED + "::test_where_records_are_lost_the_node_begins_contained",
+    ),
+    Guard(
+        "I5",
+        "only a new log takes over what was in force in another",
+        "femtoclaw/carrying.py",
+        "    if state.node.boots or not state.node.runtime_id or command.told.phase != PHASE or not fits:\n",
+        "    if False:\n",
+        "tests/femtoclaw/test_carrying.py::test_only_a_new_log_takes_over",
     ),
 )

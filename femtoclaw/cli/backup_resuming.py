@@ -57,12 +57,41 @@ def resume(arguments: Arguments, output: Output) -> int:
         _require_permitted(home, str(report["manifest"]), arguments)
         _go_on(home, report, way, arguments, output)
     told = _lost(home, report, way) | {"way": way, "own_end": "" if way == MEMBER else OWN_END}
+    if way == NEW_LOG:
+        told |= _inherited(home)
     index = _record(home, report | told, arguments, output)
     os.unlink(_report_path(home))
     output.data({"home": home.path, "recorded_at": index} | told)
     output.line(f"the node goes on; the restore is recorded at index {index}", "green")
-    output.fields(list(told.items()))
+    output.fields([(name, "; ".join(value) if isinstance(value, list) else value) for name, value in told.items()])
     return 0
+
+
+def _inherited(home: Home) -> dict[str, Any]:
+    """What the new log says that it took over from the restored one, what it could not, and why the node is contained, if it is."""
+    from femtoclaw import events
+    from femtoclaw.backup.restoring import fold
+    from femtoclaw.carrying import PHASE
+    from femtoclaw.event_codec import decode
+    from wal.reader import read_log_directory
+    from wal.record import KIND_EVENT
+
+    found: dict[str, dict[str, None]] = {"done": {}, "skipped": {}}
+    reader = read_log_directory(home.log)
+    try:
+        for record in reader.scan(1):
+            event = decode(record.payload) if record.kind == KIND_EVENT else None
+            if isinstance(event, events.RuntimeStarted):
+                break
+            if isinstance(event, events.StepTaken) and event.phase == PHASE:
+                found[event.result][f"{event.step}: {event.detail}"] = None
+    finally:
+        reader.close()
+    return {
+        "taken_over": list(found["done"]),
+        "dropped": list(found["skipped"]),
+        "contained": fold(home.log).node.contained,
+    }
 
 
 def _way(home: Home, report: dict[str, Any], arguments: Arguments) -> str:
@@ -188,6 +217,7 @@ def _go_on(home: Home, report: dict[str, Any], way: str, arguments: Arguments, o
     """Take the mark away in the way that the operator says. Raises as ``femtoclaw recover``."""
     from cluster.restored import INCARNATION_BYTES, Restored, mark_restored, restored_mark
     from femtoclaw.cli.recovery import repair
+    from femtoclaw.inheritance import Accepting
     from femtoclaw.sources import live
 
     known, mark = _known(home, report, arguments), restored_mark(home.log)
@@ -203,7 +233,10 @@ def _go_on(home: Home, report: dict[str, Any], way: str, arguments: Arguments, o
             home=home.path, from_archive=arguments.from_archive or [], salvage=False, accept_gap=way == NEW_LOG,
             dry_run=False, from_peer=None, endpoint=arguments.endpoint,
         )  # fmt: skip
-        repair(home, words, _Unheard(as_json=output.as_json))
+        accepting = Accepting(
+            "backup.restore", str(report["manifest"]), getattr(arguments, "as"), arguments.operator_key
+        )
+        repair(home, words, _Unheard(as_json=output.as_json), accepting)
         return
     state_the_doubt(home, live(), effective_configuration(home, None)["memory"]["map_bytes"])
 
@@ -234,7 +267,7 @@ def _lost(home: Home, report: dict[str, Any], way: str) -> dict[str, Any]:
 
 _RECORDED = (
     "manifest", "digest", "log_id", "size", "root", "state_hash", "known", "replaced", "lost_first", "lost_last", "steps",
-    "way", "log", "own_end",
+    "way", "log", "own_end", "taken_over", "dropped", "contained",
 )  # fmt: skip
 
 
@@ -252,7 +285,9 @@ def _record(home: Home, report: dict[str, Any], arguments: Arguments, output: Ou
         resource = str(report["manifest"])
         with procedure(node.started, who, "backup.restore", resource, report["digest"], cosigners=cosigners) as told:
             _record_steps(node, report)
-            told.content = {name: report[name] for name in _RECORDED} | {"nothing_newer": report["way"] == SAME_LOG}
+            told.content = {name: report[name] for name in _RECORDED if name in report} | {
+                "nothing_newer": report["way"] == SAME_LOG
+            }
             lost = f"lost from {report['lost_first']} to {report['lost_last'] or 'none known'}"
             lost = lost if report["lost_first"] else "nothing is lost"
             stated = "; the operator states that there is nothing newer" if report["way"] == SAME_LOG else ""

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw.boot import start, stop
-from femtoclaw.claws import SHIPPED
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, addressed
 from femtoclaw.errors import ConfigurationError, UsageError
-from femtoclaw.home import Home, claw_names, effective_configuration, locate, require
+from femtoclaw.home import Home, effective_configuration, locate, require
 from femtoclaw.keys import load_public_key, load_signer
 from femtoclaw.restored_log import (
     RESUMING,
@@ -34,6 +33,7 @@ from wal.replacement import Replacement, settle
 
 if TYPE_CHECKING:
     from cluster.archive import ArchiveStore
+    from femtoclaw.inheritance import Accepting
 
 INTEGRITY = 3
 NOTES_MAX = 20
@@ -93,6 +93,10 @@ def _dry_run(home: Home, output: Output) -> int:
     )
     for finding in examination.findings:
         output.line(f"  finding: {finding}", "yellow")
+    known = known_size(home)
+    if known > examination.last:
+        output.line(addressed(f"It is known to have had {known} records: {_advice(Verdict.HALT_UNCERTAIN)}"), "red")
+        return INTEGRITY
     output.line(addressed(_advice(verdict)))
     return 0 if verdict in OPENABLE else INTEGRITY
 
@@ -163,7 +167,7 @@ def _open(home: Home, output: Output) -> int:
     return 0
 
 
-def repair(home: Home, arguments: Arguments, output: Output) -> int:
+def repair(home: Home, arguments: Arguments, output: Output, accepting: Accepting | None = None) -> int:
     """Carry out one of ``from_archive``, ``salvage`` and ``accept_gap``: 0 when the node can work again. Of a home out of a
     backup only ``backup resume`` may ask for it."""
     for place in arguments.from_archive:
@@ -174,7 +178,7 @@ def repair(home: Home, arguments: Arguments, output: Output) -> int:
     archives = _sources(arguments)
     _refuse_newer(home)
     if arguments.accept_gap:
-        return _accept_gap(home, archives, output)
+        return _accept_gap(home, archives, output, accepting)
     if not has_mark(home) and _sound(home):
         output.note("every record, promise and file beside them is sound: there is nothing to repair")
         return _open(home, output)
@@ -195,7 +199,7 @@ def _sources(arguments: Arguments) -> list[str | ArchiveStore]:
 
 def _sound(home: Home) -> bool:
     """True when a full verification finds nothing and the node would open: then no log is given up for another."""
-    return bool(verify_directory(home.log)["ok"]) and _examine(home).case.verdict in OPENABLE
+    return not known_size(home) and bool(verify_directory(home.log)["ok"]) and _examine(home).case.verdict in OPENABLE
 
 
 def _refuse_newer(home: Home) -> None:
@@ -233,7 +237,7 @@ def _refuse_members(home: Home, rebuilt: Rebuilt) -> None:
 
 
 def _map_bytes(home: Home) -> int:
-    size: int = effective_configuration(home, claw_names(SHIPPED))["memory"]["map_bytes"]
+    size: int = effective_configuration(home, None)["memory"]["map_bytes"]
     return size
 
 
@@ -313,12 +317,12 @@ def _first_start(home: Home, rebuilt: Rebuilt, output: Output) -> int:
     return size
 
 
-def _accept_gap(home: Home, archives: Sequence[str | ArchiveStore], output: Output) -> int:
+def _accept_gap(home: Home, archives: Sequence[str | ArchiveStore], output: Output, accepting: Accepting | None) -> int:
     """Continue in a new log that embeds a signed statement of what was lost; the old one is kept as evidence.
 
     The node keeps its key, name and all: no second file has to change together with the log.
     """
-    from femtoclaw.inheritance import inherited_from
+    from femtoclaw.inheritance import Accepting, inherited_from
     from femtoclaw.provision import reprovision
 
     signer, sources = load_signer(home), live()
@@ -326,7 +330,7 @@ def _accept_gap(home: Home, archives: Sequence[str | ArchiveStore], output: Outp
         rebuilt = _rebuilt(attempt, home, signer, archives, output)
         known = known_size(home)
         rebuilt = rebuilt._replace(seen=max(rebuilt.seen, known))
-        inherited, notes = inherited_from(home, rebuilt)
+        inherited, notes = inherited_from(home, rebuilt, accepting or Accepting())
         _tell(notes, output)
         operator = inherited.operator
         if rebuilt.complete and rebuilt.head.index >= known and not has_mark(home):
@@ -349,8 +353,10 @@ def _accept_gap(home: Home, archives: Sequence[str | ArchiveStore], output: Outp
         "promised_size": genesis.predecessor.promised_size,
         "operator": operator,
         "evidence": kept,
+        "taken_over": [f"{part.what}: {part.detail}" for part in inherited.parts if part.carried],
+        "dropped": [f"{part.what}: {part.detail}" for part in inherited.parts if not part.carried],
     }
     output.data(body)
     output.line("the loss is stated, signed, and embedded in a new log", "yellow")
-    output.fields(list(body.items()))
+    output.fields([(name, "; ".join(value) if isinstance(value, list) else value) for name, value in body.items()])
     return 0

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from femtoclaw import events
+from femtoclaw.carrying import TAKEN_OVER
 from femtoclaw.errors import Category
 from femtoclaw.judging import CONTAINED
 from femtoclaw.monitoring.looked import BAD, OK, Check, Finding, shown
@@ -38,7 +39,7 @@ _BEFORE_A_LIFE = (events.StepTaken, events.StartFailed, events.IntegrityVerified
 
 _PROVISIONING = (
     events.NodeProvisioned, events.ControlPolicyAdopted, events.ClawRegistered, events.ConfigurationAdopted, events.ClawEnabled,
-    events.PolicyAdopted, events.OperatorAdded,
+    events.PolicyAdopted, events.OperatorAdded, *TAKEN_OVER,
 )  # fmt: skip
 """What ``init`` records: after it no process has run yet."""
 

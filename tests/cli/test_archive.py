@@ -151,6 +151,7 @@ def test_what_is_known_to_be_lost_is_stated_by_a_new_log(restored: Node) -> None
     size = restored.call("archive", "verify", archive_of(restored)).body["restorable_up_to"]
     body = restored.call("recover", "--accept-gap").body
     assert (body["verdict"], body["promised_size"] > size) == ("gap-accepted", True)
+    restored.call("contain", "--lift", "--reason", "looked at it")
     restored.intent(READ)
     assert restored.call("verify").body["ok"]
     assert "restored" not in restored.call("recover").stderr

@@ -130,8 +130,8 @@ def test_it_goes_back_to_where_an_append_ended(backed: Backed, tmp_path: Path) -
     assert (gone_on["lost_first"], gone_on["lost_last"]) == (inside, size)
     assert size_and_root(new)[2] != body["log_id"]
     assert new.call("verify").body["ok"]
-    second = times[size] // 10**9 + 1
-    assert restored(node, tmp_path / "later", "--at-time", str(second))["size"] == size
+    second = times[size] // 10**9
+    assert inside <= restored(node, tmp_path / "later", "--at-time", str(second))["size"] <= size
     assert "no append had ended" in restored(node, tmp_path / "early", "--at-time", "1", expect=2)["error"]["what"]
     assert not (tmp_path / "early").exists()
 

@@ -276,6 +276,8 @@ def test_an_accepted_gap_is_stated_and_the_node_goes_on(node: Node) -> None:
     body = node.call("recover", "--accept-gap").body
     assert body["good_size"] < body["promised_size"]
     assert Path(body["evidence"]).is_dir()
+    assert node.intent(READ, expect=1).body["code"] == "CONTAINED"  # what the lost records stopped, nobody knows
+    node.call("contain", "--lift", "--reason", "looked at it")
     assert node.intent(READ).body["decision"] == "AUTHORIZED"
     assert node.call("verify").body["ok"]
     refused(node, 2, "recover", "--accept-gap")
