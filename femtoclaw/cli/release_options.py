@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 RELEASE: dict[str, dict[str, Any]] = COSIGNING | {
     "what": {
-        "choices": ("build", "verify", "deploy", "rollback", "list", "prune", "finish"),
-        "help": "build --out FILE --key KEYFILE, verify FILE --key KEY, deploy FILE, rollback, list, prune",
+        "choices": ("build", "verify", "deploy", "rollback", "list", "prune", "repair", "finish"),
+        "help": "build --out FILE --key KEYFILE, verify FILE --key KEY, deploy FILE, rollback, list, prune, repair FILE",
     },
-    "file": {"nargs": "?", "metavar": "FILE", "help": "verify, deploy: the release"},
+    "file": {"nargs": "?", "metavar": "FILE", "help": "verify, deploy, repair: the release"},
     "--out": {"metavar": "FILE", "help": "build: the new file"},
     "--key": {
         "metavar": "KEY",

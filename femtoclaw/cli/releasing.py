@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INSTALLATION_VARIABLE = "FEMTOCLAW_INSTALLATION"
 FINISH_BYTES_MAX = 65_536
+WITH_FILE = ("verify", "deploy", "repair")
 
 
 def release(arguments: Arguments, output: Output) -> int:
@@ -29,11 +30,12 @@ def release(arguments: Arguments, output: Output) -> int:
         "rollback": _rollback,
         "list": _list,
         "prune": _prune,
+        "repair": _repair,
         "finish": _finish,
     }
     what = arguments.what
-    if (what in ("verify", "deploy")) != (arguments.file is not None):
-        wanted = "a FILE" if what in ("verify", "deploy") else "nothing more"
+    if (what in WITH_FILE) != (arguments.file is not None):
+        wanted = "a FILE" if what in WITH_FILE else "nothing more"
         raise UsageError("wrong number of words", where=f"femtoclaw release {what}", expected=wanted)
     return acts[what](arguments, output)
 
@@ -175,6 +177,16 @@ def _rollback(arguments: Arguments, output: Output) -> int:
         output.line(f"would go back to {target.name}; nothing was changed", "green")
         return 0
     return _tell_in_use(roll_back(work), work, output)
+
+
+def _repair(arguments: Arguments, output: Output) -> int:
+    """The launcher of an installed release does this before anything else runs: whoever comes here is none."""
+    from femtoclaw.distribution import ROOT
+
+    raise UsageError(
+        "the installed release repairs itself", where="release repair", found=f"the program in {ROOT}",
+        expected="ROOT/femtoclaw --home HOME release repair FILE, with nothing else before these words",
+    )  # fmt: skip
 
 
 def _prune(arguments: Arguments, output: Output) -> int:

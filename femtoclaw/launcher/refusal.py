@@ -6,12 +6,17 @@ import os
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 EXIT_CODE = 3
 JOURNAL_BYTES_MAX = 1024 * 1024
 """The runtime's own bound on the boot journal: at twice this size the launcher adds nothing more to it."""
 
 REMEDY = (
-    "put back what was sealed, or install a trusted replacement; in a checkout that you changed or pulled yourself: "
+    "put back what was sealed (an installed release: `release repair FILE`), or install a trusted replacement; "
+    "in a checkout that you changed or pulled yourself: "
     "`scripts/seal`, then `distribution accept` in each home (docs/boot.md)"
 )
 """Names no way past the check: sealing again is an act of whoever owns the checkout, and each home still decides."""
@@ -73,17 +78,21 @@ def record(refused: Refused, home: str | None, anchor: str) -> None:
     """
     if home is None or not os.path.isdir(home):
         return
-    import json
-
-    moment = time.time_ns()
-    stages = (
+    stages: tuple[dict[str, Any], ...] = (
         {"stage": "launcher", "verifier": "host", "result": "ok"},
         {"stage": "distribution", "verifier": "launcher", "result": "refused", "code": refused.code,
          "component": refused.where, "expected": refused.expected, "found": refused.found, "text": refused.what},
     )  # fmt: skip
+    journal(home, [{"anchor": anchor, **stage} for stage in stages])
+
+
+def journal(home: str, stages: list[dict[str, Any]]) -> None:
+    """One line for each stage at the end of the home's boot journal. One that cannot be written is told, and changes nothing."""
+    import json
+
+    moment = time.time_ns()
     lines = "".join(
-        json.dumps({"time_ns": moment, "event": "stage", "anchor": anchor, **stage}, sort_keys=True) + "\n"
-        for stage in stages
+        json.dumps({"time_ns": moment, "event": "stage", **stage}, sort_keys=True) + "\n" for stage in stages
     )
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW

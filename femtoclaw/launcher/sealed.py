@@ -210,7 +210,7 @@ def _take(manifest: Manifest, line: str) -> None:
     kind, _, rest = line.partition(" ")
     if kind == "file":
         size, digest, path = rest.split(" ", 2)
-        manifest.files[_path(path)] = Entry(int(size), digest)
+        manifest.files[inside(path)] = Entry(int(size), digest)
     elif kind == "code":
         offset, length, path = rest.split(" ", 2)
         manifest.code[path] = (int(offset), int(length))
@@ -228,7 +228,8 @@ def _take(manifest: Manifest, line: str) -> None:
         raise ValueError(f"a line of kind {kind[:20]!r}")
 
 
-def _path(path: str) -> str:
+def inside(path: str) -> str:
+    """The same path, which stays in its folder. Raises ValueError for one that leads elsewhere."""
     if not path or path.startswith("/") or "/../" in f"/{path}/" or "\0" in path:
         raise ValueError("a path that leads elsewhere")
     return path

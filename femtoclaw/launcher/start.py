@@ -26,6 +26,9 @@ READING = ("log", "status", "show", "verify", "replay", "proof", "export", "demo
 REPIN = ("distribution",)
 """Commands with which an operator accepts another distribution: verified, but not held against the home's pin."""
 
+REPAIR = ["release", "repair"]
+"""What is done for an installation that nothing can be started from any more: by the launcher alone."""
+
 SHORT = ("run", "intent")
 """Commands that load few of the large libraries: they verify one when they load it, the others verify all at once."""
 
@@ -55,6 +58,11 @@ def main(root: str) -> None:
     words = sys.argv[1:]
     home = locate_home(words)
     try:
+        if _plain_words(words)[:2] == REPAIR:
+            from femtoclaw.launcher import repair
+
+            environment.check(os.environ)
+            sys.exit(repair.main(root, home, _plain_words(words)[2:], "--json" in words))
         if reads_only(words):
             environment.drop(os.environ)
             _plain(root)
@@ -168,13 +176,18 @@ def reads_only(words: list[str]) -> bool:
 
 def _command(words: list[str]) -> str:
     """The command, where only whole ``--home`` and ``--json`` stand before it; empty where it is not so plain."""
+    return next(iter(_plain_words(words)), "")
+
+
+def _plain_words(words: list[str]) -> list[str]:
+    """The words from the command on."""
     rest = iter(words)
     for word in rest:
         if word == "--home":
             next(rest, None)
         elif not word.startswith("--home=") and word != "--json":
-            return word
-    return ""
+            return [word, *rest]
+    return []
 
 
 def locate_home(words: list[str]) -> str | None:

@@ -17,6 +17,7 @@ from femtoclaw.drills.catalogue import KINDS
 from femtoclaw.drills.storage_faults import alter
 from femtoclaw.drills.trust_faults import SMUGGLED
 from tests.cli.node import READ, ROOT, START, Node, environment
+from tests.cli.released import released
 
 PAGE = (ROOT / "docs" / "runbook.md").read_text()
 BLOCK = re.compile(r"^```\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -34,6 +35,7 @@ class Place(NamedTuple):
         return environment() | {
             "FEMTOCLAW_HOME": str(self.node.path), "WORK": str(self.work), "COPY": str(self.work / "copy.bundle"),
             "BACKUPS": str(self.work / "places"), "RECOVERY_KEY": str(self.work / "kept.key"),
+            "INSTALLED": str(self.work / "installed"), "RELEASE": str(self.work / "femtoclaw.release"),
             "OTHER_CHECKPOINT": str(self.work / "other.note"), "PATH": f"{self.work}:{os.environ['PATH']}",
         }  # fmt: skip
 
@@ -93,9 +95,21 @@ def edited(place: Place) -> None:
 
 
 FAULTS: dict[str, Callable[[Place], None]] = {
+def altered(place: Place) -> None:
+    """A release of this program is in use, and somebody adds a line to one of its files."""
+    made = released(place.work / "made")
+    place.node.call("release", "deploy", made.file, "--key", made.key, "--root", str(place.work / "installed"))
+    shutil.copy(made.file, place.work / "femtoclaw.release")
+    path = place.work / "installed" / "current" / "site-packages" / "femtoclaw" / "version.py"
+    path.chmod(0o644)
+    with path.open("a") as file:
+        file.write("# smuggled\n")
+
+
     "There is no room": no_room, "The log is damaged": damaged, "An older log was put back": older, "Everything is gone": gone,
     "A key is lost or in wrong hands": without_key, "Two histories of one log": forked, "A file was edited by hand": edited,
 }  # fmt: skip
+    "The program was altered": altered,
 
 
 @pytest.fixture
