@@ -14,4 +14,7 @@ GUARDS = (
     Guard("I10", "the drill of an altered program alters a copy that the home trusts", "femtoclaw/releases/copying.py",
           "_copy_sealed(folder) if start.verified is not None else", "_copy_sealed(folder) if False else",
           "tests/cli/test_release_commands.py::test_a_sealed_checkout_is_drilled", slow=True),
+    Guard("I12", "a drill that is stopped removes its homes", "femtoclaw/cli/drilling.py",
+          "        signal.signal(each, stop)\n", "        pass\n",
+          "tests/cli/test_drills.py::test_a_drill_that_is_stopped_leaves_nothing"),
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,7 +30,8 @@ def drill(arguments: Arguments, output: Output) -> int:
             "no such drill", where=f"drill {unknown[0]}", expected=", ".join([*BY_NAME, ALL, LIST]), found=unknown[0]
         )
     wanted = list(KINDS) if names == [ALL] else [BY_NAME[name] for name in names]
-    ended = [_one(kind, arguments.keep, output) for kind in wanted]
+    with _stoppable():
+        ended = [_one(kind, arguments.keep, output) for kind in wanted]
     body: dict[str, Any] = {"ok": all(each["ok"] for each in ended), "drills": ended}
     if arguments.record:
         body["recorded_at"] = _record(arguments, output, ended)
@@ -66,7 +68,29 @@ def _one(kind: Kind, keep: str | None, output: Output) -> dict[str, Any]:
             output.line(f"     FAILED: {error}", "red")
         finally:
             under_way.end()
-    return told | {"seconds": round(time.monotonic() - began, 2), "steps": under_way.steps}
+    told |= {"seconds": round(time.monotonic() - began, 2), "steps": under_way.steps}
+    output.note(f"{kind.name}: {'ended as the runbook says' if told['ok'] else 'FAILED'}, {told['seconds']:.1f} s")
+    return told
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """A drill that is asked to stop ends its processes and removes its homes, in which keys lie; then the command ends as one
+    that the signal ended."""
+
+    def stop(number: int, frame: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # cleaning up is not stopped half-way
+        raise SystemExit(128 + number)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    for each in before:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @contextlib.contextmanager

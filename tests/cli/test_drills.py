@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from femtoclaw.cli.cluster_demo_machines import until
 from femtoclaw.cli.render import Output
 from femtoclaw.drills.catalogue import KINDS
 from femtoclaw.drills.drill import Drill, DrillFailedError, Kind
-from tests.cli.node import Node, femtoclaw
+from tests.cli.node import START, Node, environment, femtoclaw
 
 SHOWN = {
     "killed-node": ("RUNBOOK-12.2",),
@@ -45,12 +50,38 @@ def test_the_command_lists_runs_and_records(node: Node, tmp_path: Path) -> None:
     listed = node.call("drill", "list").body["drills"]
     assert [each["name"] for each in listed] == [kind.name for kind in KINDS]
     kept = tmp_path / "kept"
-    body = node.call("drill", "rollback-attack", "--keep", str(kept), "--record").body
+    answer = node.call("drill", "rollback-attack", "--keep", str(kept), "--record")
+    assert "rollback-attack: ended as the runbook says, " in answer.stderr
+    body = answer.body
     assert body["ok"] and (kept / "rollback-attack" / "node" / "log").is_dir()
     (ended,) = node.call("log", "--kind", "ProcedureEnded", "--limit", "0").objects
     assert (ended["procedure"], ended["result"], len(ended["goals"])) == ("drill.run", "done", 14)
     assert femtoclaw("--json", "drill", "rollback-attack", "--keep", str(kept), cwd=tmp_path, expect=2)
     assert "all, list" in femtoclaw("--json", "drill", "flood", cwd=tmp_path, expect=2).stdout
+
+
+def test_a_drill_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    """Neither the processes that it started nor the homes with their keys."""
+    variables = environment() | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", START, "--json", "drill", "stale-follower"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as begun:
+        until(lambda: any("serve" in words for words in processes(tmp_path)), "a node is served")
+        begun.send_signal(signal.SIGTERM)
+        out, errors = begun.communicate(timeout=60)
+    assert begun.returncode == 128 + signal.SIGTERM, (out, errors)
+    until(lambda: not processes(tmp_path), "all have ended", 10)
+    assert list(tmp_path.iterdir()) == []
+
+
+def processes(folder: Path) -> list[list[str]]:
+    """The words of every process that was given something in a folder."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(each.read_bytes().decode(errors="replace").split("\0"))
+    return [words for words in found if any(str(folder) in word for word in words)]
 
 
 def test_a_drill_that_finds_something_else_fails(tmp_path: Path) -> None:
