@@ -22,6 +22,7 @@ from femtoclaw.home import Home, journal, require
 from femtoclaw.integrity import takes_files
 from femtoclaw.key_file import KeySigner
 from femtoclaw.lifecycle import IN_DOUBT, RuntimeState
+from femtoclaw.noted_end import note_of
 from femtoclaw.policy import engine_version
 from femtoclaw.sealing import NoSubjectKeyError
 from femtoclaw.snapshot import FILE_NAME as SNAPSHOT_FILE
@@ -150,9 +151,11 @@ def stop(started: Started, reason: str, *, snapshot: bool = True) -> None:
     written, and the next start folds the log. Raises what closing the log raises.
     """
     log, authority = started.log, started.authority
+    noted: dict[str, object] = {}
     try:
         if log.failure is None and authority.refusal is None:
             _record_stop(log, authority, reason, snapshot)
+            noted = note_of(log, log.size, log.head.link) | {"boot_id": authority.state.node.boot_id}
         elif log.failure is not None:
             journal(started.home, started.sources.wall_ns(), "storage_failed", text=str(log.failure))
     except LogFullError as error:
@@ -160,6 +163,9 @@ def stop(started: Started, reason: str, *, snapshot: bool = True) -> None:
         journal(started.home, started.sources.wall_ns(), "stop_not_recorded", text=str(error))
     finally:
         log.close()
+    # Behind the close, which can fail: only what is promised may be noted.
+    if noted:
+        journal(started.home, started.sources.wall_ns(), "stopped", **noted)
 
 
 def write_state(started: Started) -> str:

@@ -83,26 +83,45 @@ def refuse_restored(home: Home) -> None:
 
 
 def known_size(home: Home) -> int:
-    """How many records the restored log here is known to have had; 0 for one without a mark.
+    """How many records the log here is known to have had: by the mark of a restored one, else by the boot journal where that
+    notes more than is here. 0 where neither does.
 
     Raises CorruptFileError for a mark that does not read.
     """
     if not has_mark(home):
-        return 0
+        return _missing_size(home)
     from cluster.restored import restored_mark
 
     mark = restored_mark(home.log)
     return mark.known if mark is not None else 0
 
 
+def _missing_size(home: Home) -> int:
+    """How many records the boot journal notes, where the log can be read and lacks some of them; else 0."""
+    from femtoclaw.noted_end import missing_size
+    from wal.errors import LogError
+    from wal.reader import read_log_directory
+
+    try:
+        reader = read_log_directory(home.log)
+    except LogError:
+        return 0  # damage has its own promises
+    try:
+        return missing_size(home, reader)
+    except LogError:
+        return 0
+    finally:
+        reader.close()
+
+
 def refuse_short(home: Home, size: int, known: int) -> None:
-    """Raise RollbackError when the log has fewer records than a signed checkpoint is known to speak of."""
+    """Raise RollbackError when the log has fewer records than it is ``known`` to have had."""
     if size < known:
         from wal.errors import RollbackError
 
         way = "femtoclaw backup resume" if is_waiting(home) else "femtoclaw recover"
         raise RollbackError(
-            "the restored log lacks records that a signed checkpoint speaks of", where=home.log, expected=f"{known} records",
+            "this log lacks records that it is known to have had", where=home.log, expected=f"{known} records",
             found=f"{size} records",
             remedy=f"give what else holds them to `{way} --from-archive PATH`; else go on in a new log: `{way} --accept-gap`",
         )  # fmt: skip

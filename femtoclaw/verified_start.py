@@ -30,6 +30,7 @@ from femtoclaw.integrity import (
 from femtoclaw.key_file import KeySigner
 from femtoclaw.keys import load_signer, parse_public_key, select_signer, settle
 from femtoclaw.migration.starting import check_migrated
+from femtoclaw.noted_end import note_of, refuse_older
 from femtoclaw.preflight import privilege
 from femtoclaw.restore import fold_records, load_state
 from femtoclaw.restored_log import RESUMING, refuse_aside, refuse_restored
@@ -67,7 +68,7 @@ class Steps:
         """What somebody else has verified, for the journal."""
         journal(self._home, self._sources.wall_ns(), "stage", boot_id=self.boot_id, **line)
 
-    def passed(self, step: str, digest: str, detail: str = "", result: str = "verified", **more: str) -> None:
+    def passed(self, step: str, digest: str, detail: str = "", result: str = "verified", **more: object) -> None:
         """``step`` is done; ``digest`` is of what it was about. ``more`` stands in the journal only."""
         now = self._sources.wall_ns()
         number = {"step": STEPS.index(step) + 1} if step in STEPS else {}
@@ -145,8 +146,12 @@ def verify_and_open(
             files = _verify_files(home, steps, effective, _View(log.head, state, log.keys()), signer, adopting)
         elif log.head != view.head:
             files = _verify_again(home, files, state.node, log.keys(), adopting)
+        if opener is None and RESUMING not in adopting:
+            refuse_older(home, log)
         check_migrated(home, log)
-        steps.passed("audit_log", log.head.link.hex(), f"{examination.case.verdict.value}, {log.size} records", "done")
+        noted = note_of(log, log.size, log.head.link)
+        told = f"{examination.case.verdict.value}, {log.size} records"
+        steps.passed("audit_log", log.head.link.hex(), told, "done", **noted)
         authority = Authority(log, state, sealer=Sealer(subjects))
     except BaseException:
         log.abandon()

@@ -60,11 +60,12 @@ def damaged(place: Place) -> None:
 
 
 def older(place: Place) -> None:
-    store = place.node.path / "log" / "data" / "data.mdb"
-    shutil.copy(store, place.work / "older.mdb")
+    log = place.node.path / "log"
+    shutil.copytree(log, place.work / "older")
     place.node.intent(READ)
     place.node.call("export", "--bundle", str(place.work / "copy.bundle"))
-    shutil.copy(place.work / "older.mdb", store)
+    shutil.rmtree(log)
+    shutil.copytree(place.work / "older", log)
 
 
 def backed_up(place: Place) -> None:
@@ -94,7 +95,6 @@ def edited(place: Place) -> None:
         file.write(SMUGGLED)
 
 
-FAULTS: dict[str, Callable[[Place], None]] = {
 def altered(place: Place) -> None:
     """A release of this program is in use, and somebody adds a line to one of its files."""
     made = released(place.work / "made")
@@ -106,10 +106,11 @@ def altered(place: Place) -> None:
         file.write("# smuggled\n")
 
 
+FAULTS: dict[str, Callable[[Place], None]] = {
     "There is no room": no_room, "The log is damaged": damaged, "An older log was put back": older, "Everything is gone": gone,
     "A key is lost or in wrong hands": without_key, "Two histories of one log": forked, "A file was edited by hand": edited,
-}  # fmt: skip
     "The program was altered": altered,
+}  # fmt: skip
 
 
 @pytest.fixture

@@ -171,8 +171,9 @@ def test_an_orderly_stop_leaves_a_clean_head_a_snapshot_and_its_reason(home: Hom
     with pytest.raises(UnavailableError):
         started.authority.perform(commands.StopRuntime("again"))
     told = [line["event"] for line in journal(home) if line["event"] != "stage"]
-    assert told == ["started", "start_failed"]
-    assert journal(home)[-1]["error"] == "LogLockedError"
+    assert told == ["started", "start_failed", "stopped"]
+    assert journal(home)[-2]["error"] == "LogLockedError"
+    assert (journal(home)[-1]["size"], journal(home)[-1]["log"]) == (size, reader.log_id.hex())
     assert_next_start_works(home)
 
 
@@ -298,7 +299,7 @@ def test_a_wrong_policy_file_leaves_the_log_closed_in_order_with_the_reason_in_i
         start(developed)
     assert stops(developed) == [f"start failed: {caught.value.code}"]
     assert stopped_clean(developed.log)
-    line = journal(developed)[-1]
+    line = journal(developed)[-2]  # behind it the orderly stop
     assert (line["event"], line["error"]) == ("start_failed", "PolicyError")
     assert line["text"] == str(caught.value)
     assert folded(developed) == loaded(developed)
