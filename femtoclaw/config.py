@@ -48,6 +48,7 @@ EMBEDDED: dict[str, Any] = {
         "telemetry_retention_events": 1_000_000,
         "alert_webhook": "",
         "alert_token_file": "",
+        "backup_age_s": 172_800,
         "denial_burst": 20,
         "denial_window_s": 60,
         "health_interval_s": 60,
@@ -68,14 +69,15 @@ _BOUNDS = {
     ("memory", "retention_days"): 36_500,
     ("observability", "telemetry_retention_events"): 1 << 40,
     ("observability", "health_interval_s"): 86_400,
+    ("observability", "backup_age_s"): 10 * 366 * 86_400,
     ("observability", "denial_burst"): 256,
     ("observability", "denial_window_s"): 86_400,
 }
 LATER = frozenset(
     ("observability", key)
     for key in (
-        "alert_webhook", "alert_token_file", "denial_burst", "denial_window_s", "enabled", "health_interval_s", "listen", "log",
-        "traces",
+        "alert_webhook", "alert_token_file", "backup_age_s", "denial_burst", "denial_window_s", "enabled", "health_interval_s",
+        "listen", "log", "traces",
     )
 ) | {("memory", "retention_days"), ("memory", "format"), ("memory", "integrity"), ("runtime", "drain_s")}  # fmt: skip
 """Keys that came when nodes were in service: left out of the canonical form where they have their defaults, so that what an older
@@ -198,7 +200,9 @@ def parse_toml(raw: bytes, where: str) -> dict[str, Any]:
 
 def canonical(effective: Mapping[str, Any]) -> bytes:
     """Canonical JSON: sorted keys, no white space, UTF-8. Equal configurations give equal bytes."""
-    return json.dumps(_without_later_defaults(effective), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(
+        _without_later_defaults(effective), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    ).encode()
 
 
 def _without_later_defaults(effective: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ LIVE = frozenset(("runtime", key) for key in ("agent", "brain", "brains", "drain
 """Taken over at once. Those of ``observability`` are too, but for the ones below."""
 
 RESTART = frozenset({("runtime", "concurrency_max")}) | frozenset(
-    ("observability", key) for key in ("enabled", "health_interval_s", "listen", "log", "traces")
+    ("observability", key) for key in ("backup_age_s", "enabled", "health_interval_s", "listen", "log", "traces")
 )
 """Taken over at the next start: until then the old value is in effect."""
 

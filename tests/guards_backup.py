@@ -134,7 +134,7 @@ GUARDS = (
         "I2",
         "what others know of is not passed over by going on",
         "femtoclaw/cli/backup_resuming.py",
-        "        mark_restored(home.log, mark._replace(known=arguments.known))\n",
+        "        mark_restored(home.log, mark._replace(known=known))\n",
         "        pass\n",
         RESTORE + "::test_what_others_know_of_is_not_passed_over",
     ),
@@ -245,5 +245,21 @@ GUARDS = (
         with procedure(node.started, who, "backup.create", RESOURCE, cosigners=cosigners) as told:
 """,
         TROUBLES + "::test_who_may_not_back_up_does_not_say_to_which_key",
+    ),
+    Guard(
+        "I10",
+        "a backup that is on record and not in its place is named",
+        "femtoclaw/backup/on_record.py",
+        "        if reader.log_id.hex() == log_id:\n",
+        "        if False:\n",
+        TROUBLES + "::test_a_backup_that_is_on_record_and_not_in_the_place_is_named",
+    ),
+    Guard(
+        "I4",
+        "a node whose backups stopped says so",
+        "femtoclaw/monitoring/backed_up.py",
+        "    if time.time_ns() - found.time_ns <= age_max_s * 1_000_000_000:\n",
+        "    if True:\n",
+        TROUBLES + "::test_that_backups_stopped_is_told",
     ),
 )

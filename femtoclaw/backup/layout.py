@@ -132,6 +132,12 @@ def is_manifest(name: str) -> bool:
     return _MANIFEST.fullmatch(name) is not None
 
 
+def size_in(name: str) -> int:
+    """How many records a backup is of, by the name of its manifest; 0 for what is none's."""
+    found = _MANIFEST.fullmatch(name)
+    return int(found[2]) if found else 0
+
+
 def check_object(name: str, sealed: bytes | None, where: str) -> bytes:
     """The bytes of an object, which are those that its name says. Raises BackupDamagedError."""
     found = _OBJECT.fullmatch(name)

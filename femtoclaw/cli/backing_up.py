@@ -52,6 +52,7 @@ def _store(arguments: Arguments, target: str, *, create: bool = False) -> Archiv
 def _create(arguments: Arguments, output: Output) -> int:
     """One backup, on record as the procedure backup.create."""
     from femtoclaw.backup.creating import create
+    from femtoclaw.backup.on_record import remember
     from femtoclaw.backup.place import alone, as_place
     from femtoclaw.cli.asking import signer_of
     from femtoclaw.cli.execute import open_node
@@ -84,6 +85,7 @@ def _create(arguments: Arguments, output: Output) -> int:
                 )  # fmt: skip
                 told.content = _recorded(created, store.name)
                 told.detail = f"{created.manifest.size} records, backup {created.manifest.id}"
+            remember(home, told.ended)
     finally:
         store.close()
     output.progress("")
@@ -195,7 +197,10 @@ def _list(arguments: Arguments, output: Output) -> int:
                     rows.append({"log": log_id, "name": name, "ok": False, "error": str(error)})
     finally:
         store.close()
-    output.data({"place": store.name, "backups": rows})
+    lacking = []
+    for log_id in {*(row["log"] for row in rows), *([arguments.log] if arguments.log is not None else [])}:
+        lacking += _lacking(arguments, output, store, log_id)
+    output.data({"place": store.name, "backups": rows, "lacking": lacking})
     for row in rows:
         told = (
             f"{row['id']}  {row['at']}  {row['size']:>9} records  {row['recovery_key']}"
@@ -205,11 +210,26 @@ def _list(arguments: Arguments, output: Output) -> int:
         output.line(told, "" if row["ok"] else "red")
     if not rows:
         output.line("this place holds no backup")
-    return 0 if all(row["ok"] for row in rows) else 3
+    return 0 if all(row["ok"] for row in rows) and not lacking else 3
+
+
+def _lacking(arguments: Arguments, output: Output, store: ArchiveStore, log_id: str) -> list[str]:
+    """Name the backups that the log of the home, where it is that log, records in this place and that are not there; their ids."""
+    from femtoclaw.backup.layout import size_in
+    from femtoclaw.backup.on_record import gone
+    from femtoclaw.backup.place import manifest_names
+
+    there = [(name.rpartition("-")[2], size_in(name)) for name in manifest_names(store, log_id)]
+    found = list(gone(locate(getattr(arguments, "home", None)), log_id, store.name, there))
+    for each in found:
+        output.note(
+            f"backup {each.id} of {each.size} records is on record (index {each.index}), and is not in this place"
+        )
+    return [each.id for each in found]
 
 
 def _verify(arguments: Arguments, output: Output) -> int:
-    """Check one backup, with its recovery key by restoring it; 3 where it is not what was signed."""
+    """Check one backup, with its recovery key by restoring it; 3 where it is not what was signed, or a recorded one is gone."""
     from femtoclaw.backup.verifying import verify
     from femtoclaw.sources import live
 
@@ -222,12 +242,14 @@ def _verify(arguments: Arguments, output: Output) -> int:
         begun = sources.elapsed_ns()
         verified = verify(store, kept, key, sources, work=arguments.work, told=output.progress)
         seconds = (sources.elapsed_ns() - begun) / 1e9
+        lacking = _lacking(arguments, output, store, kept.manifest.log_id)
     finally:
         store.close()
     output.progress("")
     manifest = kept.manifest
     output.data(
-        {"ok": True, "id": manifest.id, "log": manifest.log_id, "manifest": kept.digest, "seconds": round(seconds, 3)}
+        {"ok": True, "lacking": lacking, "id": manifest.id, "log": manifest.log_id, "manifest": kept.digest}
+        | {"seconds": round(seconds, 3)}
         | verified._asdict() | {"size": manifest.size, "root": manifest.root, "state_hash": manifest.state_hash}
     )  # fmt: skip
     if verified.restored:
@@ -240,7 +262,7 @@ def _verify(arguments: Arguments, output: Output) -> int:
     output.fields([
         ("log", manifest.log_id), ("root", manifest.root), ("state", manifest.state_hash), ("seconds", f"{seconds:.3f}"),
     ])  # fmt: skip
-    return 0
+    return 3 if lacking and arguments.id is None else 0
 
 
 def _restore(arguments: Arguments, output: Output) -> int:

@@ -14,12 +14,13 @@ from femtoclaw.cli.node import monitor_text
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.cli.versioning import standing_at
-from femtoclaw.config import SECURE
+from femtoclaw.config import EMBEDDED, SECURE
 from femtoclaw.errors import FemtoClawError, UnavailableError
 from femtoclaw.home import Home, check_permissions, effective_configuration, locate, policy_text, require
 from femtoclaw.integrity import check_recorded, mode_of
 from femtoclaw.isolation.layers import IN_FORCE, REQUIRED, missing
 from femtoclaw.keys import check_index
+from femtoclaw.monitoring.backed_up import backups_check
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, body_of, results, worst
 from femtoclaw.monitoring.looking import at_rest as probes_at_rest
 from femtoclaw.monitoring.looking import disk_check
@@ -111,7 +112,7 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
         state = load_state(reader, size)
         node = state.node
         if not served:
-            probes = probes_at_rest(home, reader, state)
+            probes = (*probes_at_rest(home, reader, state), backups_check(home, reader, _backup_age_s(node)))
     except (LogError, FemtoClawError) as error:
         yield Check("log", BAD, str(error))
         return
@@ -134,6 +135,14 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
     yield Check("contained", BAD if node.contained else OK, node.contained or "takes new work")
     if not served:
         yield disk_check(home)
+
+
+def _backup_age_s(node: Node) -> int:
+    """How old the last backup may be, by the recorded configuration."""
+    import json
+
+    settings = json.loads(node.configuration.content)["observability"]
+    return int(settings.get("backup_age_s", EMBEDDED["observability"]["backup_age_s"]))
 
 
 def _host(home: Home) -> Iterator[Check]:

@@ -159,7 +159,21 @@ def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
         "executions": dict(sorted(live.totals.items())),
         "disk_free_bytes": disk.f_bavail * disk.f_frsize,
         "compliance": compliance_standing(home, reader),
+        "last_backup": _last_backup(home, reader),
     }
+
+
+def _last_backup(home: Home, reader: LogReader) -> dict[str, Any] | None:
+    """When the last backup on record ended, and how long ago that is; None for none."""
+    import time
+
+    from femtoclaw.backup.on_record import last
+
+    found = last(home, reader)
+    if found is None:
+        return None
+    age_s = max(0, time.time_ns() - found.time_ns) // 1_000_000_000
+    return {"at": when(found.time_ns), "age_s": age_s, "id": found.id, "place": found.place, "size": found.size}
 
 
 def _keys(home: Home, reader: LogReader) -> dict[str, str]:

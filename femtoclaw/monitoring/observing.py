@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw import commands
@@ -90,12 +91,12 @@ class Observing:
         authority.engines.dressed(self.timings.dress)
         self._authority = authority
         told = serving if serving is not None else lambda: {"executes": True, "role": "single", "leader": ""}
-        self._watch(Watched(self._home, log, authority, lambda: log.size, told, self._others()))
+        self._watch(Watched(self._home, log, authority, lambda: log.size, told, self._others(log)))
 
     def follow(self, log: LogReader, size: Callable[[], int], serving: Callable[[], dict[str, Any]]) -> None:
         """This node follows: look at its log up to ``size``; nothing is recorded."""
         self._authority = None
-        self._watch(Watched(self._home, log, None, size, serving, self._others()))
+        self._watch(Watched(self._home, log, None, size, serving, self._others(log)))
 
     def pause(self) -> None:
         """The log is about to be closed, or to be another's: read it no more. Waits for nothing that hangs."""
@@ -249,8 +250,11 @@ class Observing:
         reason = "between two roles" if looked is None else _not_ready(looked)
         return as_json(not reason, {"ready": not reason, "reason": reason})
 
-    def _others(self) -> tuple[Callable[[], Check], ...]:
-        return (self._telemetry_check, self._performance_check, *self._extra)
+    def _others(self, log: LogReader) -> tuple[Callable[[], Check], ...]:
+        from femtoclaw.monitoring.backed_up import backups_check
+
+        backups = partial(backups_check, self._home, log, self._settings["backup_age_s"])
+        return (self._telemetry_check, self._performance_check, backups, *self._extra)
 
     def _telemetry_check(self) -> Check:
         standings = self._standings()
@@ -318,7 +322,12 @@ class Observing:
         if not broken or authority is None or authority.refusal is not None:
             return
         told = commands.RecordError(
-            self._sources.new_id(), Category.MEMORY.value, Severity.CRITICAL.value, "MEMORY_ERROR", "storage", broken[0].detail
+            self._sources.new_id(),
+            Category.MEMORY.value,
+            Severity.CRITICAL.value,
+            "MEMORY_ERROR",
+            "storage",
+            broken[0].detail,
         )
         try:
             authority.perform(told)

@@ -69,6 +69,11 @@ class Exposition:
         yield CounterMetricFamily("femtoclaw_memory_writes", "Atomic appends to the log.", figures.appends)
         yield CounterMetricFamily("femtoclaw_memory_write_bytes", "Payload bytes in the log.", figures.bytes)
         yield GaugeMetricFamily("femtoclaw_concurrency", "Executions under way, held ones too.", figures.in_flight)
+        yield GaugeMetricFamily(
+            "femtoclaw_last_backup_timestamp_seconds",
+            "End of the last backup on record, 0 for none.",
+            figures.backed_up_ns / 1e9,
+        )
         latency = HistogramMetricFamily(
             "femtoclaw_execution_latency_seconds", "Time in a claw, by the log.", labels=["capability"]
         )

@@ -10,6 +10,7 @@ from collections import Counter
 
 from femtoclaw import events
 from femtoclaw.authorization import HELD, Decision
+from femtoclaw.backup.on_record import made
 from femtoclaw.errors import Category, Severity
 from femtoclaw.events import Event
 
@@ -82,6 +83,8 @@ class Figures:
         self._open: dict[str, str] = {}
         self._since: dict[str, int] = {}
         self.in_flight = 0
+        self.backed_up_ns = 0
+        """When the last backup on record ended, 0 for none."""
 
     def claw(self, name: str) -> str:
         """The name as a label; none is none: an answer without a call."""
@@ -131,6 +134,8 @@ class Figures:
                 self._error(event.category, event.severity)
             case events.AlertRaised():
                 self.alerts[event.severity] += 1
+            case events.ProcedureEnded() if made(event) is not None:
+                self.backed_up_ns = at_ns
             case events.ClawRegistered():
                 self._claws.add(event.name)
             case events.ClawRemoved():

@@ -97,6 +97,54 @@ def test_a_point_that_is_not_in_the_backup_is_refused(made: Backed, tmp_path: Pa
     assert not (tmp_path / "new").exists()
 
 
+def test_a_backup_that_is_on_record_and_not_in_the_place_is_named(backed: Backed) -> None:
+    """By the log of the home: the newest is gone, or one between. What is older than all that is there was pruned, perhaps."""
+    made = [find_newest(backed).id, backed.backup()["id"], backed.backup()["id"]]
+    manifests = sorted(backed.place.rglob("manifests/*"))
+    place = ("--from", str(backed.place))
+    kept = manifests[2].read_bytes()
+    manifests[2].unlink()
+    assert backed.call("backup", "list", *place, expect=3).body["lacking"] == [made[2]]
+    body = backed.verify(expect=3)
+    assert (body["ok"], body["id"], body["lacking"]) == (True, made[1], [made[2]])
+    assert backed.verify("--id", made[1])["lacking"] == [made[2]]
+    assert Node(backed.path.parent / "nowhere").call("backup", "list", *place).body["lacking"] == []
+    manifests[2].write_bytes(kept)
+    manifests[0].unlink()
+    assert backed.call("backup", "list", *place).body["lacking"] == []
+
+
+def test_that_backups_stopped_is_told(template: Node, backed: Backed, tmp_path: Path) -> None:
+    """By the log's own records, once one was made: a warning, not a node that is unhealthy. The home's note is not believed by
+    itself, and not needed for a new one."""
+    never = template.copy(tmp_path / "never")
+    assert never.call("status").body["last_backup"] is None
+    assert backups(never) == ("ok", "no backup is on record")
+    made = backed.backup()
+    last = backed.call("status").body["last_backup"]
+    assert (last["id"], last["size"], last["place"], last["age_s"] < 600) == (
+        made["id"],
+        made["size"],
+        str(backed.place),
+        True,
+    )
+    assert backups(backed)[0] == "ok"
+    (backed.path / "backup.json").write_text('{"index": 1}')
+    assert backed.call("status").body["last_backup"]["id"] == made["id"]
+    backed.call("config", "set", "observability.backup_age_s=1")
+    until = time.monotonic() + WAIT_S
+    while backups(backed)[0] == "ok" and time.monotonic() < until:
+        time.sleep(0.1)
+    result, text = backups(backed)
+    assert result == "warning" and "older than 1 s" in text
+
+
+def backups(node: Node) -> tuple[str, str]:
+    """What ``health`` says of them."""
+    (check,) = [each for each in node.call("health", expect=None).body["checks"] if each["name"] == "backups"]
+    return check["result"], check["text"]
+
+
 def test_no_room_is_told_of_what_has_none(backed: Backed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of the node's own log, nor of an archive: of the place that was named."""
 
