@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from femtoclaw import events
 from femtoclaw.cli.asking import change
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output, addressed, printable, when
-from femtoclaw.errors import ConfigurationError, UsageError
+from femtoclaw.errors import AnswerIsNoError, ConfigurationError, UsageError
 from femtoclaw.home import locate
 from femtoclaw.incidents.severity import KINDS, NAMES, chosen_severity, opened_at
-from femtoclaw.incidents.story import Entry, Story, alert_of, all_incidents, story_of
+from femtoclaw.incidents.story import Entry, Story, alert_of, alerts_of_names, all_incidents, names_that_begin, story_of
 from femtoclaw.operations import STEPS, next_step
 from femtoclaw.state import Incident
+
+if TYPE_CHECKING:
+    from wal.reader import LogReader
+
+
+class AcknowledgedError(AnswerIsNoError):
+    """An alert that does not wait for anybody any more."""
+
+    code = "ACKNOWLEDGED"
+    default_remedy = "`femtoclaw incident list` names those that wait; who acknowledged this one `femtoclaw log` tells"
 
 
 def incident(arguments: Arguments, output: Output) -> int:
@@ -56,9 +67,7 @@ def _list(arguments: Arguments, output: Output) -> int:
     state = recorded_state(home)
     node, now = state.node, time.time_ns()
     rows = [_row(name, each, now) for name, each in _by_urgency(node.operations.incidents)]
-    alerts: list[dict[str, Any]] = [
-        {"id": name, "at_ns": at} for name, at in sorted(node.operations.alerts.items(), key=lambda each: each[1])
-    ]
+    alerts = _waiting(home.log, node.operations.alerts)
     body: dict[str, Any] = {"incidents": rows, "alerts": alerts, "contained": node.contained or "no"}
     if arguments.all:
         body["resolved"] = _resolved(home.log, {row["id"] for row in rows})
@@ -80,11 +89,32 @@ def _list(arguments: Arguments, output: Output) -> int:
         output.line("no incident is open", "green")
     if alerts:
         output.line(addressed(f"{len(alerts)} alerts wait for `femtoclaw incident acknowledge ALERT`:"))
-        told: list[tuple[str, object]] = [(each["id"], when(each["at_ns"])) for each in alerts]
+        told: list[tuple[str, object]] = [
+            (each["id"], f"{when(each['at_ns'])}  {each.get('severity', '')} {each.get('rule', '')}") for each in alerts
+        ]
         output.fields(told)
     if node.contained:
         output.note(f"the node is contained: {node.contained}")
     return 1 if any(not row["step"] for row in rows) else 0
+
+
+def _waiting(path: str, alerts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The alerts that wait to be acknowledged, oldest first, each with what its record says."""
+    from wal.reader import read_log_directory
+
+    if not alerts:
+        return []
+    reader = read_log_directory(path)
+    try:
+        raised = alerts_of_names(reader, frozenset(alerts))
+    finally:
+        reader.close()
+    rows: list[dict[str, Any]] = []
+    for name, at_ns in sorted(alerts.items(), key=lambda each: each[1]):
+        event = raised.get(name)
+        row = {} if event is None else {"rule": event.rule, "severity": event.severity, "detail": event.detail}
+        rows.append({"id": name, "at_ns": at_ns, **row})
+    return rows
 
 
 def _by_urgency(incidents: Any) -> list[tuple[str, Incident]]:
@@ -118,32 +148,46 @@ def _resolved(path: str, still_open: set[str]) -> list[dict[str, Any]]:
 
 def _show(arguments: Arguments, output: Output) -> int:
     """Everything that the log says of one incident, or of one alert."""
-    from femtoclaw.cli.incident_steps import ID_CHARACTERS_MIN
     from wal.reader import read_log_directory
 
     home = locate(getattr(arguments, "home", None))
     node = recorded_state(home).node
-    text = target(arguments, "an ID")
-    begin = (
-        [name for name in node.operations.incidents if name.startswith(text)] if len(text) >= ID_CHARACTERS_MIN else []
-    )
-    name = begin[0] if len(begin) == 1 else text
     reader = read_log_directory(home.log)
     try:
+        name = _whole_name(reader, target(arguments, "an ID"), node.operations.incidents)
         story, alert = story_of(reader, name), None
         if story.opened is None:
             alert = alert_of(reader, name)
     finally:
         reader.close()
-    if story.opened is None and alert is None:
-        raise ConfigurationError(
-            "the log holds no such incident or alert", where="incident show", expected="an ID of `femtoclaw incident list --all`",
-            found=text[:40],
-        )  # fmt: skip
     body = _story_body(name, story, node.operations.incidents.get(name)) if alert is None else {"alert": _shown(alert)}
     output.data(body)
     _tell_story(body, output)
     return 0
+
+
+def _whole_name(reader: LogReader, part: str, still_open: Iterable[str]) -> str:
+    """The one id of an incident or an alert that begins so, of the open ones first, then of all that the log holds. Raises
+    ConfigurationError for none or several, UsageError for a part that is too short to look for."""
+    from femtoclaw.cli.incident_steps import ID_CHARACTERS_MIN
+
+    expected = "an ID of `femtoclaw incident list --all`"
+    if len(part) < ID_CHARACTERS_MIN:
+        raise UsageError(
+            "too little of an id",
+            where="incident",
+            expected=f"at least its first {ID_CHARACTERS_MIN} characters",
+            found=part,
+        )
+    found = [each for each in still_open if each.startswith(part)]
+    if len(found) != 1:
+        found = names_that_begin(reader, part)
+    if len(found) == 1:
+        return found[0]
+    raise ConfigurationError(
+        "several incidents or alerts begin so" if found else "the log holds no such incident or alert", where="incident",
+        expected=expected, found=part[:40],
+    )  # fmt: skip
 
 
 def _story_body(name: str, story: Story, open_now: Incident | None) -> dict[str, Any]:
@@ -215,7 +259,25 @@ def _open(arguments: Arguments, output: Output) -> int:
 
 def _acknowledge(arguments: Arguments, output: Output) -> int:
     """An operator has seen an alert."""
-    return change(arguments, output, "alert.acknowledge", target(arguments, "an ALERT"), lambda node: {})
+    from wal.reader import read_log_directory
+
+    home = locate(getattr(arguments, "home", None))
+    waiting, part = recorded_state(home).node.operations.alerts, target(arguments, "an ALERT")
+    reader = read_log_directory(home.log)
+    try:
+        name = part if part in waiting else _whole_name(reader, part, waiting)
+        if name not in waiting:
+            if alert_of(reader, name) is None:
+                raise ConfigurationError(
+                    "this is no alert", where="incident acknowledge", expected="an ALERT of `femtoclaw incident list`",
+                    found=name[:40],
+                )  # fmt: skip
+            raise AcknowledgedError(
+                "somebody has acknowledged this alert already", where="incident acknowledge", found=name
+            )
+    finally:
+        reader.close()
+    return change(arguments, output, "alert.acknowledge", name, lambda node: {})
 
 
 def _step(arguments: Arguments, output: Output) -> int:

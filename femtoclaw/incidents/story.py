@@ -70,6 +70,18 @@ def all_incidents(reader: LogReader) -> list[Story]:
     return [Story(entry, alerts.get(name), tuple(steps.get(name, ()))) for name, entry in opened.items()]
 
 
+def names_that_begin(reader: LogReader, part: str) -> list[str]:
+    """Every id of an incident or an alert of this log, open or over, that begins so: sorted."""
+    found: set[str] = set()
+    for entry in _entries(reader, 1, reader.size):
+        event = entry.event
+        if isinstance(event, events.IncidentOpened):
+            found.add(event.incident_id)
+        elif isinstance(event, events.AlertRaised):
+            found.add(event.alert_id)
+    return sorted(each for each in found if each.startswith(part))
+
+
 def preserved(reader: LogReader, digest: str) -> Entry | None:
     """The record of the step that preserved a file of this digest."""
     for entry in _backwards(reader):
@@ -85,6 +97,17 @@ def alert_of(reader: LogReader, alert_id: str) -> Entry | None:
         if isinstance(entry.event, events.AlertRaised) and entry.event.alert_id == alert_id:
             return entry
     return None
+
+
+def alerts_of_names(reader: LogReader, names: frozenset[str]) -> dict[str, events.AlertRaised]:
+    """The events of these alerts, as far as the log holds them; read backwards until all are found."""
+    found: dict[str, events.AlertRaised] = {}
+    for entry in _backwards(reader):
+        if len(found) == len(names):
+            break
+        if isinstance(entry.event, events.AlertRaised) and entry.event.alert_id in names:
+            found[entry.event.alert_id] = entry.event
+    return found
 
 
 def _backwards(reader: LogReader) -> Iterator[Entry]:

@@ -99,8 +99,24 @@ def acknowledged(node: Node, look: Look, name: str) -> None:
     alert = look(node, "incident", "show", name)["alert"]
     assert (alert["rule"], alert["source"]) == ("policy_tampering", "monitor") and alert["evidence"]
     assert alert["alert_id"] in recorded_state(Home(str(node.path))).node.operations.alerts
+    (row,) = [
+        each for each in node.call("incident", "list", expect=None).body["alerts"] if each["id"] == alert["alert_id"]
+    ]
+    assert (row["rule"], row["severity"]) == (alert["rule"], alert["severity"])
+    assert (
+        node.call("incident", "acknowledge", alert["alert_id"][:4], expect=2).body["error"]["what"]
+        == "too little of an id"
+    )
+    part = next(
+        alert["alert_id"][:many]
+        for many in range(6, 33)
+        if sum(each.startswith(alert["alert_id"][:many]) for each in (alert["alert_id"], alert.get("incident_id", "")))
+        == 1
+    )
+    node.call("incident", "show", part)
     node.call("incident", "acknowledge", alert["alert_id"])
-    assert node.call("incident", "acknowledge", alert["alert_id"], expect=1).body["code"] == "UNKNOWN"
+    refused = node.call("incident", "acknowledge", alert["alert_id"], expect=1).body["error"]
+    assert refused["what"] == "somebody has acknowledged this alert already"
     (row,) = node.call("log", "--kind", "AlertAcknowledged").objects
     assert row["alert_id"] == alert["alert_id"] and row["operator"]
     assert look(node, "incident", "show", alert["alert_id"])["alert"]["index"] == alert["index"]
@@ -243,6 +259,19 @@ def test_containing_only_what_is_to_blame(home: Node, tmp_path: Path) -> None:
         False,
     )
     assert node.contained == ""
+
+
+def test_a_resolved_incident_is_shown_by_its_first_characters(home: Node) -> None:
+    """As an open one; four characters are too few, and said so."""
+    home.call("incident", "open", "telemetry_down", "--detail", "tried")
+    (row,) = home.call("incident", "list", expect=1).body["incidents"]
+    home.call("incident", "respond", row["id"], "--skip", "nothing to repair", expect=None)
+    for words in (("restore", "--skip", "nothing"), ("verify",), ("resume",)):
+        home.call("incident", words[0], row["id"], *words[1:], expect=None)
+    told = home.call("incident", "show", row["id"][:10]).body
+    assert (told["id"], told["open"]) == (row["id"], False)
+    assert home.call("incident", "show", row["id"][:4], expect=2).body["error"]["what"] == "too little of an id"
+    assert "holds no such" in home.call("incident", "show", "ffffffffff", expect=2).body["error"]["what"]
 
 
 def test_a_grave_incident_of_an_operator_contains_at_once(home: Node) -> None:
