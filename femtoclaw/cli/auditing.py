@@ -87,6 +87,11 @@ def _query(home: Home, arguments: Arguments, output: Output) -> int:
 
     if arguments.targets:
         raise UsageError("a query takes options only", where="audit query", expected="--execution ID and the like")
+    since, until = read_since(arguments.since), read_until(arguments.until)
+    if since is not None and until is not None and since > until:
+        raise UsageError("no time is in between", where="--since", expected="a time before --until", found=arguments.since)
+    if arguments.limit < 0:
+        raise UsageError("not a number of records", where="--limit", expected="0 for all, or more", found=arguments.limit)
     if arguments.type is not None and arguments.type.casefold() == OPERATOR_ACTION:
         return _query_actions(home, arguments, output)
     from femtoclaw.auditing.questions import ask
@@ -94,7 +99,7 @@ def _query(home: Home, arguments: Arguments, output: Output) -> int:
     from femtoclaw.projections.queries import Filter
     from femtoclaw.projections.reading import KINDS
 
-    kind = read_kind(arguments.type, (*KINDS, OPERATOR_ACTION))
+    kind = read_kind(arguments.type, (*KINDS, OPERATOR_ACTION), "--type")
     wanted = Filter(
         None, kind, read_text(arguments.capability, "--capability"), read_since(arguments.since),
         read_until(arguments.until), max(0, arguments.limit),

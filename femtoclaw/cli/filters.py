@@ -68,7 +68,7 @@ def _seconds(text: str) -> int | None:
     return None
 
 
-def read_kind(text: str | None, known: Iterable[str]) -> str | None:
+def read_kind(text: str | None, known: Iterable[str], option: str = "--kind") -> str | None:
     """The known name that ``text`` is, in whatever case. Raises UsageError naming them all."""
     if text is None:
         return None
@@ -77,7 +77,7 @@ def read_kind(text: str | None, known: Iterable[str]) -> str | None:
         if name.casefold() == text.casefold():
             return name
     raise UsageError(
-        "no such kind", where="--kind", expected="a type of event, or a kind of row of the store", found=_found(text),
+        "no such kind", where=option, expected="a type of event, or a kind of row of the store", found=_found(text),
         remedy=f"give one of: {', '.join(names)}",
     )  # fmt: skip
 

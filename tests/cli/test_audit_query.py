@@ -259,7 +259,18 @@ def refusal(answer: Answer) -> str:
 
 @pytest.mark.parametrize(
     "words",
-    [("query", "x"), ("query", "--type", "typo"), ("trace",), ("trace", "a", "b"), ("trace", "a", "--type", "x")],
+    [
+        ("query", "x"),
+        ("query", "--type", "typo"),
+        ("trace",),
+        ("trace", "a", "b"),
+        ("trace", "a", "--type", "x"),
+        ("query", "--limit=-1"),
+        ("query", "--since", "2026-11-21", "--until", "2026-11-20"),
+    ],
 )
 def test_mistakes_exit_with_2(node: Node, words: tuple[str, ...]) -> None:
-    assert refusal(node.call("audit", *words, expect=2))
+    answer = node.call("audit", *words, expect=2)
+    assert refusal(answer)
+    if words[1:2] and words[1].startswith("--"):
+        assert answer.body["error"]["where"] == words[1].partition("=")[0]
