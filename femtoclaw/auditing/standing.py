@@ -64,6 +64,20 @@ def on_record(reader: LogReader, kept: Projections) -> tuple[dict[str, Any] | No
     return issued, revoked
 
 
+def issued_ids(home: Home, reader: LogReader, note: Quiet = lambda text: None) -> list[str]:
+    """The ids of all certificates on record, oldest first, whatever became of their folders. Raises as ``standing``."""
+
+    def question(kept: Projections) -> list[str]:
+        ended = [event for _, event in of_types(reader, kept, events.ProcedureEnded)]
+        return [
+            json.loads(each.content)["certificate"]
+            for each in ended
+            if isinstance(each, events.ProcedureEnded) and (each.procedure, each.result) == ("certificate.issue", "done")
+        ]
+
+    return consult(home.index_file, reader, question, note)
+
+
 def _invalid(home: Home, reader: LogReader, node: Node, issued: dict[str, Any]) -> list[str]:
     """What keeps a certificate on record from being valid here and now."""
     from femtoclaw.compliance.report import build

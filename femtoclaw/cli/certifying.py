@@ -7,7 +7,7 @@ import os
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable, when
-from femtoclaw.errors import UsageError
+from femtoclaw.errors import ConfigurationError, UsageError
 from femtoclaw.home import Home, locate, require
 
 TYPE_CHECKING = False
@@ -126,9 +126,27 @@ def _tell(body: dict[str, Any], folder: str, output: Output) -> None:
         output.line(f"  {name:<10} shown {counts['shown']}, not applicable {counts['not applicable']}")
 
 
+def _issued(home: Home, part: str) -> str:
+    """The one certificate on record whose id is ``part`` or begins so: its folder may be gone. Raises ConfigurationError."""
+    from femtoclaw.auditing.standing import issued_ids
+    from wal.reader import read_log_directory
+
+    reader = read_log_directory(home.log)
+    try:
+        known = issued_ids(home, reader)
+    finally:
+        reader.close()
+    found = [each for each in known if each == part] or [each for each in known if part and each.startswith(part)]
+    if len(found) != 1:
+        raise ConfigurationError(
+            "several certificates begin so" if found else "no such certificate is on record", where="certificate revoke",
+            expected="an ID that this node has issued", found=part[:64],
+        )  # fmt: skip
+    return found[0]
+
+
 def _revoke(home: Home, arguments: Arguments, output: Output) -> int:
     """Revoke a certificate of this node, on record: 0 done, 1 refused."""
-    from femtoclaw.auditing.certificate import open_certificate, read_folder
     from femtoclaw.cli.asking import signer_of
     from femtoclaw.cli.execute import open_node
     from femtoclaw.control import load_cosigners
@@ -136,8 +154,7 @@ def _revoke(home: Home, arguments: Arguments, output: Output) -> int:
 
     if arguments.target is None or not arguments.reason:
         raise UsageError("which certificate, and why?", where="certificate revoke", expected="ID --reason TEXT")
-    note, _ = read_folder(_folder(home, arguments, output))
-    name = open_certificate(note)["id"]
+    name = _issued(home, arguments.target)
     with open_node(getattr(arguments, "home", None), output) as node:
         signer, cosigners = signer_of(node, arguments), load_cosigners(home, arguments.cosign)
         with procedure(node.started, signer, "certificate.revoke", name, cosigners=cosigners) as told:

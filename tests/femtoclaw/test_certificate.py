@@ -202,6 +202,10 @@ def test_a_certificate_is_worth_what_the_node_still_is(
     called(place, "distribution", "accept", place.digest()[:16])
     body = status(place, 1)
     assert body["status"] == "INVALID" and body["why"][0].startswith("the build is another")
+    # Its folder is gone: what is on record is revoked all the same, and what is not, is not.
+    (folder,) = [each for each in place.root.parent.rglob(made["certificate"]) if each.is_dir()]
+    shutil.rmtree(folder)
+    assert place.call("certificate", "revoke", "nosuch", "--reason", "tried").code == 2
     called(place, "certificate", "revoke", made["certificate"], "--reason", "the auditor withdrew it")
     body = status(place, 1)
     assert (body["status"], body["why"]) == ("REVOKED", ["the auditor withdrew it"])
