@@ -43,7 +43,7 @@ def _incident(node: Node, incident_id: str, told: Told | None) -> Alert:
     evidence = (*told.event.evidence, str(told.index)) if told is not None else ()
     notes = {
         "summary": _sentence(incident.kind),
-        "description": told.event.detail if told is not None else "its records say more",
+        "description": told.event.detail if told is not None else _sentence(incident.kind),
         "evidence": ", ".join(evidence), "respond_by": stamp(incident.respond_by_ns),
         "step": incident.step or "nobody has begun", "next": f"femtoclaw incident show {incident_id}",
     }  # fmt: skip

@@ -71,6 +71,8 @@ class Notifier:
         self._due: dict[Labels, Alert] = {}
         self._sent: dict[Labels, tuple[Alert, float]] = {}
         self._failing = ""
+        self._updated = 0.0
+        """When what has not been delivered so far became due, by the monotonic clock."""
         self._failed_rounds = 0
         self._over = False
         self._thread: threading.Thread | None = None
@@ -89,6 +91,9 @@ class Notifier:
         """What is to be told now, all of it: what is not among these any more has ended, or without ``ends`` is no longer this
         node's to tell. Returns at once."""
         with self._changed:
+            if any(alert.labels not in self._due for alert in alerts[:ALERTS_SENT_MAX]):
+                if all(labels in self._sent for labels in self._due):
+                    self._updated = time.monotonic()
             self._node = node
             self._due = {alert.labels: alert for alert in alerts[:ALERTS_SENT_MAX]}
             if not ends:
@@ -105,7 +110,14 @@ class Notifier:
         with self._changed:
             if self._target is None:
                 return Check("alerts", OK, "no webhook is configured")
-            return Check("alerts", WARNING if self._failing else OK, self._failing or "what was due was delivered")
+            if self._failing:
+                return Check("alerts", WARNING, self._failing)
+            # What has been delivered once and is only due again is nobody's loss while its turn comes.
+            if all(labels in self._sent for labels in self._due):
+                return Check("alerts", OK, "what was due was delivered")
+            late = time.monotonic() - self._updated > TOTAL_S
+            text = "not yet delivered: the receiver has not answered" if late else "what is due is being delivered"
+            return Check("alerts", WARNING if late else OK, text)
 
     def close(self) -> None:
         """Stop; waits a moment for what is under way, and sends nothing more."""

@@ -98,6 +98,20 @@ def test_what_could_not_be_delivered_stays_due(
     wait_until(lambda: notifier.check().result == OK and journal(tmp_path)[-1] == "delivered again", "again", 10)
 
 
+def test_a_receiver_that_never_answers_is_told_before_the_round_is_over(tmp_path: Path) -> None:
+    """Of what is due and was never delivered health says so once one attempt should have ended."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        notifier = Notifier(Home(str(tmp_path)), live())
+        try:
+            notifier.configure(f"http://127.0.0.1:{silent.getsockname()[1]}", "")
+            notifier.update("node", [alert()])
+            assert (notifier.check().result, notifier.check().text) == (OK, "what is due is being delivered")
+            notifier._updated -= delivery.TOTAL_S + 0.1  # as if that time had gone by
+            assert (notifier.check().result, "not yet delivered" in notifier.check().text) == (WARNING, True)
+        finally:
+            notifier.close()
+
+
 def test_a_round_is_a_bounded_number_of_attempts(notifier: Notifier, receiver: Receiver, tmp_path: Path) -> None:
     notifier = Notifier(Home(str(tmp_path)), live(), rest_s=60)
     receiver.answer = 503
