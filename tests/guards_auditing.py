@@ -133,4 +133,10 @@ GUARDS = (
         "I1", "locks of a kept log are no part of a backup", "femtoclaw/backup/home_files.py", ', "lock.mdb")', ")",
         "tests/femtoclaw/test_migration_backup.py::test_the_sealed_old_log_is_in_a_backup",
     ),
+    Guard("I5", "a certificate whose folder is gone is revoked by the record", "femtoclaw/cli/certifying.py",
+          "    name = _issued(home, arguments.target)", "    name = os.path.basename(_folder(home, arguments, output)) and ''",
+          "tests/femtoclaw/test_certificate.py::test_a_certificate_is_worth_what_the_node_still_is", slow=True),
+    Guard("I5", "a span of time that is none is a mistake and no empty answer", "femtoclaw/cli/auditing.py",
+          "    if since is not None and until is not None and since > until:", "    if False:",
+          "tests/cli/test_audit_query.py::test_mistakes_exit_with_2"),
 )  # fmt: skip

@@ -91,9 +91,9 @@ class Notifier:
         """What is to be told now, all of it: what is not among these any more has ended, or without ``ends`` is no longer this
         node's to tell. Returns at once."""
         with self._changed:
-            if any(alert.labels not in self._due for alert in alerts[:ALERTS_SENT_MAX]):
-                if all(labels in self._sent for labels in self._due):
-                    self._updated = time.monotonic()
+            new = any(alert.labels not in self._due for alert in alerts[:ALERTS_SENT_MAX])
+            if new and all(labels in self._sent for labels in self._due):
+                self._updated = time.monotonic()
             self._node = node
             self._due = {alert.labels: alert for alert in alerts[:ALERTS_SENT_MAX]}
             if not ends:
