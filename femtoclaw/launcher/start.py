@@ -62,6 +62,7 @@ def main(root: str) -> None:
             from femtoclaw.launcher import repair
 
             environment.check(os.environ)
+            environment.drop(os.environ)
             sys.exit(repair.main(root, home, _plain_words(words)[2:], "--json" in words))
         if reads_only(words):
             environment.drop(os.environ)
