@@ -35,15 +35,19 @@ class Accepting(NamedTuple):
     key_file: str | None = None
 
 
+RECOVERING = Accepting()
+
+
 def inherited_from(
-    home: Home, rebuilt: Rebuilt, accepting: Accepting = Accepting()
+    home: Home, rebuilt: Rebuilt, accepting: Accepting = RECOVERING
 ) -> tuple[Inheritance, tuple[str, ...]]:
     """What the new log begins with, and what to tell about it.
 
     Operators, control policy, configuration and policy are as the rebuilt records leave them, and so is whatever protects the node
     (``femtoclaw.carrying``). Where records are known to be lost the node begins contained. Accepting a loss is an
-    operator's act: one who may change the control policy, or restore a backup where that is what happens. Where nothing of a control plane can be rebuilt the key of an
-    operator in the home stands for it, and the files for what was in force. Raises ControlRefusedError for anybody else.
+    operator's act: one who may change the control policy, or restore a backup where that is what happens. Where nothing of a
+    control plane can be rebuilt the key of an operator in the home stands for it, and the files for what was in force. Raises
+    ControlRefusedError for anybody else.
     """
     last = _last_state(rebuilt)
     node, unknown = last.node, rebuilt.head.index < rebuilt.seen or bool(rebuilt.missing) or not last.whole

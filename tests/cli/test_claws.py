@@ -17,8 +17,8 @@ EXAMPLES = ROOT / "docs" / "examples" / "modules"
 POLICY = '@id("sum") permit (principal, action == Action::"text.checksum", resource);'
 CHECKSUM = {"checksum": "51986eea"}
 DECLARED = {
-    "type": "capability", "name": "text.checksum", "version": "1.0.0", "description": "The FNV-1a hash of a text.", "category": "system",
-    "abi": "FC-ABI-1.0.0", "permissions": [],
+    "type": "capability", "name": "text.checksum", "version": "1.0.0", "description": "The FNV-1a hash of a text.",
+    "category": "system", "abi": "FC-ABI-1.0.0", "permissions": [],
     "arguments": {
         "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False,
     },
