@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from femtoclaw.cli.node import monitor_text
+from femtoclaw.cli.node import locked, monitor_text
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.cli.versioning import standing_at
@@ -27,7 +27,8 @@ from femtoclaw.monitoring.looking import disk_check
 from femtoclaw.restore import load_state
 from femtoclaw.state import Node
 from wal.errors import LogError
-from wal.reader import read_log_directory
+from wal.head import read_slots
+from wal.reader import LogReader, read_log_directory
 
 COMPLIANT = "COMPLIANT"
 
@@ -112,7 +113,10 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
         state = load_state(reader, size)
         node = state.node
         if not served:
-            probes = (*probes_at_rest(home, reader, state), backups_check(home, reader, _backup_age_s(node)))
+            probes = (
+                *_last_stop(home, reader), *probes_at_rest(home, reader, state),
+                backups_check(home, reader, _backup_age_s(node)),
+            )  # fmt: skip
     except (LogError, FemtoClawError) as error:
         yield Check("log", BAD, str(error))
         return
@@ -123,7 +127,7 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
     mode = mode_of(node)
     yield Check("mode", OK if mode == SECURE else WARNING, mode if mode == SECURE else f"{mode}: not compliant")
     yield _tried("files", "configuration and policy are the recorded ones", lambda: _compare(home, node))
-    yield _tried("keys", "the key files are those of their index", lambda: _require_index(home))
+    yield _index(home)
     yield _encrypted(home)
     yield from _certificate(home)
     yield from _sandbox(home, node, mode)
@@ -194,8 +198,25 @@ def _compare(home: Home, node: Node) -> None:
     check_recorded(home, node, effective, policy_text(home, effective), frozenset())
 
 
-def _require_index(home: Home) -> None:
-    check_index(home)
+def _last_stop(home: Home, reader: LogReader) -> Iterator[Check]:
+    """That the process before was killed, where nobody is at work: until the next start nobody else tells of it."""
+    if not read_slots(reader.storage.read_slots()).clean and not locked(home):
+        yield Check(
+            "last stop", WARNING,
+            "none on record: the process before was killed, or its machine; the next start recovers (`femtoclaw recover`)",
+        )  # fmt: skip
+
+
+def _index(home: Home) -> Check:
+    try:
+        known = check_index(home)
+    except (FemtoClawError, OSError) as error:
+        return Check("keys", BAD, str(error))
+    if not known:
+        return Check(
+            "keys", WARNING, "there is no index of the key files (keys/index.note): nothing says which belong there"
+        )
+    return Check("keys", OK, "the key files are those of their index")
 
 
 def _encrypted(home: Home) -> Check:

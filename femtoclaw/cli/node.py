@@ -131,6 +131,9 @@ def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
     state = load_state(reader, head.index)
     slots = read_slots(reader.storage.read_slots())
     disk = os.statvfs(home.log)
+    # Asking for the lock holds it for a moment, in which a start could not get it: only asked where a stop was
+    # not clean, that is where a writer may live.
+    running = not slots.clean and locked(home)
     node, live = state.node, state.live
     return {
         "runtime_id": node.runtime_id,
@@ -141,10 +144,8 @@ def describe_log(home: Home, reader: LogReader) -> dict[str, Any]:
         "private_key": at_rest(home.key_file),
         "size": head.index,
         "link": head.link.hex(),
-        # Asking for the lock holds it for a moment, in which a start could not get it: only asked where a stop was
-        # not clean, that is where a writer may live.
-        "running": not slots.clean and locked(home),
-        "last_stop": "clean" if slots.clean else "unclean",
+        "running": running,
+        "last_stop": "clean" if slots.clean else "running" if running else "unclean",
         "process": node.process.value,
         "boots": node.boots,
         "configuration": {"version": node.configuration.version, "digest": node.configuration.digest},

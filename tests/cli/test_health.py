@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.node import READ, SAY, Node, call, femtoclaw
+from tests.femtoclaw.serving_process import serving
 
 PASS = "correct horse battery staple"
 
@@ -111,6 +112,31 @@ def test_held_calls_are_counted_and_no_fault(tmp_path: Path) -> None:
         node.call("deny", held["execution_id"])
     answer = node.call("status")
     assert (answer.body["held_calls"], answer.stderr) == (0, "")
+
+
+def test_a_killed_node_is_told_before_anybody_starts_it(node: Node) -> None:
+    """Neither healthy without a word, nor stopped in order; and of a node at work nobody says how it stopped."""
+    with serving(node.path) as process:
+        assert node.call("status").body["last_stop"] == "running"
+        assert "last stop" not in checks_of(node)
+        process.kill()
+        process.wait(10)
+        assert checks_of(node)["last stop"] == "warning"
+        assert node.call("status", expect=1).body["last_stop"] == "unclean"
+    node.call("recover")
+    assert "last stop" not in checks_of(node)
+
+
+def test_a_missing_index_of_the_keys_is_not_told_as_a_good_one(node: Node) -> None:
+    """Nothing says then which key files belong there."""
+    assert checks_of(node)["keys"] == "ok"
+    (node.path / "keys" / "index.note").unlink()
+    assert checks_of(node)["keys"] != "ok"
+
+
+def checks_of(node: Node) -> dict[str, str]:
+    """Results of the checks of one look, whatever they say in all."""
+    return {each["name"]: each["result"] for each in node.call("health", expect=None).body["checks"]}
 
 
 def test_status_tells_how_the_last_life_ended(node: Node) -> None:
