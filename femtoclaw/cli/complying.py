@@ -110,6 +110,8 @@ def _levels(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell(report: dict[str, Any], verdicts: list[Verdict], output: Output, *, levels_only: bool) -> None:
+    from femtoclaw.compliance.register import requirements
+
     if not levels_only:
         for result in ("not shown", "failed"):
             for verdict in verdicts:
@@ -129,6 +131,10 @@ def _tell(report: dict[str, Any], verdicts: list[Verdict], output: Output, *, le
     colour = (
         "green" if report["overall"] == "COMPLIANT" else "red" if report["overall"] == "NON_COMPLIANT" else "yellow"
     )
+    everything = len(requirements())
+    if len(verdicts) < everything:
+        output.line(f"{report['overall']} in the {len(verdicts)} of {everything} requirements that were looked at", colour)
+        return
     output.line(
         f"{report['overall']}: the five seeds {report['seed']}, level {report['level']['number']} ({report['level']['name']}), "
         f"{report['deviations']} declared deviations", colour,

@@ -63,9 +63,14 @@ def altered_program(laboratory: Laboratory) -> Altered:
 
 
 def _sealed(laboratory: Laboratory) -> str:
+    """A copy with this program's seal; of a checkout that nothing verified, a copy with a seal of its own."""
+    from femtoclaw.launcher import start
+    from femtoclaw.releases.copying import copy_program
     from femtoclaw.seal import PACKAGES, seal
 
     root = laboratory.place("altered-program")
+    if start.verified is not None:
+        return copy_program(root)
     for name in PACKAGES:
         shutil.copytree(
             os.path.join(distribution.ROOT, name),
