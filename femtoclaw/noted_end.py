@@ -7,6 +7,7 @@ has the longer one then.
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import os
+import stat
 from typing import NamedTuple
 
 from femtoclaw.errors import IntegrityError
@@ -67,10 +68,13 @@ def refuse_older(home: Home, log: "LogReader") -> None:
 
 
 def _tail(path: str) -> list[bytes]:
+    """The last lines; none of what is no regular file, which is not waited for."""
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - TAIL_BYTES))
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                return []
+            file.seek(max(0, found.st_size - TAIL_BYTES))
             return file.read(TAIL_BYTES).splitlines()
     except OSError:
         return []

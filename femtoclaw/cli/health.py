@@ -15,7 +15,7 @@ from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.cli.versioning import standing_at
 from femtoclaw.config import EMBEDDED, SECURE
-from femtoclaw.errors import FemtoClawError, UnavailableError
+from femtoclaw.errors import FemtoClawError, HistoryError, UnavailableError
 from femtoclaw.home import Home, check_permissions, effective_configuration, locate, policy_text, require
 from femtoclaw.integrity import check_recorded, mode_of
 from femtoclaw.isolation.layers import IN_FORCE, REQUIRED, missing
@@ -24,6 +24,7 @@ from femtoclaw.monitoring.backed_up import backups_check
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, body_of, results, worst
 from femtoclaw.monitoring.looking import at_rest as probes_at_rest
 from femtoclaw.monitoring.looking import disk_check
+from femtoclaw.recorded import recorded_configuration
 from femtoclaw.restore import load_state
 from femtoclaw.state import Node
 from wal.errors import LogError
@@ -117,6 +118,8 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
                 *_last_stop(home, reader), *probes_at_rest(home, reader, state),
                 backups_check(home, reader, _backup_age_s(node)),
             )  # fmt: skip
+    except HistoryError:
+        raise  # what nobody could record is an integrity error, and no result of a look
     except (LogError, FemtoClawError) as error:
         yield Check("log", BAD, str(error))
         return
@@ -143,9 +146,7 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
 
 def _backup_age_s(node: Node) -> int:
     """How old the last backup may be, by the recorded configuration."""
-    import json
-
-    settings = json.loads(node.configuration.content)["observability"]
+    settings = recorded_configuration(node.configuration.content).get("observability", {})
     return int(settings.get("backup_age_s", EMBEDDED["observability"]["backup_age_s"]))
 
 

@@ -83,7 +83,7 @@ def _flipped(served: Serving, home: str) -> dict[str, Any]:
     served.client.intent(say(NEEDLE.decode()))
     changed = _change(home, NEEDLE, FLIPPED)
     refused, steps, limit = "", 0, time.monotonic() + PATIENCE_S
-    while not refused and time.monotonic() < limit:
+    while "UnavailableError" not in refused and time.monotonic() < limit:
         try:
             served.client.intent(say("still at work"))
             steps += 1
