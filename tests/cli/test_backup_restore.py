@@ -72,6 +72,7 @@ def test_a_node_comes_back_in_four_steps(backed: Backed, tmp_path: Path) -> None
         assert body[name] == manifest_body[name]
     assert [step["step"] for step in body["steps"]] == ["verify", "configuration", "audit_log", "state"]
     node = Here(tmp_path / "new")
+    assert (node.path / "log" / "cluster" / "restored").is_file()
     told = [json.loads(line) for line in (node.path / "boot.journal").read_text().splitlines()]
     assert [line["step"] for line in told if line["event"] == "restore_step"] == [s["step"] for s in body["steps"]]
     assert size_and_root(node)[:2] == (manifest_body["size"], manifest_body["root"])
