@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,9 +65,6 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Files of few tests are the long ones: they begin first, so that nobody waits for the last of them in the end.
-    sizes = Counter(item.path for item in items)
-    items.sort(key=lambda item: sizes[item.path])
     known = {"requirement": requirement_ids(), "invariant": INVARIANTS}
     shown: dict[str, list[str]] = {}
     wrong: list[str] = []

@@ -52,4 +52,9 @@ CORPUS = (
         "a leader of before, whose orphan a later one had cut, was taken for put back by the older epoch's register: with a "
         "second disk that was, nobody could lead any more",
     ),
+    Find(
+        Job(103835, 3, 500),
+        "whoever lost a promise with its disk kept to an older epoch that a coordinator out of its backup had given: nothing was "
+        "lost, and the checker took the two faults for one",
+    ),
 )
