@@ -15,10 +15,9 @@ from femtoclaw.benchmarking.measuring import Bench
 from femtoclaw.benchmarking.results import Found
 from femtoclaw.benchmarking.samples import Sample
 from femtoclaw.benchmarking.workload import call
-from femtoclaw.distribution import ROOT
+from femtoclaw.compliance.installed import interpreter_for
 from femtoclaw.errors import CommandError
 from femtoclaw.home import Home
-from wal import interpreter
 from wal.inspection import verify_directory
 
 PARTS = ("configuration", "policy", "registry", "memory")
@@ -65,7 +64,7 @@ def _one(home: Home, how: str) -> dict[str, Any]:
     before = os.path.getsize(home.journal) if os.path.exists(home.journal) else 0
     begun = time.monotonic_ns()
     process = subprocess.Popen(
-        interpreter.command(_START.format(home=home.path, how=how), ROOT), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        interpreter_for(home.path, _START.format(home=home.path, how=how)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -43,6 +43,11 @@ start.verified = start.verify({root!r}, {home!r})
 """What the launcher does before the first command: verify, then load from verified bytes only."""
 
 
+def version_counter() -> int:
+    """The copy's version counter. A twin of a sealed program has that program's floor."""
+    return COUNTER if start.verified is None else start.verified.manifest.counter + 1
+
+
 class Installation:
     """The program's files, and a home that accepted them."""
 
@@ -93,7 +98,7 @@ class Installation:
             raw = file.read()
         text, _ = split(raw)
         with open(self.manifest, "wb") as file:
-            file.write(sign_note(text.replace(f"counter {COUNTER}\n", f"counter {counter}\n", 1), [self._signer]))
+            file.write(sign_note(text.replace(f"counter {version_counter()}\n", f"counter {counter}\n", 1), [self._signer]))
         return raw.decode()
 
 
@@ -164,7 +169,7 @@ def _copy_verified(root: str, verified: start.Verified, signer: Ed25519Signer) -
             os.chmod(path, 0o755 if path == folder else 0o644)
     with open(os.path.join(sealed, MANIFEST_FILE), "rb") as file:
         text, _ = split(file.read())
-    said = {"counter": f"counter {COUNTER}", "dependencies": "dependencies ."}
+    said = {"counter": f"counter {version_counter()}", "dependencies": "dependencies ."}
     lines = [said.get(line.partition(" ")[0], line) for line in text.split("\n")]
     with open(os.path.join(sealed, MANIFEST_FILE), "wb") as file:
         file.write(sign_note("\n".join(lines), [signer]))

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from femtoclaw.cli.cluster_demo_machines import environment
-from femtoclaw.compliance.installed import COUNTER, Installation, flip, installation
+from femtoclaw.compliance.installed import Installation, flip, installation, version_counter
 from femtoclaw.compliance.laboratory import COMMAND_S, Answer, Laboratory, read_objects
 from femtoclaw.compliance.sealed_day import day
 from femtoclaw.compliance.trails import read_trail
@@ -86,7 +86,7 @@ def _releases(folder: str, signer: Signer) -> dict[str, str]:
         "storage": {"versions": own._replace(log=(own.log[1] + 1, own.log[1] + 2))},
         "module": {"restate": (f"program {VERSION}\n", f"program {number + 2}.0.0\n")},
         "capability": {"versions": own._replace(claws={})},
-        "below the floor": {"counter": COUNTER - 1},
+        "below the floor": {"counter": version_counter() - 1},
         "major": {"restate": (f"program {VERSION}\n", f"program {number + 1}.0.0\n")},
         "changed": {},
         "large": {"start": _FAILING + "#" * (2 * FILE_BYTES) + "\n"},
@@ -96,11 +96,11 @@ def _releases(folder: str, signer: Signer) -> dict[str, str]:
 
 
 def _release(
-    folder: str, name: str, signer: Signer, *, versions: Versions, counter: int = 20, start: str = "",
+    folder: str, name: str, signer: Signer, *, versions: Versions, counter: int = 0, start: str = "",
     restate: tuple[str, str] = ("", ""),
 ) -> str:  # fmt: skip
     """A release of a program of a few lines; ``restate`` changes what its sealed manifest says."""
-    root = os.path.join(folder, name)
+    root, counter = os.path.join(folder, name), counter or version_counter() + 13
     for package in PACKAGES:
         os.makedirs(os.path.join(root, package))
         _write(os.path.join(root, package, "__init__.py"), "")
