@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -172,8 +173,10 @@ def _connections(served: Serving, home: str) -> tuple[int, list[str]]:
         held = []
         for at in range(AT_ONCE):
             connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(10)
+            # Where the queue of those who wait is full, a blocking connect waits; one with a timeout of Python's would not.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 10, 0))
             connection.connect(path)
+            connection.settimeout(10)
             if at % 2:
                 connection.sendall(SLOW)
             held.append(connection)
