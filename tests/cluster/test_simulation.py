@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from tests.cluster.simulation.campaign import Job, Report, complain, run_seed, run_seeds
+from tests.cluster.simulation.checkers import Checkers, Violation
 from tests.cluster.simulation.corpus import CORPUS, Find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,3 +96,32 @@ def test_a_failure_says_how_to_repeat_it() -> None:
     assert done.returncode == 1
     assert str(run_seed(job)) in done.stderr
     assert "commit: " in done.stderr
+
+
+def test_a_promise_that_went_with_a_disk_binds_while_its_candidate_can_lead_with_it() -> None:
+    """And one that was not lost binds for ever; so does one that was given after the disk was put back."""
+
+    def judged(*, lost: bool, again: bool = False, up: bool = True, life: int = 1, epoch: int = 5) -> bool:
+        disk = SimpleNamespace(durable=SimpleNamespace(epoch=epoch), synced=lambda: 9)
+        candidate = SimpleNamespace(up=True, incarnation=1, disk=disk)
+        checkers = Checkers(cast(Any, SimpleNamespace(nodes={"c": candidate}, faulty=set())))
+        checkers.promised("a", 7, "c")
+        if lost:
+            checkers.forgotten("a")
+        if again:
+            checkers.promised("a", 8, "c")
+        candidate.up, candidate.incarnation = up, life
+        node = SimpleNamespace(name="a", disk=SimpleNamespace(durable=SimpleNamespace(epoch=6), synced=lambda: 9))
+        try:
+            checkers.acked(cast(Any, node), 6, 3)
+        except Violation as found:
+            assert found.kind == "ACKED_OLDER"
+            return False
+        return True
+
+    assert not judged(lost=False, up=False)
+    assert not judged(lost=True)
+    assert not judged(lost=True, again=True, up=False)
+    assert judged(lost=True, up=False)
+    assert judged(lost=True, life=2)
+    assert judged(lost=True, epoch=8)

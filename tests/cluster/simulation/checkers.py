@@ -7,7 +7,7 @@ everybody's back, is *weak*: then nobody can promise that the record survives, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from cluster.coordinator import decode_register
 from cluster.standing import IN_SYNC_ALL
@@ -31,6 +31,15 @@ class Violation(Exception):
         self.detail = detail
 
 
+class Given(NamedTuple):
+    """A promise: of an epoch, to a life of a candidate; ``lost`` when the disk that kept it was put back."""
+
+    epoch: int
+    candidate: str
+    incarnation: int
+    lost: bool = False
+
+
 class Checkers:
     """All checks of one world, fed by what its nodes do."""
 
@@ -48,9 +57,8 @@ class Checkers:
         self._promised: dict[tuple[str, int], str] = {}
         self._acked: dict[str, tuple[int, int]] = {}
         """(epoch, size) that each node has signed for, as far as nobody made it cut that, and it does not say that it lost it."""
-        self._refuses: dict[str, int] = {}
-        self._put_back: set[str] = set()
-        """The highest epoch that each node has promised: it takes nothing of an older one, whatever happens to its disk."""
+        self._given: dict[str, list[Given]] = {}
+        """What each node has promised: it takes nothing of an older epoch, whatever happens to its disk."""
 
     def fail(self, kind: str, detail: str) -> NoReturn:
         raise Violation(kind, detail)
@@ -75,7 +83,8 @@ class Checkers:
 
     def promised(self, member: str, epoch: int, candidate: str) -> None:
         """An epoch is promised to one candidate only."""
-        self._refuses[member] = max(self._refuses.get(member, 0), epoch)
+        asking = self.world.nodes.get(candidate)
+        self._given.setdefault(member, []).append(Given(epoch, candidate, asking.incarnation if asking is not None else 0))
         if member not in self.world.faulty and self._promised.setdefault((member, epoch), candidate) != candidate:
             self.fail("PROMISED_TWICE", f"{member} promised epoch {epoch} to {candidate} and to another")
 
@@ -92,22 +101,29 @@ class Checkers:
         if size > node.disk.synced():
             self.fail("ACKED_UNSYNCED", f"{node.name} acknowledged {size} records, {node.disk.synced()} are synced")
         self._acked[node.name] = max(self._acked.get(node.name, (0, 0)), (epoch, size))
-        # A promise that went with a disk is refused a second time because the coordinator gives no older epoch: where that went
-        # back too, both who would know are gone. What such an epoch commits is held to all other checks.
-        both_gone = self.world.rewound and node.name in self._put_back
-        if epoch < self._refuses.get(node.name, 0) and not both_gone:
-            self.fail(
-                "ACKED_OLDER", f"{node.name} acknowledged in epoch {epoch}, it had promised {self._refuses[node.name]}"
-            )
+        kept = [each for each in self._given.get(node.name, ()) if each.epoch > epoch and self._binds(each)]
+        if kept:
+            self.fail("ACKED_OLDER", f"{node.name} acknowledged in epoch {epoch}, it had promised {kept[-1].epoch}")
         if node.disk.durable.epoch != epoch:
             self.fail(
                 "ACKED_OTHER_EPOCH", f"{node.name} acknowledged in epoch {epoch}, {node.disk.durable.epoch} is stored"
             )
 
+    def _binds(self, given: Given) -> bool:
+        """Whoever has its disk keeps its promise for ever. One that went with the disk binds as long as it is worth anything: while
+        the life of the candidate to whom it was given can still lead with it. A candidacy ends with the process that has it, and
+        with a higher epoch there."""
+        if not given.lost:
+            return True
+        asking = self.world.nodes.get(given.candidate)
+        if asking is None or not asking.up or asking.incarnation != given.incarnation:
+            return False
+        return asking.disk.durable.epoch <= given.epoch
+
     def forgotten(self, name: str) -> None:
         """The disk of this node was put back, and it says so."""
         self._acked.pop(name, None)
-        self._put_back.add(name)
+        self._given[name] = [each._replace(lost=True) for each in self._given.get(name, ())]
 
     def began(self, node: Node, epoch: int, head: Head) -> None:
         """One leader for an epoch, in all of time; and it never goes on from a part of an append."""

@@ -54,7 +54,7 @@ CORPUS = (
     ),
     Find(
         Job(103835, 3, 500),
-        "whoever lost a promise with its disk kept to an older epoch that a coordinator out of its backup had given: nothing was "
-        "lost, and the checker took the two faults for one",
+        "a promise that went with a disk bound for ever in the checker, though the candidate that had it was long gone: its "
+        "process had ended, and the coordinator, out of a backup, gave an older epoch",
     ),
 )
