@@ -34,7 +34,8 @@ def told(campaign: Campaign, guards: list[Guard]) -> int:
         ended = future.result()
         word = judge(guard, unchanged, ended)
         wrong += word not in ("red", "skipped")
-        print(f"{word}: {ended.seconds:.1f} s {guard.invariant} {guard.what} [{guard.test}]", flush=True)
+        where = " before the test itself" if "failed" not in ended.outcomes.values() else ""
+        print(f"{word}{where}: {ended.seconds:.1f} s {guard.invariant} {guard.what} [{guard.test}]", flush=True)
     print(f"{len(guards)} guards, {wrong} wrong")
     return wrong
 

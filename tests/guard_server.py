@@ -39,16 +39,17 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 class Outcomes:
-    """A plugin of pytest that keeps how each test ended: the worst of its phases."""
+    """A plugin of pytest that keeps how each test ended: the worst of its phases, ``error`` where its fixtures failed."""
 
-    RANK = ("passed", "skipped", "failed")
+    RANK = ("passed", "skipped", "error", "failed")
 
     def __init__(self) -> None:
         self.of: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            self.of[report.nodeid] = max(self.of.get(report.nodeid, "passed"), report.outcome, key=self.RANK.index)
+            end = "error" if report.failed and report.when != "call" else report.outcome
+            self.of[report.nodeid] = max(self.of.get(report.nodeid, "passed"), end, key=self.RANK.index)
 
 
 def run(order: dict[str, Any]) -> int:

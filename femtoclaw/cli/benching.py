@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
-from femtoclaw.errors import ConfigurationError, UsageError
+from femtoclaw.errors import UsageError
 from femtoclaw.home import Home, locate
 
 ALL, COMPARE = "all", "compare"
@@ -167,12 +166,6 @@ def _compare(files: list[str], output: Output) -> int:
 
 
 def _read(path: str) -> Any:
-    try:
-        if os.path.getsize(path) > RESULT_BYTES_MAX:
-            raise UsageError("too large for a result", where=path, expected=f"<= {RESULT_BYTES_MAX} bytes")
-        with open(path, "rb") as file:
-            return json.load(file)
-    except OSError as error:
-        raise ConfigurationError("a result cannot be read", where=path, found=error.strerror) from error
-    except ValueError as error:
-        raise UsageError("this is no result of `femtoclaw bench`", where=path, found=type(error).__name__) from None
+    from femtoclaw.cli.json_file import read_json
+
+    return read_json(path, RESULT_BYTES_MAX, "bench")

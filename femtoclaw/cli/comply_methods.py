@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
-from femtoclaw.errors import ConfigurationError, UsageError
+from femtoclaw.errors import UsageError
 from femtoclaw.home import locate, require
 
 
@@ -52,14 +51,7 @@ def again(arguments: Arguments, output: Output) -> int:
 
 
 def _read(path: str) -> Any:
+    from femtoclaw.cli.json_file import read_json
     from femtoclaw.compliance.methods import FILE_BYTES_MAX
 
-    try:
-        if os.path.getsize(path) > FILE_BYTES_MAX:
-            raise UsageError("too large", where=path, expected=f"<= {FILE_BYTES_MAX} bytes")
-        with open(path, "rb") as file:
-            return json.load(file)
-    except OSError as error:
-        raise ConfigurationError("it cannot be read", where=path, found=error.strerror) from error
-    except ValueError as error:
-        raise UsageError("this is no file of `comply methods`", where=path, found=type(error).__name__) from None
+    return read_json(path, FILE_BYTES_MAX, "comply methods")

@@ -7,6 +7,7 @@ the result is an event of the log, whatever it is.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,7 +117,7 @@ def look(home: Home, *, served: bool = False) -> Iterator[Check]:
         if not served:
             probes = (
                 *_last_stop(home, reader), *probes_at_rest(home, reader, state),
-                backups_check(home, reader, _backup_age_s(node)),
+                backups_check(home, reader, _backup_age_s(node), time.time_ns()),
             )  # fmt: skip
     except HistoryError:
         raise  # what nobody could record is an integrity error, and no result of a look

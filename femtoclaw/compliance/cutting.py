@@ -82,32 +82,34 @@ def left_in(home: Home) -> dict[str, Any]:
         origin, size = reader.origin, reader.size
         root = reader.tree().root(size).hex()
     digest = sha256()
-    for name in ("HEAD", "data/data.mdb", "checkpoints/latest"):
+    for name in ("HEAD", "data/data.mdb", "checkpoints/latest", "snapshots/state"):
         path = os.path.join(home.log, name)
-        if os.path.exists(path):
-            with open(path, "rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
+        if not os.path.exists(path):
+            digest.update(b"-")
+            continue
+        with open(path, "rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
     return {"origin": origin, "size": size, "root": root, "bytes": digest.hexdigest()}
 
 
 def _cut(original: Home, counted: Home, place: str, at: int, before: dict[str, Any]) -> dict[str, Any]:
     """Cut at one step: what is in use then, and what the same migration makes afterwards."""
     home = copy_of(original, place, f"cut{at}", keys=counted)
-    ended = _run(home, at)
+    ended = migrate_until(home, at)
     left = left_in(home)
     old = left["origin"] == before["origin"]
     row = {"at": at, "ended": ended, "old": old, "untouched": left["bytes"] == before["bytes"]}
     if old and at % AGAIN == 0:
-        row["again"] = _run(home, 0) == 0
+        row["again"] = migrate_until(home, 0) == 0
     if not old or row.get("again"):
         row["root"] = validate(home).migrated_root
     shutil.rmtree(home.path)
     return row
 
 
-def _run(home: Home, at: int) -> int:
-    """Migrate in a process that ends at its step number ``at``; how it ended."""
+def migrate_until(home: Home, at: int) -> int:
+    """Migrate in a process of its own that ends at its step number ``at``, at none for 0; how it ended."""
     pid = os.fork()
     if pid == 0:
         left = [at]

@@ -10,6 +10,7 @@ from typing import Any
 
 from femtoclaw.cli.cluster_demo_machines import Machine, until
 from femtoclaw.drills.drill import Drill, call
+from wal.errors import RollbackError
 
 MESSAGE = '{"message":{"content":"Is anybody there?"}}'
 FILL_MAX = 200
@@ -119,7 +120,8 @@ def rollback_attack(drill: Drill) -> None:
     node.call("export", "--bundle", evidence)
     shutil.copy(os.path.join(drill.folder, "older.mdb"), store)
     code, lines = node.run("intent", MESSAGE)
-    drill.check("the node refuses to start", code, 3)
+    refused = (code, lines[-1]["error"]["type"])
+    drill.check("the node refuses to start, since HEAD has promised more", refused, (3, RollbackError.__name__))
     drill.proved(f"HEAD has promised more: {lines[-1]['error']['what']}")
     drill.step("Bring back what was acknowledged")
     repaired = node.call("recover", "--from-archive", evidence)

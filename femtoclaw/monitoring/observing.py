@@ -15,7 +15,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from femtoclaw import commands
@@ -253,8 +252,13 @@ class Observing:
     def _others(self, log: LogReader) -> tuple[Callable[[], Check], ...]:
         from femtoclaw.monitoring.backed_up import backups_check
 
-        backups = partial(backups_check, self._home, log, self._settings["backup_age_s"])
-        return (self._telemetry_check, self._performance_check, backups, *self._extra)
+        age_s = self._settings["backup_age_s"]
+        return (
+            self._telemetry_check,
+            self._performance_check,
+            lambda: backups_check(self._home, log, age_s, self._sources.wall_ns()),
+            *self._extra,
+        )
 
     def _telemetry_check(self) -> Check:
         standings = self._standings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from femtoclaw.backup.on_record import last
+from femtoclaw.home import Home
 from tests.cli.backed import Backed, ended, find_newest, make
+from tests.cli.in_process import answer_here
 from tests.cli.node import START, Node, environment
 from wal.errors import LogFullError
 from wal.lmdb_storage import LmdbStorage
+from wal.reader import read_log_directory
 
 WAIT_S = 30
 
@@ -114,7 +119,9 @@ def test_a_backup_that_is_on_record_and_not_in_the_place_is_named(backed: Backed
     assert backed.call("backup", "list", *place).body["lacking"] == []
 
 
-def test_that_backups_stopped_is_told(template: Node, backed: Backed, tmp_path: Path) -> None:
+def test_that_backups_stopped_is_told(
+    template: Node, backed: Backed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the log's own records, once one was made: a warning, not a node that is unhealthy. The home's note is not believed by
     itself, and not needed for a new one."""
     never = template.copy(tmp_path / "never")
@@ -132,11 +139,21 @@ def test_that_backups_stopped_is_told(template: Node, backed: Backed, tmp_path: 
     (backed.path / "backup.json").write_text('{"index": 1}')
     assert backed.call("status").body["last_backup"]["id"] == made["id"]
     backed.call("config", "set", "observability.backup_age_s=1")
-    until = time.monotonic() + WAIT_S
-    while backups(backed)[0] == "ok" and time.monotonic() < until:
-        time.sleep(0.1)
-    result, text = backups(backed)
-    assert result == "warning" and "older than 1 s" in text
+    recorded = on_record(backed)
+    for later_ns, expected in ((10**9, "ok"), (10**9 + 1, "warning")):
+        monkeypatch.setattr(time, "time_ns", lambda later_ns=later_ns: recorded + later_ns)
+        checks = answer_here(backed.path, "health").body["checks"]
+        (check,) = [each for each in checks if each["name"] == "backups"]
+        assert check["result"] == expected and "than 1 s" in check["text"]
+
+
+def on_record(node: Node) -> int:
+    """When the last backup was made."""
+    home = Home(str(node.path))
+    with contextlib.closing(read_log_directory(home.log)) as reader:
+        found = last(home, reader)
+    assert found is not None
+    return found.time_ns
 
 
 def backups(node: Node) -> tuple[str, str]:
