@@ -89,9 +89,13 @@ def _query(home: Home, arguments: Arguments, output: Output) -> int:
         raise UsageError("a query takes options only", where="audit query", expected="--execution ID and the like")
     since, until = read_since(arguments.since), read_until(arguments.until)
     if since is not None and until is not None and since > until:
-        raise UsageError("no time is in between", where="--since", expected="a time before --until", found=arguments.since)
+        raise UsageError(
+            "no time is in between", where="--since", expected="a time before --until", found=arguments.since
+        )
     if arguments.limit < 0:
-        raise UsageError("not a number of records", where="--limit", expected="0 for all, or more", found=arguments.limit)
+        raise UsageError(
+            "not a number of records", where="--limit", expected="0 for all, or more", found=arguments.limit
+        )
     if arguments.type is not None and arguments.type.casefold() == OPERATOR_ACTION:
         return _query_actions(home, arguments, output)
     from femtoclaw.auditing.questions import ask
@@ -117,6 +121,8 @@ def _query(home: Home, arguments: Arguments, output: Output) -> int:
         if not output.as_json:
             for record in found:
                 print_record(record, output)
+        if not found:
+            _tell_unknown(reader, operator, wanted.capability, output)
     finally:
         reader.close()
     _tell_count(len(found), verified, output)
@@ -155,9 +161,11 @@ def _query_actions(home: Home, arguments: Arguments, output: Output) -> int:
     reader, verified = _verified(home, output)
     try:
         actions = _consult(home, reader, output, lambda kept: operator_actions(of_types(reader, kept, *SEEN)))
+        found = [each for each in actions if wanted.fits(each) and each.index <= verified.last]
+        if not found:
+            _tell_unknown(reader, wanted.operator, None, output)
     finally:
         reader.close()
-    found = [each for each in actions if wanted.fits(each) and each.index <= verified.last]
     found = found[-arguments.limit :] if arguments.limit > 0 else found
     output.data({"verified": verified.body(), "count": len(found), "events": [each.body() for each in found]})
     for each in found:
@@ -174,6 +182,17 @@ def _print_action(action: OperatorAction, output: Output) -> None:
         "" if permitted else "red",
     )
     output.line(f"         {', '.join(action.roles) or 'no role'}; arguments {action.arguments_digest[:16]}...", "dim")
+
+
+def _tell_unknown(reader: LogReader, operator: str | None, claw: str | None, output: Output) -> None:
+    """Where nothing fits: whether that may be a name that nobody has."""
+    from femtoclaw.restore import load_state
+
+    node = load_state(reader, reader.size).node
+    if operator is not None and operator not in node.operators:
+        output.note(f"no operator here has the name {printable(operator, 64)}: `femtoclaw operator list`")
+    if claw is not None and claw not in node.registry:
+        output.note(f"no claw here has the name {printable(claw, 64)}: `femtoclaw claw list`")
 
 
 def _tell_count(count: int, verified: Verified, output: Output) -> None:

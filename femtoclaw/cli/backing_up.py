@@ -276,7 +276,7 @@ def _restore(arguments: Arguments, output: Output) -> int:
     if arguments.at_index is not None:
         until = until._replace(index=arguments.at_index)
     if arguments.at_time is not None:
-        until = until._replace(time_ns=read_until(arguments.at_time) or 0)
+        until = until._replace(time_ns=read_until(arguments.at_time, "--at-time") or 0)
     store = _store(arguments, getattr(arguments, "from"))
     try:
         kept = _found(arguments, store)

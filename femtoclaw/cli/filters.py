@@ -33,10 +33,10 @@ def read_since(text: str | None) -> int | None:
     return _read_time(text, "--since")
 
 
-def read_until(text: str | None) -> int | None:
-    """``--until`` in nanoseconds; the last second that the command line knows goes on to the last time there is.
+def read_until(text: str | None, option: str = "--until") -> int | None:
+    """``option`` in nanoseconds; the last second that the command line knows goes on to the last time there is.
     Raises UsageError."""
-    until = _read_time(text, "--until")
+    until = _read_time(text, option)
     return TIME_NS_MAX if until is not None and until >= SECONDS_MAX * SECOND_NS else until
 
 

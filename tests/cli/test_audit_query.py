@@ -274,3 +274,19 @@ def test_mistakes_exit_with_2(node: Node, words: tuple[str, ...]) -> None:
     assert refusal(answer)
     if words[1:2] and words[1].startswith("--"):
         assert answer.body["error"]["where"] == words[1].partition("=")[0]
+
+
+def test_a_name_that_nobody_has_is_told_where_nothing_was_found(node: Node) -> None:
+    """Nothing found is an answer; that it may be for a typing mistake is said beside it."""
+    for words, said in (
+        (("--operator", "nosuch"), ["operator list"]),
+        (("--type", "operator_action", "--operator", "nosuch"), ["operator list"]),
+        (("--capability", "fs.raed"), ["claw list"]),
+        (("--operator", "nosuch", "--capability", "fs.raed"), ["operator list", "claw list"]),
+        (("--capability", "fs.list"), []),
+        (("--operator", "nosuch", "--type", "operator_action", "--until", "0"), ["operator list"]),
+    ):
+        answer = node.call("audit", "query", *words)
+        assert answer.body["count"] == 0
+        notes = [line for line in answer.stderr.splitlines() if "has the name" in line]
+        assert len(notes) == len(said) and all(each in note for each, note in zip(said, notes, strict=True)), words

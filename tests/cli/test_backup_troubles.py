@@ -102,6 +102,12 @@ def test_a_point_that_is_not_in_the_backup_is_refused(made: Backed, tmp_path: Pa
     assert not (tmp_path / "new").exists()
 
 
+def test_what_is_no_time_is_told_of_its_own_option(made: Backed, tmp_path: Path) -> None:
+    words = ("--from", str(made.place), "--key", made.key, "--to", str(tmp_path / "new"), "--at-time", "yesterday")
+    refused = made.call("backup", "restore", *words, expect=2).body["error"]
+    assert (refused["what"], refused["where"]) == ("not a time", "--at-time")
+
+
 def test_a_backup_that_is_on_record_and_not_in_the_place_is_named(backed: Backed) -> None:
     """By the log of the home: the newest is gone, or one between. What is older than all that is there was pruned, perhaps."""
     made = [find_newest(backed).id, backed.backup()["id"], backed.backup()["id"]]
