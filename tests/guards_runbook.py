@@ -16,7 +16,7 @@ GUARDS = (
           f"{_TESTS}::test_a_preview_decides_and_records_nothing"),
     Guard("I5", "a preview of a start starts nothing", "femtoclaw/cli/serve.py",
           "    if arguments.dry_run:\n", "    if False:\n",
-          f"{_TESTS}::test_a_preview_decides_and_records_nothing", slow=True),
+          f"{_TESTS}::test_a_preview_of_a_start_starts_nothing", slow=True),
     Guard("I10", "a procedure's last run is what its record says", "femtoclaw/runbook.py",
           'if event.decision != "AUTHORIZED":', "if False:",
           f"{_TESTS}::test_a_crash_and_a_refusal_are_last_runs_too"),

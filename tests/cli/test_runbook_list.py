@@ -86,7 +86,7 @@ def test_a_crash_and_a_refusal_are_last_runs_too() -> None:
 
 DRY = (
     ("contain", "--dry-run"), ("config", "set", "--dry-run", "runtime.drain_s=30"), ("key", "rotate", "--dry-run"),
-    ("incident", "open", "security_violation", "--dry-run"), ("serve", "--dry-run"),
+    ("incident", "open", "security_violation", "--dry-run"),
 )  # fmt: skip
 
 
@@ -106,6 +106,14 @@ def test_a_preview_decides_and_records_nothing(node: Node) -> None:
     node.call("contain")
     assert node.intent(READ, expect=1).body["code"] == "CONTAINED"
     assert node.call("contain", "--dry-run", expect=1).body["code"] == "CONTAINED_BEFORE"
+
+
+@pytest.mark.timeout(40)
+def test_a_preview_of_a_start_starts_nothing(node: Node) -> None:
+    """It ends, and nobody's start is on record."""
+    before = records(node)
+    node.call("serve", "--dry-run")
+    assert records(node) == before
 
 
 def serve(node: Node) -> subprocess.Popen[bytes]:

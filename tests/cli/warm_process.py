@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -96,8 +97,9 @@ class WarmProcess:
         bare = {name: value for name, value in os.environ.items() if not name.startswith(("FEMTOCLAW", "PYTHON"))}
         with there:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", SERVER.format(preloaded=PRELOADED)], stdin=there.fileno(), env=bare, cwd="/"
-            )
+                [sys.executable, "-c", SERVER.format(preloaded=PRELOADED)], stdin=there.fileno(), env=bare, cwd="/",
+                start_new_session=True,
+            )  # fmt: skip
         atexit.register(self._close)
 
     @property
@@ -116,10 +118,19 @@ class WarmProcess:
             given.seek(0)
             streams = array.array("i", [given.fileno(), out.fileno(), errors.fileno()])
             self._here.sendmsg([order], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
-            answer = self._here.recv(64)
+            try:
+                answer = self._here.recv(64)
+            except BaseException:
+                # Its time is up, say: nobody may take this command's answer for the next one's, or wait for it at the end.
+                self._kill()
+                raise
             if not answer:
                 raise RuntimeError("the process that starts commands has ended")
             return int(answer), _all_of(out), _all_of(errors)
+
+    def _kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def _close(self) -> None:
         if os.getpid() == self._owner:
