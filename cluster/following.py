@@ -68,11 +68,13 @@ class Following:
         if refusal is not None:
             s.refuse(sender, *refusal)
             return False
+        if self._lacks(message.acked, message.epoch) and not attested:
+            s.refuse(sender, Reason.NOT_ATTESTED, f"records are missing here: nobody attests that {sender} still leads")
+            return False
         if message.epoch > s.durable.epoch:
             s.save(s.durable._replace(epoch=message.epoch, leader=sender))
         elif not s.durable.leader:
             s.save(s.durable._replace(leader=sender))
-        self._require(message.acked, message.epoch)
         self.source = self.leader = sender
         self._aligned, self._awaiting, self._adopting, self._sealed = False, None, False, None
         self.heard_ns = s.now_ns
@@ -81,22 +83,30 @@ class Following:
 
     def registered(self, register: Register) -> None:
         """What the leader of the register's epoch told it that this node had acknowledged."""
-        self._require(dict(register.stored).get(self._s.name, 0), register.epoch)
+        s = self._s
+        if self._lacks(dict(register.stored).get(s.name, 0), register.epoch) and self.source and not self._adopting:
+            s.drop(self.source)
+            self.rest()
 
-    def _require(self, acked: int, epoch: int) -> None:
+    def _lacks(self, acked: int, epoch: int) -> bool:
         """What this node acknowledged in ``epoch`` must be here. If it is not, its disk was put back, or is another: until all
-        is here again it is a learner, which promises nothing and does not lead (recovery row 13).
+        is here again it is a learner, which promises nothing and does not lead (recovery row 13). True when that is found now.
+
+        It may have promised a later epoch and have lost that with its disk. So it forgets whom it followed, and follows again
+        whom the coordinator attests from now on: while that one leads, nobody else has been given a later epoch.
 
         With records of a later epoch it may rightly have fewer: that epoch's leader had cut what was not committed. Without
         any record of ``epoch`` it has lost them, however many it has of older ones.
         """
         s, size, newest = self._s, self._s.view.head().index, self._s.view.last_epoch()
         if not acked or newest > epoch or (newest == epoch and acked <= size):
-            return
+            return False
         self._reach = max(self._reach, acked)
-        if not s.durable.restored:
-            s.notice("ROLLED_BACK", f"{acked} records were acknowledged, {size} are here")
-            s.save(s.durable._replace(restored=True))
+        if s.durable.restored:
+            return False
+        s.notice("ROLLED_BACK", f"{acked} records were acknowledged, {size} are here")
+        s.save(s.durable._replace(restored=True, leader=""))
+        return True
 
     def _refusal_of(self, sender: str, message: Hello | PromiseRequest, attested: bool) -> tuple[Reason, str] | None:
         s = self._s

@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 
 from cluster.coordinator import Register
-from cluster.messages import Ack, Entries, Heartbeat, Promised, PromiseRequest, Reason, Refused, Welcome
+from cluster.messages import Ack, Entries, Heartbeat, Hello, Promised, PromiseRequest, Reason, Refused, Welcome
 from cluster.replica_store import NodeAuthentication
 from cluster.standing import ReplicaConfig
 from cluster.steps import Connected, Granted, Registered, Role, Save, Send, Tick
-from tests.cluster.core_members import SECOND, Node, candidate, follower, log_of_a, storage_of
+from tests.cluster.core_members import SECOND, Node, candidate, follow, follower, log_of_a, storage_of
 from tests.wal.sample_cluster import SIGNERS
 from tests.wal.sample_log import ORIGIN, T0
 from wal.epoch_start import sign_promise
@@ -170,3 +170,33 @@ def test_a_disk_that_was_put_back_is_known_by_what_it_lacks(
     node = follower(log, 6)
     node.feed(Registered(Register(epoch, 0, bytes(32), (), 1, (("b", acked),))))
     assert ("ROLLED_BACK" in node.codes, node.replica.durable.restored) == (put_back, put_back)
+
+
+@pytest.mark.invariant("I9")
+def test_who_finds_its_disk_put_back_follows_nobody_before_the_coordinator_says_who_leads(log: MemoryStorage) -> None:
+    """It followed a before, and may have promised a later epoch to another since, and have lost that with its disk. What it
+    signed for now would count for a, and the promise for the other."""
+    node = follower(log, 6)
+    node.store.act(Save(node.store.durable()._replace(epoch=1, leader="a")))
+    node = Node("b", storage_of(node))
+    hello = Hello(node.log.log_id, 1, "a", node.log.head, node.store.history(), 7)
+    node.hear("a", hello)
+    assert isinstance(node.sent[-1], Refused) and node.sent[-1].reason is Reason.NOT_ATTESTED
+    assert node.replica.durable.restored and not node.replica.durable.leader
+    node.hear("a", hello)
+    assert isinstance(node.sent[-1], Refused), "nor when it comes again"
+    node.hear("a", hello, attested=True)
+    assert isinstance(node.sent[-1], Welcome)
+    assert node.replica.durable.restored, "a learner until all is here"
+
+
+@pytest.mark.invariant("I9")
+@pytest.mark.parametrize("acked", [6, 7])
+def test_who_learns_from_the_register_that_its_disk_was_put_back_leaves_its_leader(acked: int, log: MemoryStorage) -> None:
+    """The leader has forgotten what this node acknowledged, the register has not: then its stream ends too."""
+    node = follower(log, 6)
+    follow(node)
+    node.feed(Registered(Register(1, 0, bytes(32), (), 1, (("b", acked),))))
+    node.hear("a", Heartbeat(1, 6, b""))
+    followed = isinstance(node.sent[-1], Ack)
+    assert (followed, bool(node.replica.durable.leader)) == (acked == 6, acked == 6)
