@@ -86,7 +86,7 @@ GUARDS = (
         "femtoclaw/crash_rules.py",
         "    if execution.started or node.tail_in_doubt:",
         "    if execution.started:",
-        "tests/cli/test_recover.py::test_what_was_in_flight_where_records_may_be_lost_has_an_unknown_outcome",
+        "tests/cli/test_recover_refusals.py::test_what_was_in_flight_where_records_may_be_lost_has_an_unknown_outcome",
     ),
     Guard(
         "I7",

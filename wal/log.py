@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from wal.blob import blob_file, blob_name
 from wal.chain import verify_run
 from wal.checkpoint import Checkpoint, sign_checkpoint
-from wal.errors import BoundError, CorruptRecordError, LogError
+from wal.errors import BoundError, CorruptRecordError, LogClosedError, LogError
 from wal.genesis import Genesis
 from wal.head import CommitPoint, Slot, encode_slot
 from wal.key_history import EPOCH_FIRST, KeyHistory
@@ -86,6 +86,8 @@ class Log(LogReader):
         self._pending: list[bytes] = []
         self._checkpointed = -1
         self._closed = False
+        self._released = False
+        """No checkpoint is written any more: the files are about to be another process's."""
         self._writer = GroupWriter(
             storage,
             head=head,
@@ -352,9 +354,14 @@ class Log(LogReader):
         """Sign the tree's size and root, store the note durably and return it. Idempotent at one size.
 
         The tree grows from the one that opening checked against the newest checkpoint: no fork is signed over it. Where
-        ``signable`` reaches no record for which this key is in force, the stored note stays as it is.
+        ``signable`` reaches no record for which this key is in force, the stored note stays as it is. Raises LogClosedError, or why the
+        log stopped.
         """
         with self._checkpointing:  # from size to file: of two at once, the smaller must not be stored last
+            if self._released:
+                raise LogClosedError("the log is closed", where=self.storage.name)
+            if self.failure is not None:
+                raise self.failure  # nothing more is written: the next opening decides from what is on disk
             size = self._signable()
             frontier = self.frontier()
             in_force = self.signable is None or size >= self._keys.newest.first
@@ -393,10 +400,16 @@ class Log(LogReader):
                 self.checkpoint()
             clean = True
         finally:
+            self._no_more_checkpoints()
             try:
                 self._writer.close(clean=clean)
             finally:
                 super().close()
+
+    def _no_more_checkpoints(self) -> None:
+        """Wait for one that is under way in another thread, and let none begin."""
+        with self._checkpointing:
+            self._released = True
 
     def abandon(self) -> None:
         """Release without writing anything more: what a crash would leave."""
@@ -404,6 +417,7 @@ class Log(LogReader):
         self._writer.fail(LogError("abandoned"))
         if self._sealer is not None:
             self._sealer.join()  # it works on the storage that is about to be released
+        self._no_more_checkpoints()
         self._writer.close(clean=False)
         super().close()
 

@@ -38,6 +38,14 @@ def alerts_of(node: Node, known: Mapping[str, Told], unrecorded: Iterable[Findin
     return found + [_unrecorded(node, each, now_ns) for each in unrecorded]
 
 
+def ended(alert: Alert, at_ns: int) -> Alert:
+    """The end of an alert that was told before. What was still to be done then, and by when, is not said again: it may have been
+    done since the last time that anything was sent."""
+    over = {"step": "resolved"}
+    texts = {name: over.get(name, text) for name, text in alert.annotations if name not in ("next", "respond_by")}
+    return Alert(alert.labels, _pairs(texts), alert.starts_ns, at_ns)
+
+
 def _incident(node: Node, incident_id: str, told: Told | None) -> Alert:
     incident = node.operations.incidents[incident_id]
     evidence = (*told.event.evidence, str(told.index)) if told is not None else ()

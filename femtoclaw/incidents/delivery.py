@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from femtoclaw.brains.connection import Deadline, Resolver, open_connection
 from femtoclaw.errors import ConfigurationError, UnavailableError
 from femtoclaw.home import Home, journal, read_bounded
-from femtoclaw.incidents.alertmanager import PATH, Alert, body_of
+from femtoclaw.incidents.alertmanager import PATH, Alert, body_of, ended
 from femtoclaw.monitoring.looked import OK, WARNING, Check
 from femtoclaw.web_address import WebAddress, read_address
 
@@ -169,9 +169,7 @@ class Notifier:
             before, at = self._sent.get(labels, (None, 0.0))
             if before is None or before.annotations != alert.annotations or now - at >= self._again_s:
                 found.append(alert)
-        return found + [
-            each._replace(ends_ns=wall) for labels, (each, _) in self._sent.items() if labels not in self._due
-        ]
+        return found + [ended(each, wall) for labels, (each, _) in self._sent.items() if labels not in self._due]
 
     def _delivered(self, target: Target, batch: list[Alert]) -> None:
         with self._changed:

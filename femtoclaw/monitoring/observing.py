@@ -12,6 +12,7 @@ Nothing of it holds up an execution, and nothing of it keeps a node from its wor
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -62,6 +63,8 @@ class Observing:
         self._output = output
         self._settings = settings if settings["enabled"] else settings | dict.fromkeys(("listen", "log", "traces"), "")
         self._authority: Authority | None = None
+        self._vouch: Callable[[], bytes] | None = None
+        """Signs a checkpoint over what is recorded, where this node's log is its own to sign."""
         self._log: LogReader | None = None
         self.over = threading.Event()
         self.timings = Timings(REPLICATED_LIMIT_NS if replicated else COMMIT_LIMIT_NS)
@@ -89,12 +92,13 @@ class Observing:
         authority.timed = self.timings.commit
         authority.engines.dressed(self.timings.dress)
         self._authority = authority
+        self._vouch = log.checkpoint
         told = serving if serving is not None else lambda: {"executes": True, "role": "single", "leader": ""}
         self._watch(Watched(self._home, log, authority, lambda: log.size, told, self._others(log)))
 
     def follow(self, log: LogReader, size: Callable[[], int], serving: Callable[[], dict[str, Any]]) -> None:
         """This node follows: look at its log up to ``size``; nothing is recorded."""
-        self._authority = None
+        self._authority = self._vouch = None
         self._watch(Watched(self._home, log, None, size, serving, self._others(log)))
 
     def pause(self) -> None:
@@ -102,7 +106,7 @@ class Observing:
         self.monitor.watch(None)
         if self.following is not None:
             self.following.use(None)
-        self._authority = None
+        self._authority = self._vouch = None
 
     def ending(self) -> None:
         """The node is about to stop: nobody who asks from outside is answered any more."""
@@ -295,7 +299,12 @@ class Observing:
             self._lines.offer(sample("performance_sample", self._sources.wall_ns(), result, **found._asdict()))
 
     def _sample_health(self, looked: Looked) -> None:
+        """After each look: what it found is told, and the log's newest records are vouched for, so that they can be exported."""
         self._newest = looked
+        vouch = self._vouch
+        if vouch is not None:
+            with contextlib.suppress(LogError):  # closed by now, or it takes nothing: the look's own checks tell that
+                vouch()
         if self._lines is not None:
             checks = {check.name: check.result for check in looked.checks}
             self._lines.offer(sample("health_sample", looked.at_ns, looked.result, checks=checks))

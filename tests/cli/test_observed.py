@@ -96,6 +96,21 @@ def test_whoever_asks_a_served_node_gets_real_looks(listening: Node, tmp_path: P
         assert get(address, "/healthz")[0] == 200
 
 
+def test_what_a_served_node_has_just_recorded_can_soon_be_exported(template: Node, tmp_path: Path) -> None:
+    """Each look signs a checkpoint over what is there: nobody has to stop a node for the evidence of a minute ago."""
+    node = template.copy(tmp_path / "home")
+    node.call("config", "set", "observability.health_interval_s=1")
+    with serving(node.path):
+        execution = node.intent(READ).body["execution_id"]
+        size = node.call("status").body["size"]
+        export = ("audit", "export", "--out", str(tmp_path / "x.jsonl"), "--dry-run")
+        wait_until(lambda: node.call(*export).body["last"] >= size, "a checkpoint over all of it", 60)
+        made = node.call(*export[:-1]).body
+        statement = ("audit", "export", "--format", "scitt", "--out", str(tmp_path / "x.scitt"), "--execution", execution)
+        assert made["last"] >= size and node.call(*statement).body["count"]
+    assert node.call("verify").body["ok"]
+
+
 @pytest.mark.requirement("OBSERVE-3.1", "OBSERVE-6.1", "RUNBOOK-28.1")
 def test_metrics_and_lines_of_a_served_node(listening: Node, tmp_path: Path) -> None:
     """Counters of the whole log, its past too; a line for each event from the start on; a contained node is not ready."""

@@ -77,6 +77,19 @@ def test_what_is_due_is_sent_once_and_its_end_once(notifier: Notifier, receiver:
     assert notifier.check().result == OK
 
 
+def test_an_end_does_not_say_what_is_still_to_be_done(notifier: Notifier, receiver: Receiver) -> None:
+    """An incident whose six steps were taken between two messages was never told to be under way."""
+    notes = {"description": "x", "next": "femtoclaw incident show", "respond_by": "soon", "step": "nobody has begun"}
+    notifier.configure(receiver.url, "")
+    notifier.update(NODE, [alert()._replace(annotations=tuple(notes.items()))])
+    assert notifier.flush(10)
+    notifier.update(NODE, [])
+    assert notifier.flush(10)
+    begun, end = receiver.alerts
+    assert begun["annotations"] == notes
+    assert end["annotations"] == {"description": "x", "step": "resolved"} and end["endsAt"]
+
+
 @pytest.mark.parametrize("answer", [500, 404, 302, 0, -1])
 def test_what_could_not_be_delivered_stays_due(
     notifier: Notifier, receiver: Receiver, tmp_path: Path, answer: int

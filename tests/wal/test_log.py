@@ -20,6 +20,7 @@ from wal.errors import (
     BoundError,
     CorruptFileError,
     CorruptRecordError,
+    LogClosedError,
     LogError,
     LogFailedError,
     LogMissingError,
@@ -195,6 +196,23 @@ def test_closing_leaves_a_checkpoint_of_everything() -> None:
     assert note is not None
     checkpoint = open_checkpoint(note, [reader.key], ORIGIN).checkpoint
     assert (checkpoint.size, checkpoint.root) == (10, reader.tree().root(10))
+
+
+@pytest.mark.invariant("I3")
+@pytest.mark.parametrize("end", ["close", "abandon", "fail"])
+def test_no_checkpoint_is_written_behind_the_end_of_a_log(end: str) -> None:
+    """Whoever signs from time to time in another thread comes too late: the files may be another process's by then."""
+    storage = MemoryStorage()
+    log = new_log(storage)
+    fill(log, 10)
+    if end == "fail":
+        log._writer.fail(LogError("a disk"))
+    else:
+        getattr(log, end)()
+    before = dict(storage.files)
+    with pytest.raises(LogClosedError if end != "fail" else LogError):
+        log.checkpoint()
+    assert storage.files == before
 
 
 # ---- segments ----
