@@ -15,7 +15,6 @@ from femtoclaw.compliance.deployment import (
     surroundings,
 )
 from femtoclaw.compliance.laboratory import Laboratory
-from femtoclaw.compliance.operating import Operated
 from femtoclaw.compliance.session import session
 from femtoclaw.compliance.sources import read_source, sources
 from femtoclaw.compliance.starts import starts
@@ -144,8 +143,8 @@ def a_risk_got_through(laboratory: Laboratory) -> Laboratory:
     return laboratory.replaced(session, found._replace(corpus=found.corpus | {"uncontrolled side effects": steps}))
 
 
-def answer_is(measure: Callable[[Laboratory], Operated], name: str, **fields: Any) -> Mutation:
-    """One command of a procedure answered differently."""
+def answer_is(measure: Callable[[Laboratory], Any], name: str, **fields: Any) -> Mutation:
+    """One command of a procedure, or of a measurement that has its answers by name, answered differently."""
 
     def mutation(laboratory: Laboratory) -> Laboratory:
         found = laboratory.once(measure)

@@ -10,7 +10,7 @@ from femtoclaw.compliance.module_contract import layouts, ownership
 from femtoclaw.compliance.module_life import module_life
 from femtoclaw.compliance.module_runs import module_runs
 from femtoclaw.compliance.trails import Told
-from tests.compliance.mutating import MUTATIONS, Mutation, measured
+from tests.compliance.mutating import MUTATIONS, Mutation, answer_is, measured
 
 
 def run_is(name: str, **fields: Any) -> Mutation:
@@ -47,13 +47,7 @@ def life_trail(change: Callable[[list[Told]], list[Told]]) -> Mutation:
 
 def life_answer(name: str, **fields: Any) -> Mutation:
     """One command about modules answered differently."""
-
-    def mutation(laboratory: Laboratory) -> Laboratory:
-        found = laboratory.once(module_life)
-        answers = found.answers | {name: found.answers[name]._replace(**fields)}
-        return laboratory.replaced(module_life, found._replace(answers=answers))
-
-    return mutation
+    return answer_is(module_life, name, **fields)
 
 
 def life_standing(name: str, **fields: Any) -> Mutation:
