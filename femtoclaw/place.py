@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from femtoclaw.errors import ConfigurationError
 from femtoclaw.home import DIRECTORY_MODE, OTHERS_WRITE, Home, check_mode, names
 from femtoclaw.key_index import FILE_NAME as KEY_INDEX
-from wal.durable_file import sync_folder
+from wal.durable_file import sync_folder, temporary_name
 
 MADE = (
     "femtoclaw.toml", "policy.cedar", "keys", "log", "log.new", "workspace", "manifest.json", "distribution.pin", "cluster",
@@ -58,6 +58,11 @@ def unfinished(home: Home) -> Iterator[None]:
         os.close(marker)
 
 
+def _in_any_stage(names: tuple[str, ...]) -> tuple[str, ...]:
+    """These, and what stands in their place until they are whole."""
+    return (*names, *map(temporary_name, names))
+
+
 def _make_directory(path: str) -> bool:
     """Make a directory and its parents for the owner alone, whatever the umask. False when it is there already."""
     if os.path.isdir(path):
@@ -97,8 +102,8 @@ def _refuse_occupied(home: Home) -> bool:
 
 def _refuse_strange(home: Home, found: set[str]) -> None:
     """A marker says that no node ever worked here; what ``init`` never makes says that the marker is wrong."""
-    strange = found - {*MADE, os.path.basename(home.unfinished)}
-    for folder, made in (("keys", _KEYS), ("workspace", ())):
+    strange = found - {*_in_any_stage(MADE), os.path.basename(home.unfinished)}
+    for folder, made in (("keys", _in_any_stage(_KEYS)), ("workspace", ())):
         path = os.path.join(home.path, folder)
         if os.path.isdir(path) and not os.path.islink(path):
             strange |= {os.path.join(folder, name) for name in set(os.listdir(path)).difference(made)}
@@ -196,7 +201,7 @@ def _remove_unfinished(home: Home) -> None:
     """Remove what an ``init`` that was cut has made: the marker says that no node ever worked here."""
     import shutil
 
-    for name in MADE:
+    for name in _in_any_stage(MADE):
         path = os.path.join(home.path, name)
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)

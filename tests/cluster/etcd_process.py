@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import frozen
+
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/bin:/usr/local/bin"
 READY_S = 30.0
 TRIES = 3
@@ -116,9 +118,9 @@ class EtcdMember:
         self._end(signal.SIGTERM)
 
     def freeze(self) -> None:
-        """SIGSTOP."""
+        """SIGSTOP; it answers nothing any more when this returns."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        frozen.freeze(self._process.pid)
 
     def thaw(self) -> None:
         """SIGCONT."""

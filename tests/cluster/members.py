@@ -23,6 +23,7 @@ from femtoclaw.newcomer import prepare
 from femtoclaw.serving.recorded_files import follow_record
 from tests.cli.node import Answer, Node, environment
 from tests.cluster.links_between import Network, until
+from tests.frozen import freeze
 from wal.directory import open_log_directory
 from wal.membership import Member, make_membership
 from wal.replica_opening import create_replica_directory, open_replica_directory
@@ -235,7 +236,7 @@ def answer(answered: Answer) -> Any:
 @contextlib.contextmanager
 def frozen(member: MemberProcess) -> Iterator[None]:
     """SIGSTOP while this is entered."""
-    member.send(signal.SIGSTOP)
+    freeze(member.pid)
     try:
         yield
     finally:

@@ -30,6 +30,7 @@ from tests.cluster.etcd_members import (
     register,
 )
 from tests.cluster.etcd_process import EtcdCluster, poll
+from tests.frozen import freeze
 
 
 def test_a_killed_holder_is_followed(etcd: EtcdCluster, candidates: Candidates) -> None:
@@ -47,7 +48,7 @@ def test_a_frozen_holder_knows_that_it_lost(etcd: EtcdCluster, candidates: Candi
     """SIGSTOP over the lease's end: when it runs again, held() is false at once and its publication changes nothing."""
     b = candidates.member(etcd.endpoints)
     with holding(candidates, etcd.endpoints) as holder:
-        holder.process.send_signal(signal.SIGSTOP)
+        freeze(holder.process.pid)
         epoch = campaign_until_obtained(b, "b", holder.epoch)
         assert epoch > holder.epoch
         published = b.publish(epoch, register(9, 0))

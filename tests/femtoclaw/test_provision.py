@@ -196,6 +196,19 @@ def test_an_init_that_is_killed_is_recognised_and_begins_anew(tmp_path: Path, se
     assert seen == {"cut"}, f"no kill met an init at work (seed {seed})"
 
 
+@pytest.mark.parametrize("left", ["keys/.new-index.note", "keys/.new-node.key", ".new-femtoclaw.toml", ".new-manifest.json"])
+def test_a_file_that_an_init_had_not_finished_is_its_own(tmp_path: Path, left: str) -> None:
+    """Killed between the file's temporary name and its own: the next ``init`` begins anew, and nothing is left of it."""
+    place = tmp_path / "home"
+    (place / "keys").mkdir(parents=True, mode=0o700)
+    place.chmod(0o700)
+    (place / "init.unfinished").write_bytes(b"")
+    (place / left).write_bytes(b"half of it")
+    init(place)
+    assert not (place / left).exists()
+    works(place)
+
+
 def test_two_inits_at_once_make_one_node(tmp_path: Path) -> None:
     """One makes the home; the others are refused and take nothing of it away."""
     for number in range(8):
