@@ -27,7 +27,7 @@ from wal.record import KIND_ROTATED
 from wal.recovery import Verdict
 
 RECOVERY_TIME_NS = 1_800_000_000_000_000_000
-VERIFY_EVERY = 64
+VERIFY_EVERY = 128
 """One recovered state in so many is also verified as a whole, closed in order, and verified again."""
 
 LOST, INVENTED, UNOPENED, FILE, UNWRITABLE, UNSTABLE = (
