@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,9 @@ from wal.errors import LogError
 
 LOOK_S = 0.1
 """How often the lease is looked at."""
+
+COMPARE_AGAIN_S = 1.0
+"""After a register that did not answer."""
 
 
 class Fed(Protocol):
@@ -58,6 +62,7 @@ class Coordination:
         self._publish: Publish | None = None
         self._complaint = ""
         self._compared = False
+        self._compare_at = 0.0
         self._heard_ns = 0
         """When the leader had last been heard that was campaigned against."""
         self._watch = LeadershipWatch(coordinator, self._waits, self._ended)
@@ -98,15 +103,24 @@ class Coordination:
 
     def attests(self, member: str, epoch: int) -> bool:
         """Whether the coordinator says that this member leads in this epoch; False when it cannot be asked."""
+        self.compare()
         try:
-            if not self._compared:
-                register = self._coordinator.register()
-                if register is not None:
-                    self._driver.feed(Registered(register))
-                self._compared = True
             return self._coordinator.attests(member, epoch)
         except (ClusterError, LogError):
             return False
+
+    def compare(self) -> None:
+        """Once in the life of this process, as soon as the coordinator answers: compare what its register says with what is here,
+        before anybody is followed. A coordinator that is away keeps nobody from following whom it followed; it is asked again,
+        but not for each message."""
+        if self._compared or time.monotonic() < self._compare_at:
+            return
+        self._compare_at = time.monotonic() + COMPARE_AGAIN_S
+        with contextlib.suppress(ClusterError, LogError):
+            register = self._coordinator.register()
+            if register is not None:
+                self._driver.feed(Registered(register))
+            self._compared = True
 
     def _run(self) -> None:
         while True:

@@ -179,6 +179,7 @@ class Driver:
 
         Raises LogError for records that do not verify.
         """
+        self._coordination.compare()  # what it says to be missing must be noticed before it is here again
         with self._lock:
             self._able()
             log = self.store.log
@@ -267,6 +268,7 @@ class Driver:
         """A member's message, from a connection that has proved who it is. Returns the answers."""
         attested = False
         if isinstance(message, Hello | PromiseRequest):
+            self._coordination.compare()
             durable, epoch = self._replica.durable, message.epoch
             if epoch > durable.epoch or (epoch == durable.epoch and not durable.leader):
                 attested = self._coordination.attests(sender, epoch)  # asked outside of the lock: it may take its time
@@ -390,6 +392,13 @@ class Driver:
             assert self._network is not None
             self._network.follow(self.store.membership(), self.name)
             return self._leadership
+
+    @property
+    def begun(self) -> int:
+        """Index of the record with which the epoch that this node leads began; 0 when it does not lead."""
+        with self._lock:
+            leading = self._replica.leading
+            return leading.first if leading is not None else 0
 
     def _begun_or_failed(self) -> bool:
         return self._failure is not None or (self._replica.leading is not None and self._leadership is None)

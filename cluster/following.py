@@ -82,9 +82,13 @@ class Following:
         return True
 
     def registered(self, register: Register) -> None:
-        """What the leader of the register's epoch told it that this node had acknowledged."""
+        """What the leader of the register's epoch told it that this node had acknowledged, and that its epoch has begun."""
         s = self._s
-        if self._lacks(dict(register.stored).get(s.name, 0), register.epoch) and self.source and not self._adopting:
+        lacks, older = self._lacks(dict(register.stored).get(s.name, 0), register.epoch), s.durable.epoch < register.epoch
+        if older:
+            # Another epoch has begun: whoever leads an older one leads no more, whatever this disk remembers.
+            s.save(s.durable._replace(epoch=register.epoch, leader=""))
+        if (lacks or older) and self.source and not self._adopting:
             s.drop(self.source)
             self.rest()
 
@@ -285,7 +289,10 @@ class Following:
             return
         s, size = self._s, self._s.view.head().index
         s.committed(min(message.commit, size))
-        if s.durable.restored and size >= max(message.commit, self._reach):
+        # What the leader knows to be committed may be old, or nothing yet: only who holds the record with which its epoch began
+        # holds all that was committed before.
+        known = max(message.commit, self._reach, s.commit)
+        if s.durable.restored and size >= known and s.view.last_epoch() >= message.epoch:
             s.notice("RESTORED_CAUGHT_UP", f"everything up to {size} is here again")
             s.save(s.durable._replace(restored=False))
         if message.checkpoint and s.now_ns - self._kept_ns >= s.config.keep_ns and not self._keep(sender, message):

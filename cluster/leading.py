@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from cluster.coordinator import Register
-from cluster.messages import Ack, Align, Entries, Heartbeat, Hello, Refused, TransferNow, Welcome
+from cluster.messages import Ack, Align, Entries, Heartbeat, Hello, Reason, Refused, TransferNow, Welcome
 from cluster.standing import IN_SYNC_ALL, Standing, common_end
 from cluster.steps import Publish, SendRange
 from wal.limits import SEGMENT_RECORDS
@@ -50,7 +50,7 @@ class Leading:
         self._notes: dict[int, bytes] = {}
         self._beat_ns = self._told_ns = self._saved_ns = standing.now_ns
         self.register = register if register is not None else Register(0, 0, b"", (), 0)
-        self._publishing = False
+        self._publishing = self._doubted = False
         self._offered: set[str] = set()
         """Who may be in the published set without its answer having come: counted too (rule 5)."""
         self._read_members()
@@ -198,6 +198,8 @@ class Leading:
         """A follower refused. What it says of epochs is no reason to step down: only an attested leader is one."""
         s, progress = self._s, self._progress.get(sender)
         s.notice(f"PEER_{message.reason.value}", f"{sender}: {message.detail}")
+        if message.reason is Reason.NOT_ATTESTED:
+            self._doubted = True  # the coordinator may have another leader by now: its answer to a publication tells
         if progress is not None:
             progress.sent = None
         s.drop(sender)
@@ -279,10 +281,10 @@ class Leading:
         if self._publishing:
             return  # also before the first commit: with a set that it took over, it may be what that waits for
         wanted = tuple(sorted(self._in_sync_now()))
-        due = s.now_ns - self._told_ns >= s.config.publish_ns and s.commit > self.register.size
+        due = s.now_ns - self._told_ns >= s.config.publish_ns and (s.commit > self.register.size or self._doubted)
         if wanted == tuple(self.register.in_sync) and self.register.epoch == self.epoch and not due:
             return
-        self._publishing, self._told_ns = True, s.now_ns
+        self._publishing, self._doubted, self._told_ns = True, False, s.now_ns
         self._offered |= set(wanted)
         size = max(s.commit, self.register.size)
         root = self._frontier.root() if size == self.head.index else s.view.root_at(size)

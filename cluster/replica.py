@@ -145,6 +145,7 @@ class Replica:
                     self._leading.shipped(given.frames, given.head)
             case Registered():
                 self._following.registered(given.register)
+                self._superseded(given.register.epoch)
             case Granted():
                 if given.register is not None:
                     self._following.registered(given.register)

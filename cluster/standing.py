@@ -100,7 +100,7 @@ class Standing:
     def cut(self, after: int) -> None:
         """Archive and remove what is behind ``after``."""
         known = min(after, self.vouched().head.index)
-        if known > self.durable.vouched:
+        if known != self.durable.vouched:  # also less: what comes in the place of what is cut, nobody has vouched for
             self.save(self.durable._replace(vouched=known))
         self.act(CutOrphan(after))
 

@@ -9,6 +9,9 @@ _LYING = "tests/cluster/test_lying_members.py::"
 _ROLES = "tests/cluster/test_core_roles.py::"
 _SHIPPED = "tests/cluster/test_shipped_records.py::"
 
+PUT_BACK = "tests/cluster/test_put_back_disks.py::"
+DRIVER = "tests/cluster/test_driver.py::"
+
 GUARDS = (
     Guard(
         "I9",
@@ -237,5 +240,53 @@ GUARDS = (
         "if not acked or newest > epoch or",
         "if not acked or",
         "tests/cluster/test_core_roles.py::test_a_disk_that_was_put_back_is_known_by_what_it_lacks",
+    ),
+    Guard(
+        "I2",
+        "a disk is whole again with the record of the leader's epoch",
+        "cluster/following.py",
+        "and s.view.last_epoch() >= message.epoch:",
+        "and True:",
+        PUT_BACK + "test_who_was_put_back_is_whole_again_only_with_the_record_of_the_leaders_epoch",
+    ),
+    Guard(
+        "I9",
+        "the register's epoch ends every older one",
+        "cluster/following.py",
+        "        if older:",
+        "        if False:",
+        PUT_BACK + "test_the_registers_epoch_ends_every_older_one",
+    ),
+    Guard(
+        "I2",
+        "what is cut is vouched for no more",
+        "cluster/standing.py",
+        "        if known != self.durable.vouched:",
+        "        if known > self.durable.vouched:",
+        PUT_BACK + "test_what_comes_in_the_place_of_what_was_cut_is_vouched_for_by_nobody",
+    ),
+    Guard(
+        "I9",
+        "a leader that nobody attests asks the coordinator",
+        "cluster/leading.py",
+        "            self._doubted = True",
+        "            pass",
+        PUT_BACK + "test_a_leader_that_nobody_attests_asks_the_coordinator",
+    ),
+    Guard(
+        "I9",
+        "the register is asked before a message counts",
+        "cluster/driver.py",
+        "            self._coordination.compare()\n            durable",
+        "            durable",
+        DRIVER + "test_the_register_is_asked_before_anything_of_another_member_counts",
+    ),
+    Guard(
+        "I9",
+        "the register is asked before records are taken",
+        "cluster/driver.py",
+        "        self._coordination.compare()  # what",
+        "        # what",
+        DRIVER + "test_the_register_is_asked_before_anything_of_another_member_counts",
     ),
 )

@@ -354,8 +354,8 @@ class Log(LogReader):
         """Sign the tree's size and root, store the note durably and return it. Idempotent at one size.
 
         The tree grows from the one that opening checked against the newest checkpoint: no fork is signed over it. Where
-        ``signable`` reaches no record for which this key is in force, the stored note stays as it is. Raises LogClosedError, or why the
-        log stopped.
+        ``signable`` reaches no record for which this key is in force, the stored note stays as it is. Raises LogClosedError, or why
+        the log stopped.
         """
         with self._checkpointing:  # from size to file: of two at once, the smaller must not be stored last
             if self._released:

@@ -13,6 +13,7 @@ Nothing of it holds up an execution, and nothing of it keeps a node from its wor
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from femtoclaw.telemetry.lines import sample
 from femtoclaw.telemetry.sink import Sink, SinkStanding
 from femtoclaw.telemetry.timings import COMMIT_LIMIT_NS, REPLICATED_LIMIT_NS, Timings
 from wal.errors import LogError
+from wal.limits import DISK_RESERVE_BYTES
 from wal.reader import LogReader
 
 if TYPE_CHECKING:
@@ -298,11 +300,19 @@ class Observing:
             result = "degraded" if self.timings.degraded else OK
             self._lines.offer(sample("performance_sample", self._sources.wall_ns(), result, **found._asdict()))
 
+    def _has_room(self) -> bool:
+        """More than what appends leave free: a checkpoint that does not fit would stop the log, which a refused append does not."""
+        try:
+            disk = os.statvfs(self._home.log)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize >= 2 * DISK_RESERVE_BYTES
+
     def _sample_health(self, looked: Looked) -> None:
         """After each look: what it found is told, and the log's newest records are vouched for, so that they can be exported."""
         self._newest = looked
         vouch = self._vouch
-        if vouch is not None:
+        if vouch is not None and self._has_room():
             with contextlib.suppress(LogError):  # closed by now, or it takes nothing: the look's own checks tell that
                 vouch()
         if self._lines is not None:

@@ -91,7 +91,9 @@ class LeadingExecutor:
         except ValueError:
             entry = {}
         members = membership_after(current, command.action, member_of(entry, "the request's content"))
-        if command.action != TRANSFER and self._driver.commit < self._driver.store.membership_before()[0]:
+        # Also behind the begin of this epoch: what the leader of before has changed may be on its way to a majority still.
+        before = max(self._driver.store.membership_before()[0], self._driver.begun)
+        if command.action != TRANSFER and self._driver.commit < before:
             raise MembershipRefusedError(
                 "ANOTHER_CHANGE", "the change before this one is not stored by a majority yet", where=name,
                 remedy="wait until it is, then order it again: two at once have no majority in common",

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from cluster.acknowledgement import Waiters
+from cluster.coordinator import Register
 from cluster.driver import Driver
 from cluster.errors import NotReplicatedError
-from cluster.messages import Align, Entries, Hello, Promised, PromiseRequest, Welcome
+from cluster.messages import Align, Entries, Hello, Promised, PromiseRequest, Reason, Refused, Welcome
 from cluster.replica_store import ReplicaStore
 from cluster.standing import ReplicaConfig
 from cluster.static_coordinator import RegisterMemory, StaticCoordinator
-from cluster.steps import Notice
+from cluster.steps import Durable, Notice, Save
 from tests.cluster.links_between import until
 from tests.cluster.wal_members import WalMembers
 from wal.errors import LogError
@@ -88,6 +89,37 @@ def test_a_promise_is_durable_when_it_is_given(follower: Follower) -> None:
     (answer,) = follower.driver.hear("a", follower.request())
     assert isinstance(answer, Promised)
     assert (follower.store.durable().epoch, follower.store.durable().leader) == (EPOCH, "a")
+
+
+@pytest.mark.invariant("I9")
+@pytest.mark.parametrize("first", ["hello", "request", "take"])
+def test_the_register_is_asked_before_anything_of_another_member_counts(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """This disk names a leader, and was put back to before an epoch that has begun since: with the first message of a process the
+    register is compared, also where nobody has to attest that one, and before what is missing is here again."""
+    head = follower.log.head.index
+    asked: list[Register] = []
+
+    def register(coordinator: StaticCoordinator) -> Register:
+        asked.append(Register(9, 0, bytes(32), (), 5, (("b", head + 1),)))
+        return asked[-1]
+
+    monkeypatch.setattr(StaticCoordinator, "register", register)
+    follower.store.act(Save(Durable(epoch=EPOCH, leader="a")))
+    driver = Driver(
+        name="b", store=follower.store, signer=follower.members.signers["b"],
+        coordinator=StaticCoordinator("b", "a", RegisterMemory()), config=ReplicaConfig(), mode="quorum",
+        monotonic=time.monotonic_ns, wall=time.time_ns, listener=follower.notices.append,
+    )  # fmt: skip
+    if first == "take":
+        driver.take(follower.more())
+    else:
+        (answer,) = driver.hear("a", getattr(follower, first)())
+        assert isinstance(answer, Refused) and answer.reason is Reason.STALE_EPOCH
+    durable = follower.store.durable()
+    assert (len(asked), durable.epoch, durable.leader, durable.restored) == (1, 9, "", True)
+    assert follower.log.head.index == head + (first == "take")
 
 
 @pytest.mark.invariant("I10")

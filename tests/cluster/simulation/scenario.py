@@ -157,8 +157,12 @@ def config_of(scenario: Scenario, place: int) -> ReplicaConfig:
         lag_ns=250 * MS,
         publish_ns=200 * MS,
         keep_ns=400 * MS,
+        window_records=SMALL_WINDOW if scenario.seed % 9 in (4, 7, 8) else ReplicaConfig().window_records,
     )
 
+
+SMALL_WINDOW = 4
+"""Records in flight in a third of the seeds: their logs are short, and who catches up is to be in the middle of it now and then."""
 
 LEASE_NS = 600 * MS
 TICK_NS = 75 * MS
