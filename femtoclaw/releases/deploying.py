@@ -20,7 +20,7 @@ from femtoclaw.releases import checking, restarting
 from femtoclaw.releases.building import own_versions
 from femtoclaw.releases.bundle import OpenRelease
 from femtoclaw.releases.fitting import changed_claws, check_fit, kinds_of, require_asked
-from femtoclaw.releases.history import Entry, deployments, used_events
+from femtoclaw.releases.history import Entry, cut_rollback, deployments, used_events
 from femtoclaw.releases.installation import Installation, name_of
 from femtoclaw.releases.keeping import drop_state, keep_state, size_of
 from femtoclaw.releases.refusal import ReleaseRefusedError
@@ -135,7 +135,7 @@ def refuse_older(release: Release, floor: int, where: str) -> None:
 
 def earlier(work: Work) -> Entry:
     """What was in use before the release that is in use, and is still there: a deployment comes on top, a rollback takes off
-    again. Raises NoReleaseError."""
+    again. A rollback that was cut is finished: what it had put in use already is no reason to leave it. Raises NoReleaseError."""
     there, stack = work.installation.names(), list[Entry]()
     for entry in deployments(work.home):
         if entry.procedure == DEPLOY:
@@ -143,9 +143,9 @@ def earlier(work: Work) -> Entry:
             continue
         while stack and stack[-1].name != entry.name:
             stack.pop()
-    current = work.installation.current()
+    current, cut = work.installation.current(), cut_rollback(work.home)
     for entry in reversed(stack):
-        if entry.name != current and entry.name in there:
+        if (entry.name == cut if cut else entry.name != current) and entry.name in there:
             return entry
     raise NoReleaseError(
         "there is no release to go back to", where=work.installation.root, expected="an earlier one that was good",

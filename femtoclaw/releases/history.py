@@ -13,7 +13,10 @@ from wal.reader import read_log_directory
 from wal.record import KIND_EVENT
 
 _PROCEDURES = ("release.deploy", "release.rollback")
-_ENDED = next(code for code, kind in CODES.items() if kind is events.ProcedureEnded)
+_BEGUN, _ENDED = (
+    next(code for code, kind in CODES.items() if kind is wanted)
+    for wanted in (events.ProcedureBegun, events.ProcedureEnded)
+)
 
 
 class Entry(NamedTuple):
@@ -51,6 +54,28 @@ def deployments(home: Home) -> list[Entry]:
     finally:
         reader.close()
     return found
+
+
+def cut_rollback(home: Home) -> str:
+    """The release to which a rollback was under way that never ended, where nothing of the kind was begun since; empty for none.
+    Raises LogError."""
+    begun: dict[str, str] = {}
+    reader = read_log_directory(home.log)
+    try:
+        for record in reader.scan(1, reader.size + 1):
+            if record.kind != KIND_EVENT or type_of(record.payload)[0] not in (_BEGUN, _ENDED):
+                continue
+            try:
+                event = decode(record.payload)
+            except EventFormatError:
+                continue
+            if isinstance(event, events.ProcedureBegun) and event.procedure in _PROCEDURES:
+                begun = {event.procedure_id: event.resource if event.procedure == "release.rollback" else ""}
+            elif isinstance(event, events.ProcedureEnded):
+                begun.pop(event.procedure_id, None)
+    finally:
+        reader.close()
+    return next(iter(begun.values()), "").removeprefix("release:")
 
 
 def used_events(home: Home) -> dict[int, int]:
