@@ -69,6 +69,8 @@ class Notifier:
         self._resolver: Resolver | None = None
         self._node = ""
         self._due: dict[Labels, Alert] = {}
+        self._owed: dict[Labels, Alert] = {}
+        """What has ended before anybody was told that it had begun: told once, and then its end."""
         self._sent: dict[Labels, tuple[Alert, float]] = {}
         self._failing = ""
         self._updated = 0.0
@@ -95,12 +97,18 @@ class Notifier:
             if new and all(labels in self._sent for labels in self._due):
                 self._updated = time.monotonic()
             self._node = node
-            self._due = {alert.labels: alert for alert in alerts[:ALERTS_SENT_MAX]}
+            due = {alert.labels: alert for alert in alerts[:ALERTS_SENT_MAX]}
+            if self._target is not None:
+                over = {labels: each for labels, each in self._due.items() if labels not in due and labels not in self._sent}
+                self._owed = dict(list((self._owed | over).items())[-ALERTS_SENT_MAX:])
+            self._owed = {labels: each for labels, each in self._owed.items() if labels not in due}
+            self._due = due
             if not ends:
+                self._owed = {}
                 self._sent = {labels: each for labels, each in self._sent.items() if labels in self._due}
             if self._target is None or self._over:
                 return
-            if self._thread is None and alerts:
+            if self._thread is None and (alerts or self._owed):
                 self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -113,7 +121,7 @@ class Notifier:
             if self._failing:
                 return Check("alerts", WARNING, self._failing)
             # What has been delivered once and is only due again is nobody's loss while its turn comes.
-            if all(labels in self._sent for labels in self._due):
+            if all(labels in self._sent for labels in self._due) and not self._owed:
                 return Check("alerts", OK, "what was due was delivered")
             late = time.monotonic() - self._updated > TOTAL_S
             text = "not yet delivered: the receiver has not answered" if late else "what is due is being delivered"
@@ -169,6 +177,7 @@ class Notifier:
             before, at = self._sent.get(labels, (None, 0.0))
             if before is None or before.annotations != alert.annotations or now - at >= self._again_s:
                 found.append(alert)
+        found += self._owed.values()
         return found + [ended(each, wall) for labels, (each, _) in self._sent.items() if labels not in self._due]
 
     def _delivered(self, target: Target, batch: list[Alert]) -> None:
@@ -181,6 +190,7 @@ class Notifier:
                     self._sent.pop(alert.labels, None)
                 else:
                     self._sent[alert.labels] = alert, now
+                    self._owed.pop(alert.labels, None)
             was, self._failing = self._failing, ""
             self._changed.notify_all()
         if was:

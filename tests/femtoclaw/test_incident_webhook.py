@@ -111,6 +111,24 @@ def test_what_could_not_be_delivered_stays_due(
     wait_until(lambda: notifier.check().result == OK and journal(tmp_path)[-1] == "delivered again", "again", 10)
 
 
+def test_what_ends_before_anybody_was_told_is_told_and_ended(notifier: Notifier, receiver: Receiver) -> None:
+    """An incident that is answered while the receiver is away: it is still due, and health says so, until it was told once."""
+    receiver.answer = 500
+    notifier.configure(receiver.url, "")
+    notifier.update(NODE, [alert()])
+    wait_until(lambda: notifier.check().result == WARNING, "a round that failed", 20)
+    notifier.update(NODE, [alert("disk_low")])
+    notifier.update(NODE, [])
+    assert notifier.check().result == WARNING and not notifier.flush(0)
+    receiver.answer = 200
+    assert notifier.flush(20)
+    wait_until(lambda: sum("endsAt" in each for each in receiver.alerts) == 2, "both ends", 20)
+    told = [(each["labels"]["alertname"], "endsAt" in each) for each in receiver.alerts]
+    for name in ("crash", "disk_low"):
+        assert [over for of, over in told if of == name] == [False, True]
+    assert notifier.check().text == "what was due was delivered"
+
+
 def test_a_receiver_that_never_answers_is_told_before_the_round_is_over(tmp_path: Path) -> None:
     """Of what is due and was never delivered health says so once one attempt should have ended."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
