@@ -251,8 +251,18 @@ def main() -> int:
         print((__doc__ or "").split("\n\n")[1].strip(), file=sys.stderr)
         return 2
     try:
+        _, key_hash, encoded = sys.argv[2].split("+", 2)
+        need(len(bytes.fromhex(key_hash)) == 4 and len(base64.b64decode(encoded, validate=True)) == 33, "a key of another length")
         with open(sys.argv[1], "rb") as file:
-            print(check(file.read().splitlines(), sys.argv[2]))
+            lines = file.read().splitlines()
+    except (*NO_EXPORT, Broken):
+        print("the key is not of the form NAME+HASH+BASE64", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"the export cannot be read: {error}", file=sys.stderr)
+        return 2
+    try:
+        print(check(lines, sys.argv[2]))
     except Broken as broken:
         print(f"NOT ok: {broken}")
         return 3

@@ -61,9 +61,30 @@ def last(home: Home, reader: LogReader) -> Backup | None:
 def lacking(reader: LogReader, place: str, there: list[str], since: int) -> list[Backup]:
     """Backups that were put into ``place``, by the records behind ``since``, and are not among the ids ``there``. What is older
     than all that is there may have been pruned, and is left out. Raises LogError."""
-    oldest = min(there, default="")
+    oldest, place = min(there, default=""), _resolved(place)
     made = (_backup_of(record) for record in reader.scan(since + 1, reader.size + 1))
-    return [each for each in made if each and each.place == place and each.id > oldest and each.id not in there]
+    return [each for each in made if each and _resolved(each.place) == place and each.id > oldest and each.id not in there]
+
+
+def _resolved(place: str) -> str:
+    """A folder by its own path, whatever leads there."""
+    return place if "://" in place else os.path.realpath(place)
+
+
+def log_at_hand(home: Home) -> str:
+    """The id of the log of ``home``; empty where there is none that can be read."""
+    from wal.reader import read_log_directory
+
+    try:
+        reader = read_log_directory(home.log)
+    except (LogError, OSError):
+        return ""
+    try:
+        return reader.log_id.hex()
+    except LogError:
+        return ""
+    finally:
+        reader.close()
 
 
 def _remembered(home: Home) -> int:

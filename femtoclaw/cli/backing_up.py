@@ -26,6 +26,17 @@ _NEEDS = {
 }  # fmt: skip
 
 
+_TAKES = {
+    "keygen": {"key", "out", "replace"},
+    "create": {"to", "key", "dry_run", "endpoint"},
+    "list": {"from", "log", "endpoint"},
+    "verify": {"from", "key", "id", "log", "work", "endpoint"},
+    "restore": {"from", "to", "key", "id", "log", "at_index", "at_time", "replace", "dry_run", "endpoint"},
+    "resume": {"from_archive", "accept_gap", "nothing_newer", "known", "dry_run", "endpoint"},
+    "prune": {"from", "keep", "log", "dry_run", "endpoint"},
+}
+
+
 def backup(arguments: Arguments, output: Output) -> int:
     """0 done, 1 refused, 2 usage, 3 a backup that is not what was signed (nothing was written), 4 unavailable."""
     from femtoclaw.backup.place import as_place
@@ -36,11 +47,23 @@ def backup(arguments: Arguments, output: Output) -> int:
         "keygen": keygen, "create": _create, "list": _list, "verify": _verify, "restore": _restore, "resume": resume,
         "prune": _prune,
     }  # fmt: skip
+    _refuse_options(arguments)
     for name in _NEEDS[arguments.what]:
         if getattr(arguments, name) is None:
             raise UsageError(f"backup {arguments.what} needs --{name}", where="backup")
     with as_place():
         return acts[arguments.what](arguments, output)
+
+
+def _refuse_options(arguments: Arguments) -> None:
+    """Options of the other acts are mistakes: one of `resume` given to `restore` would be believed to have been heard."""
+    for option in sorted(set().union(*_TAKES.values()) - _TAKES[arguments.what]):
+        value = getattr(arguments, option)
+        if value not in (None, False, []):
+            raise UsageError(
+                f"--{option.replace('_', '-')} has no meaning here", where=f"backup {arguments.what}",
+                expected=", ".join(f"--{each.replace('_', '-')}" for each in sorted(_TAKES[arguments.what])),
+            )  # fmt: skip
 
 
 def _store(arguments: Arguments, target: str, *, create: bool = False) -> ArchiveStore:
@@ -184,6 +207,7 @@ def _refuse_behind(kept: Kept, until: Until) -> None:
 def _list(arguments: Arguments, output: Output) -> int:
     """What is there, each manifest's signature checked; 3 when one does not read."""
     from femtoclaw.backup.layout import BackupDamagedError
+    from femtoclaw.backup.on_record import log_at_hand
     from femtoclaw.backup.place import load, logs_in, manifest_names
 
     store = _store(arguments, getattr(arguments, "from"))
@@ -198,7 +222,8 @@ def _list(arguments: Arguments, output: Output) -> int:
     finally:
         store.close()
     lacking = []
-    for log_id in {*(row["log"] for row in rows), *([arguments.log] if arguments.log is not None else [])}:
+    known = {row["log"] for row in rows} | {arguments.log or log_at_hand(locate(getattr(arguments, "home", None)))}
+    for log_id in sorted(known - {""}):
         lacking += _lacking(arguments, output, store, log_id)
     output.data({"place": store.name, "backups": rows, "lacking": lacking})
     for row in rows:
@@ -221,6 +246,7 @@ def _lacking(arguments: Arguments, output: Output, store: ArchiveStore, log_id: 
 
     there = [(name.rpartition("-")[2], size_in(name)) for name in manifest_names(store, log_id)]
     found = list(gone(locate(getattr(arguments, "home", None)), log_id, store.name, there))
+    found = found if there else found[-1:]  # which of the older ones were pruned, nobody can say
     for each in found:
         output.note(
             f"backup {each.id} of {each.size} records is on record (index {each.index}), and is not in this place"

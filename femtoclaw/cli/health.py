@@ -15,6 +15,7 @@ from femtoclaw.cli.node import locked, monitor_text
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output, printable
 from femtoclaw.cli.versioning import standing_at
+from femtoclaw.cluster_home import is_member
 from femtoclaw.config import EMBEDDED, SECURE
 from femtoclaw.errors import FemtoClawError, HistoryError, UnavailableError
 from femtoclaw.home import Home, check_permissions, effective_configuration, locate, policy_text, require
@@ -27,6 +28,7 @@ from femtoclaw.monitoring.looking import at_rest as probes_at_rest
 from femtoclaw.monitoring.looking import disk_check
 from femtoclaw.recorded import recorded_configuration
 from femtoclaw.restore import load_state
+from femtoclaw.restored_log import refuse_aside, refuse_restored
 from femtoclaw.state import Node
 from wal.errors import LogError
 from wal.head import read_slots
@@ -100,10 +102,22 @@ def _record(arguments: Arguments, output: Output, checks: list[Check]) -> None:
         output.line(f"recorded at index {recorded.receipt.first}")
 
 
+def _startable(home: Home) -> Iterator[Check]:
+    """What keeps every start away until an operator has said how it goes on: a home that was moved aside, or came out of a
+    backup or an archive. Nothing for others."""
+    try:
+        refuse_aside(home)
+        if not is_member(home):
+            refuse_restored(home)
+    except (FemtoClawError, LogError) as error:
+        yield Check("start", BAD, f"{error}: {error.remedy}" if error.remedy else str(error))
+
+
 def look(home: Home, *, served: bool = False) -> Iterator[Check]:
     """Every check that needs no process but this one, in the order in which a start makes them; of a ``served`` home without those
     that its process answers. What goes wrong in one of them is its result."""
-    yield _tried("permissions", "the home is its owner's alone", lambda: check_permissions(home))
+    yield _tried("permissions", "nobody but its owner may write in the home", lambda: check_permissions(home))
+    yield from _startable(home)
     try:
         reader = read_log_directory(home.log)
     except LogError as error:

@@ -15,7 +15,7 @@ _WORSE = (OK, WARNING, BAD)
 
 SEVERITY_OF = {
     "audit_log": 1, "registry": 1, "authorization": 2, "responsiveness": 2, "memory": 2, "log_map": 2, "monitors": 3,
-    "replication": 3, "disk": 3, "telemetry": 3, "capabilities": 3, "backups": 3, "performance": 4,
+    "replication": 3, "disk": 3, "telemetry": 3, "capabilities": 3, "backups": 3, "alerts": 3, "performance": 4,
 }  # fmt: skip
 """Check to the severity of the alert when it is bad; of a check that only warns it is at least WARNING_SEVERITY."""
 

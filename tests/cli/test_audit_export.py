@@ -71,6 +71,16 @@ def checked(node: Node, lines: list[bytes], folder: Path, key: str | None = None
     return done.returncode, done.stdout.strip()
 
 
+def test_a_stranger_who_calls_it_wrongly_is_told_so(exported: tuple[Node, Path], tmp_path: Path) -> None:
+    """Exit 2, and no word of the export that sounds as if it were false."""
+    node, folder = exported
+    for words in (("nofile", key_of(node)), (str(folder / "all.jsonl"), "my-key"), (str(folder / "all.jsonl"), "a+b+c"), ()):
+        done = subprocess.run(
+            [sys.executable, "-I", str(CHECKER), *words], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert (done.returncode, done.stdout) == (2, "") and done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.requirement("AUDIT-13.1")
 @pytest.mark.requirement("AUDIT-8.1")
 @pytest.mark.parametrize("name", ["all.jsonl", "part.jsonl"])

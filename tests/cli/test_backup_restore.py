@@ -79,6 +79,10 @@ def test_a_node_comes_back_in_four_steps(backed: Backed, tmp_path: Path) -> None
     assert "may be lost" in node.call("backup", "resume", "--dry-run").body["way"]
     assert "same log" in node.call("backup", "resume", "--nothing-newer", "--dry-run").body["way"]
     assert "restored" in node.intent(SAY, expect=3).body["error"]["what"]
+    for words in (("health",), ("serve", "--dry-run")):
+        looked = node.call(*words, expect=1).body
+        (start,) = [each for each in looked["checks"] if each["name"] == "start"]
+        assert not looked["healthy"] and "femtoclaw backup resume" in start["text"], words
     resumed = node.call("backup", "resume", "--nothing-newer").body
     assert (resumed["lost_first"], resumed["lost_last"]) == (manifest_body["size"] + 1, 0)
     assert "its own end" in resumed["own_end"]

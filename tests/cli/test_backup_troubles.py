@@ -108,6 +108,45 @@ def test_what_is_no_time_is_told_of_its_own_option(made: Backed, tmp_path: Path)
     assert (refused["what"], refused["where"]) == ("not a time", "--at-time")
 
 
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        ("restore", ("--known", "700")),
+        ("restore", ("--nothing-newer",)),
+        ("create", ("--at-index", "3")),
+        ("verify", ("--at-index", "3")),
+        ("resume", ("--at-index", "3")),
+        ("prune", ("--id", "x")),
+        ("list", ("--keep", "1")),
+        ("keygen", ("--to", "x")),
+    ],
+)
+def test_an_option_of_another_act_is_a_mistake(made: Backed, act: str, words: tuple[str, ...]) -> None:
+    """Whoever gives it believes that it was heard."""
+    refused = made.call("backup", act, *words, expect=2).body["error"]
+    assert (refused["what"], refused["where"]) == (f"{words[0]} has no meaning here", f"backup {act}")
+
+
+@pytest.mark.parametrize("option", ["--to", "--from"])
+def test_a_place_without_a_name_is_not_the_current_folder(made: Backed, tmp_path: Path, option: str) -> None:
+    """A variable that is not set, in a script."""
+    act = "create" if option == "--to" else "list"
+    refused = made.call("backup", act, option, "", expect=2).body["error"]
+    assert (refused["what"], refused["where"]) == ("nothing was given", option)
+
+
+def test_a_place_that_lost_all_its_backups_is_named(backed: Backed, tmp_path: Path) -> None:
+    """Also where it is reached by a link; how many of the older ones were pruned rightly nobody can say."""
+    newest = backed.backup()["id"]
+    (tmp_path / "link").symlink_to(backed.place)
+    for manifest in backed.place.rglob("manifests/*"):
+        manifest.unlink()
+    for place in (backed.place, tmp_path / "link"):
+        assert backed.call("backup", "list", "--from", str(place), expect=3).body["lacking"] == [newest]
+    (tmp_path / "other").mkdir()
+    assert backed.call("backup", "list", "--from", str(tmp_path / "other")).body["lacking"] == []
+
+
 def test_a_backup_that_is_on_record_and_not_in_the_place_is_named(backed: Backed) -> None:
     """By the log of the home: the newest is gone, or one between. What is older than all that is there was pruned, perhaps."""
     made = [find_newest(backed).id, backed.backup()["id"], backed.backup()["id"]]
