@@ -123,4 +123,11 @@ GUARDS = (
     Guard("I10", "what is repaired is kept to be looked at", "femtoclaw/launcher/repair.py",
           "        os.rename(path, away)", "        os.unlink(path)",
           "tests/cli/test_release_repair.py::test_an_altered_release_is_put_back_from_its_file", slow=True),
+    Guard("I10", "a rollback that was cut is finished by the next", "femtoclaw/releases/deploying.py",
+          "(entry.name == cut if cut else entry.name != current)", "entry.name != current",
+          "tests/femtoclaw/test_release_history.py::test_a_rollback_that_was_cut_is_finished_by_the_next"),
+    Guard("I10", "an altered release in use does not put its own files back", "femtoclaw/releases/installation.py",
+          "                if name == self.current():\n                    raise",
+          "                if False:\n                    raise",
+          "tests/femtoclaw/test_releases.py::test_an_altered_release_that_is_not_in_use_is_unpacked_anew"),
 )  # fmt: skip

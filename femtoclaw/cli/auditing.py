@@ -106,14 +106,14 @@ def _query(home: Home, arguments: Arguments, output: Output) -> int:
     kind = read_kind(arguments.type, (*KINDS, OPERATOR_ACTION), "--type")
     wanted = Filter(
         None, kind, read_text(arguments.capability, "--capability"), read_since(arguments.since),
-        read_until(arguments.until), max(0, arguments.limit),
+        read_until(arguments.until), arguments.limit and arguments.limit + 1,
     )  # fmt: skip
     operator = read_text(arguments.operator, "--operator")
     reader, verified = _verified(home, output)
     try:
         wanted = wanted._replace(execution=_execution(home, reader, arguments, output))
         found = ask(home.index_file, reader, wanted, operator, output.note)
-        found = [record for record in found if record.index <= verified.last]
+        found = _newest([record for record in found if record.index <= verified.last], arguments.limit, output)
         tell_uncommitted(home, reader, (record.index for record in found), output)
         output.data(
             {"verified": verified.body(), "count": len(found), "events": [record_body(record) for record in found]}
@@ -166,7 +166,7 @@ def _query_actions(home: Home, arguments: Arguments, output: Output) -> int:
             _tell_unknown(reader, wanted.operator, None, output)
     finally:
         reader.close()
-    found = found[-arguments.limit :] if arguments.limit > 0 else found
+    found = _newest(found, arguments.limit, output)
     output.data({"verified": verified.body(), "count": len(found), "events": [each.body() for each in found]})
     for each in found:
         _print_action(each, output)
@@ -182,6 +182,14 @@ def _print_action(action: OperatorAction, output: Output) -> None:
         "" if permitted else "red",
     )
     output.line(f"         {', '.join(action.roles) or 'no role'}; arguments {action.arguments_digest[:16]}...", "dim")
+
+
+def _newest(found: list[Answer], limit: int, output: Output) -> list[Answer]:
+    """At most ``limit`` of them, the newest; where there are more, that is said: of an auditor's question it is not the total."""
+    if not limit or len(found) <= limit:
+        return found
+    output.note(f"only the newest {limit} are shown: --limit 0 for all")
+    return found[-limit:]
 
 
 def _tell_unknown(reader: LogReader, operator: str | None, claw: str | None, output: Output) -> None:

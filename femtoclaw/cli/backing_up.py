@@ -117,7 +117,7 @@ def _create(arguments: Arguments, output: Output) -> int:
     manifest = created.manifest
     output.line(f"backup {manifest.id} of {manifest.size} records", "green")
     output.fields([
-        ("root", manifest.root), ("state", manifest.state_hash), ("manifest", created.digest),
+        ("log", manifest.log_id), ("root", manifest.root), ("state", manifest.state_hash), ("manifest", created.digest),
         ("recovery key", manifest.recovery_key),
         ("objects", f"{created.objects}, {created.new_objects} of them new ({created.new_bytes} bytes)"),
         ("read again", f"{created.checked} objects of earlier backups"),

@@ -35,6 +35,11 @@ def keygen(arguments: Arguments, output: Output) -> int:
             where="backup keygen",
         )
     replaced = _replaced(home, arguments.replace) if node else ""
+    if arguments.out is not None and arguments.out.endswith(".pub"):
+        raise UsageError(
+            "the recovery key would have the name of a public half", where="--out", expected="a name without .pub",
+            found=arguments.out, remedy="its public half gets that name: somebody would give away the key",
+        )  # fmt: skip
     out = os.path.abspath(arguments.out) if arguments.out is not None else None
     if out is not None:
         make = partial(create_key, out, NAME, chosen_passphrase(out))

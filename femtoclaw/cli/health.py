@@ -83,7 +83,7 @@ def _served(home: Home, record: bool) -> dict[str, Any] | None:
     from femtoclaw.api.client import connect
 
     try:
-        with connect(home, ANSWER_S) as client:
+        with connect(home) as client:
             return client.health(record, ANSWER_S)
     except UnavailableError as error:
         text = f"the process that serves this home does not answer: {error.what}"

@@ -244,7 +244,7 @@ def read_pin(home: str) -> Pin | None:
     where = os.path.join(home, PIN_FILE)
     try:
         raw = read(where, PIN_BYTES_MAX)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise Refused(

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
@@ -28,6 +29,9 @@ from wal.durable_file import sync_folder, write_file
 
 RELEASES, CURRENT, STARTER = "releases", "current", "femtoclaw"
 UNPACKING, LINKING = ".new-", ".current-"
+ALTERED = "altered"
+"""Where, in an installation, what was not the released files is kept (as ``femtoclaw.launcher.repair`` does)."""
+
 DIGEST_SHOWN = 12
 ROOM_LEFT_BYTES = 64 * 1024 * 1024
 """What a deployment leaves free at least: a node without room stops (exit 4), and its log grows meanwhile."""
@@ -109,14 +113,19 @@ class Installation:
             )  # fmt: skip
 
     def unpack(self, opened: OpenRelease, release: Release, note: bytes) -> str:
-        """Put a checked release beside the others and return its name. Nothing is done when it is there whole.
+        """Put a checked release beside the others and return its name. Nothing is done when it is there whole. One that is there
+        altered, and not in use, is moved to where somebody can look at it, and unpacked anew.
 
         Raises ReleaseRefusedError for a file that is not the signed one, UnavailableError.
         """
         name = name_of(release)
         if name in self.names():
-            self.check_files(name, release, note)
-            return name
+            try:
+                self.check_files(name, release, note)
+                return name
+            except ReleaseRefusedError:
+                if name == self.current():
+                    raise  # it runs: only the launcher, which is none of it, puts its files back (``release repair``)
         making = os.path.join(self.root, RELEASES, f"{UNPACKING}{name}")
         try:
             self._make_root()
@@ -130,6 +139,10 @@ class Installation:
             self._settle(making)
             self.check_files(os.path.basename(making), release, note)
             self._step("name")
+            if name in self.names():
+                aside = os.path.join(self.root, ALTERED, f"{name}-{time.time_ns()}")
+                os.makedirs(os.path.dirname(aside), 0o755, exist_ok=True)
+                os.rename(self.folder(name), aside)
             os.rename(making, self.folder(name))
             sync_folder(os.path.dirname(making))
         except ReleaseRefusedError:

@@ -276,6 +276,16 @@ def test_mistakes_exit_with_2(node: Node, words: tuple[str, ...]) -> None:
         assert answer.body["error"]["where"] == words[1].partition("=")[0]
 
 
+@pytest.mark.parametrize("words", [("--capability", "fs.read"), ("--type", "ClawRegistered")])
+def test_what_a_limit_leaves_out_is_said(node: Node, words: tuple[str, ...]) -> None:
+    """Of an auditor's question the newest are not the total."""
+    whole = node.call("audit", "query", *words, "--limit", "0").body["events"]
+    for limit in (1, len(whole) - 1, len(whole), len(whole) + 1):
+        answer = node.call("audit", "query", *words, "--limit", str(limit))
+        assert answer.body["events"] == whole[-limit:] and len(whole) > 2
+        assert (f"only the newest {limit} are shown" in answer.stderr) == (limit < len(whole))
+
+
 def test_a_name_that_nobody_has_is_told_where_nothing_was_found(node: Node) -> None:
     """Nothing found is an answer; that it may be for a typing mistake is said beside it."""
     for words, said in (

@@ -178,6 +178,24 @@ def test_what_is_installed_is_compared_with_what_was_signed(tmp_path: Path) -> N
         installation.check(name, [OTHER.public.vkey()])
 
 
+def test_an_altered_release_that_is_not_in_use_is_unpacked_anew(tmp_path: Path) -> None:
+    """What was there is kept to be looked at. One that is in use is refused: it would put its own files back."""
+    installation = Installation(str(tmp_path / "root"))
+    path = made(tmp_path, "a")
+    name = unpacked(installation, path)
+    file = Path(installation.packages(name)) / "wal" / "__init__.py"
+    file.chmod(0o644)
+    file.write_text("PROGRAM = 2\n")
+    installation.switch(name)
+    with pytest.raises(ReleaseRefusedError):
+        unpacked(installation, path)
+    (tmp_path / "root" / "current").unlink()
+    assert unpacked(installation, path) == name
+    assert installation.check(name, KEYS)[0].counter == 12 and file.read_text() == "PROGRAM = 1\n"
+    (kept,) = (tmp_path / "root" / "altered").iterdir()
+    assert (kept / file.relative_to(installation.folder(name))).read_text() == "PROGRAM = 2\n"
+
+
 @pytest.mark.requirement("UPGRADE-16.1", "RUNBOOK-2.2")
 def test_an_installation_that_is_stopped_has_the_old_release_or_the_new_one(tmp_path: Path) -> None:
     """At every step: what `current` names is whole, and the next attempt succeeds."""
