@@ -63,7 +63,7 @@ class Trace:
         text = "\n".join([type(error).__name__, *places])
         digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
         with contextlib.suppress(OSError):
-            self._write(json.dumps({"exception": type(error).__name__, "where": places[-1:], "digest": digest}))
+            self._write(json.dumps({"exception": _named(error), "where": places[-1:], "digest": digest}))
 
     def _write(self, line: str) -> None:
         if self._fd >= 0:
@@ -89,6 +89,14 @@ def host_boot() -> str:
             return file.read(64).strip()
     except (OSError, ValueError):
         return ""
+
+
+def _named(error: BaseException) -> str:
+    """The type of the error and, where it says what the authority had stopped for, the type of that."""
+    import re
+
+    behind = re.match("([A-Z][A-Za-z]{2,60}Error): ", str(getattr(error, "found", "")))
+    return type(error).__name__ + (f" ({behind[1]})" if behind else "")
 
 
 def died(home: Home, boot_id: str) -> bool:

@@ -243,4 +243,12 @@ GUARDS = (
         "",
         WEBHOOK + "::test_what_ends_before_anybody_was_told_is_told_and_ended",
     ),
+    Guard(
+        "I5",
+        "a log that took nothing is no mere crash",
+        "femtoclaw/incidents/detection.py",
+        '"audit_failure" if lost else "crash"',
+        '"crash"',
+        DETECTION + "::test_a_life_that_ended_since_the_log_took_nothing_is_no_mere_crash",
+    ),
 )

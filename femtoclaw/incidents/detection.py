@@ -17,6 +17,7 @@ from femtoclaw.errors import Category
 from femtoclaw.judging import CONTAINED
 from femtoclaw.monitoring.looked import BAD, OK, Check, Finding, shown
 from femtoclaw.operations import ALERTS_MAX, EVIDENCE_MAX
+from wal.errors import LogFailedError, LogFullError, LogUnavailableError
 
 SIGSYS = 31
 """The signal with which the sandbox's filter ends a process that makes calls of another machine: nothing else sends it."""
@@ -36,6 +37,9 @@ CLUSTER = "cluster"
 
 _BEFORE_A_LIFE = (events.StepTaken, events.StartFailed, events.IntegrityVerified)
 """What a start may record before it says that it has started."""
+
+_LOG_TOOK_NONE = (LogFullError.__name__, LogFailedError.__name__, LogUnavailableError.__name__)
+"""Errors for which an authority stops, named in the cause of an end: the log took no records any more."""
 
 _PROVISIONING = (
     events.NodeProvisioned, events.ControlPolicyAdopted, events.ClawRegistered, events.ConfigurationAdopted, events.ClawEnabled,
@@ -85,6 +89,8 @@ class History:
         self._denials: deque[tuple[int, int]] = deque()
         self._in_burst = False
         self._running: bool | None = None
+        self._cause = ""
+        """Why the life before ended, as the recovery of the one that begins now has it."""
         self.verified = 0
         """Index of the record with which the files in the home were last known to be the recorded ones; 0 for none seen."""
         self._pending: dict[str, Finding] = {}
@@ -96,6 +102,8 @@ class History:
     def take(self, index: int, time_ns: int, event: object) -> None:
         """The next record: its index, its time and its event, None for one that is no event."""
         if event is None or isinstance(event, _BEFORE_A_LIFE):
+            if isinstance(event, events.StepTaken) and event.step == "cause":
+                self._cause = event.detail
             return
         if isinstance(event, events.IncidentOpened):
             self._dealt_with.update(event.evidence)
@@ -141,8 +149,10 @@ class History:
                 detail = (
                     f"boot {event.boot_id} follows one that did not stop in order; recovery decided {event.verdict}"
                 )
-                self._found(Finding("crash", shown(detail), (str(index),), key=str(index)))
-            self._running = True
+                lost = any(f"({name})" in self._cause for name in _LOG_TOOK_NONE)
+                detail += f"; {self._cause}" if lost else ""
+                self._found(Finding("audit_failure" if lost else "crash", shown(detail), (str(index),), key=str(index)))
+            self._running, self._cause = True, ""
         elif isinstance(event, events.RuntimeStopped):
             self._running = False
         elif self._running is None:

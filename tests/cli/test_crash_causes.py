@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import signal
 import subprocess
@@ -11,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from femtoclaw import boot, events
-from femtoclaw.crash_trace import FILE_NAME, WORD_FILE
-from femtoclaw.errors import FemtoClawError
+from femtoclaw.crash_trace import FILE_NAME, WORD_FILE, Trace
+from femtoclaw.errors import FemtoClawError, UnavailableError
 from femtoclaw.home import Home
 from tests.cli.node import environment
 from tests.cli.started import SOURCES, copy_of, journal, lived, make_nodes, recorded, steps
@@ -128,3 +129,24 @@ def test_recovery_of_a_damaged_log_goes_no_step_further(home: Home) -> None:
         boot.start(home, SOURCES)
     assert data.read_bytes() == bytes(raw)
     assert journal(home)[-1]["stage"] == "audit_log"
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        ("LogFullError: no room is left", "UnavailableError (LogFullError)"),
+        (None, "UnavailableError"),
+        ("a secret, Error: x", "UnavailableError"),
+    ],
+)
+def test_what_the_authority_had_stopped_for_is_named_and_nothing_of_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str | None, named: str
+) -> None:
+    for name in ("enable", "disable"):
+        monkeypatch.setattr(faulthandler, name, lambda *given, **named: None)  # this process has one of its own
+    home = Home(str(tmp_path))
+    trace = Trace(home, "boot")
+    trace.died(UnavailableError("the node takes nothing any more", found=found))
+    trace.close()
+    told = (tmp_path / FILE_NAME).read_text()
+    assert f'"exception": "{named}"' in told and "room" not in told and "secret" not in told

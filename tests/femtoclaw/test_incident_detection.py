@@ -479,3 +479,26 @@ def test_a_log_that_does_not_follow_from_itself_is_found(node: Node) -> None:
     node.log.scan = scan  # type: ignore[method-assign]
     assert [each.kind for each in node.on_record()[1]] == ["chain_broken"]
     assert node.state.node.contained
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind"),
+    [
+        ("", "crash"),
+        ("exception: ValueError at gate.py:7 dispatch", "crash"),
+        ("exception: UnavailableError (LogFullError) at serve.py:111 _single", "audit_failure"),
+        ("exception: UnavailableError (LogFailedError) at serve.py:111 _single", "audit_failure"),
+    ],
+)
+def test_a_life_that_ended_since_the_log_took_nothing_is_no_mere_crash(cause: str, kind: str) -> None:
+    """What to do is another: free the disk. One cause is of one life."""
+    history = History(Limits(), lambda digest: True)
+    started = events.RuntimeStarted("boot", "1", "3", "open", 0)
+    history.take(1, 1, started)
+    for index in (2, 4):
+        if index == 2:
+            history.take(2, 2, events.StepTaken("boot", "recover", "cause", "done", "", cause, 2))
+        history.take(index + 1, 3, started)
+        (found,) = history.findings(5)
+        assert found.kind == (kind if index == 2 else "crash")
+        assert (cause in found.detail) == (not cause or (kind == "audit_failure" and index == 2))
