@@ -347,6 +347,10 @@ class Arguments:
         def __getattr__(self, name: str) -> Any: ...
 
 
+PLACES = ("to", "from", "out", "bundle", "work", "key", "root")
+"""Options that name a file or a folder, in whichever command: with nothing given they would be the current folder."""
+
+
 def read_plain(words: list[str]) -> Arguments | None:
     """The arguments as argparse would read them; None when the words are anything but plain.
 
@@ -395,7 +399,7 @@ def _take_value(name: str, keywords: dict[str, Any], rest: Iterator[str], given:
         given[name] = True
         return True
     value: Any = next(rest, None)
-    if value is None or (value.startswith("-") and value != "-"):
+    if value is None or (value.startswith("-") and value != "-") or (not value and name in PLACES):
         return False
     return _convert(name, keywords, value, given)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from femtoclaw.cli.options import COMMANDS, SHARED, Arguments
+from femtoclaw.cli.options import COMMANDS, PLACES, SHARED, Arguments
 from femtoclaw.errors import UsageError
 from femtoclaw.version import VERSION
 
@@ -42,14 +42,10 @@ class _Command(_Parser):
             self.apart = True
 
 
-_PLACES = ("to", "from", "out", "bundle", "work", "key", "root")
-"""Options that name a file or a folder, in whichever command."""
-
-
 def parse(words: list[str]) -> Arguments:
     """Read a command line. Raises UsageError; prints help or the version and raises SystemExit where they are asked."""
     arguments = build_parser(words).parse_args(words, Arguments())
-    for name in _PLACES:
+    for name in PLACES:
         # A variable that is not set, in a script: taken for a path it would be the current directory.
         if getattr(arguments, name, None) == "":
             raise UsageError("nothing was given", where=f"--{name.replace('_', '-')}", expected="a path")
