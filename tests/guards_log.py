@@ -189,7 +189,7 @@ GUARDS = (
         "I10",
         "what a served node records is vouched for with its next look",
         "femtoclaw/monitoring/observing.py",
-        "        if vouch is not None:",
+        "        if vouch is not None and self._has_room():",
         "        if False:",
         "tests/cli/test_observed.py::test_what_a_served_node_has_just_recorded_can_soon_be_exported",
         slow=True,

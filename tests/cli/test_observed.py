@@ -104,7 +104,7 @@ def test_what_a_served_node_has_just_recorded_can_soon_be_exported(template: Nod
         execution = node.intent(READ).body["execution_id"]
         size = node.call("status").body["size"]
         export = ("audit", "export", "--out", str(tmp_path / "x.jsonl"), "--dry-run")
-        wait_until(lambda: node.call(*export).body["last"] >= size, "a checkpoint over all of it", 60)
+        wait_until(lambda: node.call(*export).body["last"] >= size, "a checkpoint over all of it", 30)
         made = node.call(*export[:-1]).body
         statement = ("audit", "export", "--format", "scitt", "--out", str(tmp_path / "x.scitt"), "--execution", execution)
         assert made["last"] >= size and node.call(*statement).body["count"]
