@@ -12,7 +12,7 @@ from femtoclaw.cli.options import COMMANDS, SHARED, read_plain
 from femtoclaw.cli.parser import parse
 from femtoclaw.errors import UsageError
 
-LINES = 6000
+LINES = 12_000
 VALUES = [
     "",
     "x",
