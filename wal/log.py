@@ -360,8 +360,6 @@ class Log(LogReader):
         with self._checkpointing:  # from size to file: of two at once, the smaller must not be stored last
             if self._released:
                 raise LogClosedError("the log is closed", where=self.storage.name)
-            if self.failure is not None:
-                raise self.failure  # nothing more is written: the next opening decides from what is on disk
             size = self._signable()
             frontier = self.frontier()
             in_force = self.signable is None or size >= self._keys.newest.first
