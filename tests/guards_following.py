@@ -289,4 +289,20 @@ GUARDS = (
         "        # what",
         DRIVER + "test_the_register_is_asked_before_anything_of_another_member_counts",
     ),
+    Guard(
+        "I2",
+        "a change of the members waits for the begin of the epoch",
+        "femtoclaw/serving/leading.py",
+        "before = max(self._driver.store.membership_before()[0], self._driver.begun)",
+        "before = self._driver.store.membership_before()[0]",
+        "tests/femtoclaw/test_leading_changes.py::test_a_change_waits_for_the_one_before_it_and_for_the_begin_of_the_epoch",
+    ),
+    Guard(
+        "I4",
+        "no checkpoint is signed where it may not fit",
+        "femtoclaw/monitoring/observing.py",
+        "        return disk.f_bavail * disk.f_frsize >= 2 * DISK_RESERVE_BYTES",
+        "        return True",
+        "tests/femtoclaw/test_monitoring.py::test_no_checkpoint_is_signed_where_it_may_not_fit",
+    ),
 )

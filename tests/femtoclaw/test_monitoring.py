@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +21,12 @@ from femtoclaw.monitoring import looking as looking_module
 from femtoclaw.monitoring.looked import BAD, OK, WARNING, Check, Finding, Looked
 from femtoclaw.monitoring.looking import Looking, Watched
 from femtoclaw.monitoring.monitor import EVERY, Monitor
+from femtoclaw.monitoring.observing import Observing
 from femtoclaw.policy import PolicyEngine
 from femtoclaw.sources import live
 from tests.femtoclaw.controlled import Controlled
 from tests.femtoclaw.simulated import POLICY
+from wal import limits
 from wal.errors import LogFailedError
 
 SINGLE = {"executes": True, "role": "single", "leader": ""}
@@ -388,3 +392,16 @@ def no_thread_stays() -> Iterator[None]:
     while any(each.name.startswith("monitor-") for each in threading.enumerate()) and time.monotonic() < until:
         time.sleep(0.01)
     assert not [each.name for each in threading.enumerate() if each.name.startswith("monitor-")]
+
+
+@pytest.mark.parametrize(("free", "signed"), [(0, 0), (limits.DISK_RESERVE_BYTES, 0), (1 << 40, 1)])
+def test_no_checkpoint_is_signed_where_it_may_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, signed: int
+) -> None:
+    """A file that does not fit stops the log; an append that is refused does not."""
+    observing: Any = object.__new__(Observing)
+    calls: list[int] = []
+    observing.__dict__.update(_home=Home(str(tmp_path)), _vouch=lambda: calls.append(1), _lines=None)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=free, f_frsize=1))
+    observing._sample_health(SimpleNamespace(checks=()))
+    assert len(calls) == signed
