@@ -115,12 +115,13 @@ class Coordination:
         but not for each message."""
         if self._compared or time.monotonic() < self._compare_at:
             return
-        self._compare_at = time.monotonic() + COMPARE_AGAIN_S
         with contextlib.suppress(ClusterError, LogError):
             register = self._coordinator.register()
             if register is not None:
                 self._driver.feed(Registered(register))
             self._compared = True
+        # Not before the answer: a second message that comes meanwhile must wait for it too.
+        self._compare_at = time.monotonic() + COMPARE_AGAIN_S
 
     def _run(self) -> None:
         while True:

@@ -68,7 +68,7 @@ class Following:
         if refusal is not None:
             s.refuse(sender, *refusal)
             return False
-        if self._lacks(message.acked, message.epoch) and not attested:
+        if self._notice_missing(message.acked, message.epoch) and not attested:
             s.refuse(sender, Reason.NOT_ATTESTED, f"records are missing here: nobody attests that {sender} still leads")
             return False
         if message.epoch > s.durable.epoch:
@@ -84,7 +84,8 @@ class Following:
     def registered(self, register: Register) -> None:
         """What the leader of the register's epoch told it that this node had acknowledged, and that its epoch has begun."""
         s = self._s
-        lacks, older = self._lacks(dict(register.stored).get(s.name, 0), register.epoch), s.durable.epoch < register.epoch
+        lacks = self._notice_missing(dict(register.stored).get(s.name, 0), register.epoch)
+        older = s.durable.epoch < register.epoch
         if older:
             # Another epoch has begun: whoever leads an older one leads no more, whatever this disk remembers.
             s.save(s.durable._replace(epoch=register.epoch, leader=""))
@@ -92,7 +93,7 @@ class Following:
             s.drop(self.source)
             self.rest()
 
-    def _lacks(self, acked: int, epoch: int) -> bool:
+    def _notice_missing(self, acked: int, epoch: int) -> bool:
         """What this node acknowledged in ``epoch`` must be here. If it is not, its disk was put back, or is another: until all
         is here again it is a learner, which promises nothing and does not lead (recovery row 13). True when that is found now.
 

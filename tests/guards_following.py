@@ -181,8 +181,8 @@ GUARDS = (
         "I9",
         "a disk that is found put back follows whom the coordinator attests",
         "cluster/following.py",
-        "if self._lacks(message.acked, message.epoch) and not attested:",
-        "if self._lacks(message.acked, message.epoch) and False:",
+        "if self._notice_missing(message.acked, message.epoch) and not attested:",
+        "if self._notice_missing(message.acked, message.epoch) and False:",
         _ROLES + "test_who_finds_its_disk_put_back_follows_nobody_before_the_coordinator_says_who_leads",
     ),
     Guard(
@@ -197,8 +197,8 @@ GUARDS = (
         "I9",
         "what the register says of a disk ends the stream of before",
         "cluster/following.py",
-        "            s.drop(self.source)\n            self.rest()\n\n    def _lacks",
-        "            pass\n\n    def _lacks",
+        "            s.drop(self.source)\n            self.rest()\n\n    def _notice_missing",
+        "            pass\n\n    def _notice_missing",
         _ROLES + "test_who_learns_from_the_register_that_its_disk_was_put_back_leaves_its_leader",
     ),
     Guard(
@@ -288,6 +288,31 @@ GUARDS = (
         "        self._coordination.compare()  # what",
         "        # what",
         DRIVER + "test_the_register_is_asked_before_anything_of_another_member_counts",
+    ),
+    Guard(
+        "I9",
+        "a message that comes while the register is asked waits too",
+        "cluster/coordination.py",
+        "            return\n        with contextlib.suppress(ClusterError, LogError):\n            register",
+        "            return\n        self._compare_at = time.monotonic() + COMPARE_AGAIN_S\n"
+        "        with contextlib.suppress(ClusterError, LogError):\n            register",
+        DRIVER + "test_a_second_message_waits_for_the_register_too",
+    ),
+    Guard(
+        "I9",
+        "a register that cannot be read is asked for again, and not for each message",
+        "cluster/coordination.py",
+        "        self._compare_at = time.monotonic() + COMPARE_AGAIN_S\n",
+        "",
+        DRIVER + "test_a_coordinator_that_is_away_is_not_asked_for_each_message",
+    ),
+    Guard(
+        "I9",
+        "whoever leads an older epoch than the register's is followed no more",
+        "cluster/following.py",
+        "        if (lacks or older) and self.source",
+        "        if lacks and self.source",
+        PUT_BACK + "test_the_registers_epoch_ends_every_older_one",
     ),
     Guard(
         "I2",

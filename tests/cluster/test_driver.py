@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cluster import coordination
 from cluster.acknowledgement import Waiters
 from cluster.coordinator import Register
 from cluster.driver import Driver
-from cluster.errors import NotReplicatedError
+from cluster.errors import CoordinatorUnavailableError, NotReplicatedError
 from cluster.messages import Align, Entries, Hello, Promised, PromiseRequest, Reason, Refused, Welcome
 from cluster.replica_store import ReplicaStore
 from cluster.standing import ReplicaConfig
@@ -120,6 +122,47 @@ def test_the_register_is_asked_before_anything_of_another_member_counts(
     durable = follower.store.durable()
     assert (len(asked), durable.epoch, durable.leader, durable.restored) == (1, 9, "", True)
     assert follower.log.head.index == head + (first == "take")
+
+
+@pytest.mark.invariant("I9")
+def test_a_second_message_waits_for_the_register_too(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two streams open at once, and the register answers slowly: neither is believed before it has."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def register(coordinator: StaticCoordinator) -> Register:
+        asked.set()
+        assert answer.wait(20)
+        return Register(9, 0, bytes(32), (), 5, ())
+
+    monkeypatch.setattr(StaticCoordinator, "register", register)
+    said: queue.Queue[object] = queue.Queue()
+    for _ in range(2):
+        threading.Thread(target=lambda: said.put(follower.driver.hear("a", follower.hello())), daemon=True).start()
+    assert asked.wait(20)
+    with pytest.raises(queue.Empty):
+        said.get(timeout=0.3)
+    answer.set()
+    for _ in range(2):
+        (refused,) = said.get(timeout=20)  # type: ignore[misc]
+        assert isinstance(refused, Refused) and refused.reason is Reason.STALE_EPOCH
+
+
+@pytest.mark.invariant("I9")
+def test_a_coordinator_that_is_away_is_not_asked_for_each_message(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was followed is followed on; after a while it is asked again."""
+    asked: list[float] = []
+    now = [100.0]
+
+    def register(coordinator: StaticCoordinator) -> Register:
+        asked.append(now[0])
+        raise CoordinatorUnavailableError("away")
+
+    monkeypatch.setattr(StaticCoordinator, "register", register)
+    monkeypatch.setattr(coordination, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for now[0] in (100.0, 100.5, 100.9, 101.1, 101.2):
+        (answer,) = follower.driver.hear("a", follower.hello())
+        assert isinstance(answer, Welcome)
+    assert asked == [100.0, 101.1]
 
 
 @pytest.mark.invariant("I10")

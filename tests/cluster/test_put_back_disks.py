@@ -78,6 +78,7 @@ def test_the_registers_epoch_ends_every_older_one(log: MemoryStorage, epoch: int
     c.feed(Registered(Register(epoch, 0, bytes(32), ("a", "b"), 7, (("b", 30),))))
     c.hear("a", Heartbeat(1, 5, b""))
     assert isinstance(c.sent[-1], Refused) == (epoch == 9)
+    assert c.replica.leader == ("" if epoch == 9 else "a"), "nothing is taken from others while somebody is followed"
     c.hear("a", Hello(c.log.log_id, 1, "a", c.log.head, c.store.history(), 5))
     assert isinstance(c.sent[-1], Refused) == (epoch == 9)
     assert c.replica.durable.epoch == epoch
