@@ -21,7 +21,8 @@ def a_changed_record_stops_everything(laboratory: Laboratory) -> str:
     need(errors[0].event.severity == "CRITICAL", "of severity CRITICAL", errors[0].event.severity)
     incidents = [each for each in found.trail.of("IncidentOpened") if each.event.kind == "chain_broken"]
     need(incidents and incidents[0].event.severity == 1, "an incident of severity 1", incidents[:1])
-    need("UnavailableError" in flip["refused"] and flip["again"] != "success", "no call taken any more", flip)
+    stopped = "UnavailableError" in flip["refused"] or flip["refused"].endswith("the node has ended with exit 4")
+    need(stopped and flip["again"] != "success", "no call taken any more", flip)
     started = [
         each.index for each in found.trail.of("ExecutionStarted") if errors[0].index < each.index <= flip["size"]
     ]

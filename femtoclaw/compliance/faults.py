@@ -79,7 +79,7 @@ def _without_descriptors(served: Serving) -> dict[str, Any]:
 
 
 def _flipped(served: Serving, home: str) -> dict[str, Any]:
-    """One bit of a record that the node has written, and the calls until it takes none."""
+    """One bit of a record that the node has written, and the calls until it takes none: it says so, and ends."""
     served.client.intent(say(NEEDLE.decode()))
     changed = _change(home, NEEDLE, FLIPPED)
     refused, steps, limit = "", 0, time.monotonic() + PATIENCE_S
@@ -90,6 +90,9 @@ def _flipped(served: Serving, home: str) -> dict[str, Any]:
         except Exception as error:  # whatever it is, it is what the caller is told
             refused = f"{type(error).__name__}: {error}"[:200]
         time.sleep(0.1)
+        if (ended := served.process.poll()) is not None:  # between two calls: nobody was there to be told why
+            refused = f"{refused or 'no call'}; the node has ended with exit {ended}"
+            break
     return {"refused": refused, "steps": steps, "again": _told(lambda: served.client.intent(READ)), "changed": changed}
 
 
