@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.guard import Guard
 
 DETECTION = "tests/femtoclaw/test_incident_detection.py"
+HISTORY = "tests/femtoclaw/test_incident_history.py"
 EVIDENCE = "tests/femtoclaw/test_incident_evidence.py"
 WEBHOOK = "tests/femtoclaw/test_incident_webhook.py"
 COMMANDS = "tests/cli/test_incidents.py"
@@ -56,7 +57,7 @@ GUARDS = (
         "femtoclaw/incidents/detection.py",
         'return isinstance(result, dict) and result.get("status") == -SIGSYS',
         "return False",
-        DETECTION + "::test_a_program_that_leaves_its_sandbox_is_a_security_violation",
+        HISTORY + "::test_a_program_that_leaves_its_sandbox_is_a_security_violation",
     ),
     Guard(
         "I3",
@@ -72,7 +73,7 @@ GUARDS = (
         "femtoclaw/incidents/detection.py",
         'return event.decision.startswith("DENIED") and event.reason != CONTAINED',
         'return event.decision.startswith("DENIED")',
-        DETECTION + "::test_a_burst_is_so_many_denials_in_so_many_seconds",
+        HISTORY + "::test_a_burst_is_so_many_denials_in_so_many_seconds",
     ),
     Guard(
         "I11",
@@ -249,6 +250,6 @@ GUARDS = (
         "femtoclaw/incidents/detection.py",
         '"audit_failure" if lost else "crash"',
         '"crash"',
-        DETECTION + "::test_a_life_that_ended_since_the_log_took_nothing_is_no_mere_crash",
+        HISTORY + "::test_a_life_that_ended_since_the_log_took_nothing_is_no_mere_crash",
     ),
 )

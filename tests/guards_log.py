@@ -175,7 +175,7 @@ GUARDS = (
         "wal/log.py",
         "            if self._released:",
         "            if False:",
-        "tests/wal/test_log.py::test_no_checkpoint_is_written_behind_the_end_of_a_log",
+        "tests/wal/test_log_checkpoints.py::test_no_checkpoint_is_written_behind_the_end_of_a_log",
     ),
     Guard(
         "I3",
@@ -183,7 +183,7 @@ GUARDS = (
         "wal/log.py",
         "            if self._writer.failure is not None:\n                raise self._writer.failure\n            try:\n",
         "            try:\n",
-        "tests/wal/test_log.py::test_no_checkpoint_is_written_behind_the_end_of_a_log",
+        "tests/wal/test_log_checkpoints.py::test_no_checkpoint_is_written_behind_the_end_of_a_log",
     ),
     Guard(
         "I10",

@@ -1,4 +1,4 @@
-"""The log as its callers see it: segments, tree, proofs, checkpoints, blobs, reopening, creation."""
+"""The log as its callers see it: segments, tree, proofs, blobs, reopening, creation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.faulty_storage import Crash, FaultyStorage, Mode, content
-from tests.wal.sample_log import GENESIS, ORIGIN, OTHER_SIGNER, SIGNER, T0, make_frames, ticking_clock
+from tests.wal.filled_logs import fill, flip_stored, new_log, reopen
+from tests.wal.sample_log import GENESIS, ORIGIN, SIGNER, T0, make_frames, ticking_clock
 from wal.blob import blob_file, read_blob
 from wal.chain import verify_run
 from wal.checkpoint import open_checkpoint
@@ -20,25 +21,21 @@ from wal.errors import (
     BoundError,
     CorruptFileError,
     CorruptRecordError,
-    LogClosedError,
     LogError,
     LogFailedError,
     LogMissingError,
     RangeError,
-    SignatureError,
 )
 from wal.examination import examine
-from wal.limits import BATCH_RECORDS_MAX, BLOB_BYTES_MAX, SEGMENT_RECORDS
+from wal.limits import BLOB_BYTES_MAX, SEGMENT_RECORDS
 from wal.log import Log, create_log
 from wal.manifest import FILE_NAME as MANIFEST_FILE
 from wal.memory_storage import MemoryStorage
 from wal.merkle import ProofError, leaf_hash, root_of, verify_consistency, verify_inclusion
-from wal.opening import open_log
 from wal.reader import CHECKPOINT_FILE, LogReader
 from wal.record import EMPTY, Head
 from wal.recovery import Verdict
 from wal.segment import open_seal
-from wal.storage import Storage
 
 SIZE = 3 * SEGMENT_RECORDS + 777
 BORDERS = sorted(
@@ -46,27 +43,6 @@ BORDERS = sorted(
     | {segments * SEGMENT_RECORDS + offset for segments in (1, 2, 3) for offset in (-1, 0, 1)}
 )
 sizes = st.one_of(st.sampled_from(BORDERS), st.integers(1, SIZE))
-
-
-def new_log(storage: Storage | None = None, *, threaded: bool = False) -> Log:
-    store = storage if storage is not None else MemoryStorage()
-    return create_log(store, GENESIS, signer=SIGNER, clock=ticking_clock(), threaded=threaded)
-
-
-def reopen(storage: Storage, *, threaded: bool = False) -> Log:
-    return open_log(storage, signer=SIGNER, clock=ticking_clock(2 * T0), threaded=threaded)[0]
-
-
-def fill(log: Log, size: int) -> None:
-    """Append until the log holds ``size`` records."""
-    while log.head.index < size:
-        first = log.head.index + 1
-        log.append([b"payload %d" % index for index in range(first, min(first + BATCH_RECORDS_MAX, size + 1))])
-
-
-def flip_stored(storage: MemoryStorage, index: int) -> None:
-    raw = storage.records[index]
-    storage.records[index] = raw[:70] + bytes([raw[70] ^ 1]) + raw[71:]
 
 
 @pytest.fixture(scope="module")
@@ -162,57 +138,6 @@ def test_the_running_frontier_is_the_naive_tree(size: int, leaves: list[bytes]) 
     again = reopen(storage)
     assert again.frontier().size == size
     assert again.frontier().root() == again.tree().root(size) == root_of([leaf_hash(r.link) for r in again.scan()])
-
-
-# ---- checkpoints ----
-
-
-@pytest.mark.requirement("STORAGE-16.1")
-@pytest.mark.parametrize("size", [1, 2, 4095, 4096, 4097, 5000])
-def test_checkpoints_verify_at_every_size(size: int) -> None:
-    """The signed note names origin, size and the naive root, is stored, and verifies with the genesis key only."""
-    storage = MemoryStorage()
-    log = new_log(storage)
-    fill(log, size)
-    note = log.checkpoint()
-    assert note == storage.files[CHECKPOINT_FILE] == log.checkpoint_note() == log.checkpoint()
-    verified = open_checkpoint(note, [log.key], ORIGIN).checkpoint
-    assert verified.size == size
-    assert verified.root == root_of([leaf_hash(record.link) for record in log.scan()])
-    with pytest.raises(SignatureError):
-        open_checkpoint(note, [OTHER_SIGNER.public], ORIGIN)
-    log.append([b"more"])
-    assert open_checkpoint(log.checkpoint(), [log.key], ORIGIN).checkpoint.size == size + 1
-
-
-def test_closing_leaves_a_checkpoint_of_everything() -> None:
-    """After an orderly close the newest checkpoint covers the last record."""
-    storage = MemoryStorage()
-    log = new_log(storage)
-    fill(log, 10)
-    log.close()
-    reader = LogReader(storage)
-    note = reader.checkpoint_note()
-    assert note is not None
-    checkpoint = open_checkpoint(note, [reader.key], ORIGIN).checkpoint
-    assert (checkpoint.size, checkpoint.root) == (10, reader.tree().root(10))
-
-
-@pytest.mark.invariant("I3")
-@pytest.mark.parametrize("end", ["close", "abandon", "fail"])
-def test_no_checkpoint_is_written_behind_the_end_of_a_log(end: str) -> None:
-    """Whoever signs from time to time in another thread comes too late: the files may be another process's by then."""
-    storage = MemoryStorage()
-    log = new_log(storage)
-    fill(log, 10)
-    if end == "fail":
-        log._writer.fail(LogError("a disk"))
-    else:
-        getattr(log, end)()
-    before = dict(storage.files)
-    with pytest.raises(LogClosedError if end != "fail" else LogError):
-        log.checkpoint()
-    assert storage.files == before
 
 
 # ---- segments ----
