@@ -264,14 +264,6 @@ GUARDS = (
     ),
     Guard(
         "I11",
-        "an option of another act of backup is a mistake",
-        "femtoclaw/cli/backing_up.py",
-        "        if value not in (None, False, []):",
-        "        if False:",
-        TROUBLES + "::test_an_option_of_another_act_is_a_mistake",
-    ),
-    Guard(
-        "I11",
         "a place without a name is not the current folder",
         "femtoclaw/cli/parser.py",
         '        if getattr(arguments, name, None) == "":',

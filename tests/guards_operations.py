@@ -31,4 +31,7 @@ GUARDS = (
     Guard("I6", "a procedure's end says what became of each goal", _CORE,
           "if type(goals.get(name)) is not bool:", "if False:",
           f"{_TESTS}::test_a_procedure_is_begun_and_ended_on_record"),
+    Guard("I5", "an option of another act is no option that was heard", "femtoclaw/cli/parser.py",
+          "    refuse_other_acts(arguments)\n", "",
+          "tests/cli/test_acts.py::test_an_option_is_taken_by_its_acts_and_refused_by_all_others"),
 )  # fmt: skip

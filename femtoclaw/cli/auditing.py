@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
     Answer = TypeVar("Answer")
 
-_QUERY = ("execution", "type", "since", "until", "capability", "operator")
-_EXPORT = ("format", "out", "first", "last", "execution")
-
-
 def audit(arguments: Arguments, output: Output) -> int:
     """What auditors ask and take away; see ``--help`` for the acts."""
     from femtoclaw.cli.audit_export import export, statement
@@ -42,27 +38,7 @@ def audit(arguments: Arguments, output: Output) -> int:
     home = locate(getattr(arguments, "home", None))
     if arguments.what != "statement":  # whoever checks one needs no node
         require(home)
-    _refuse_options(arguments)
     return acts[arguments.what](home, arguments, output)
-
-
-def _refuse_options(arguments: Arguments) -> None:
-    """Options of the other acts are mistakes."""
-    takes = {
-        "query": _QUERY,
-        "trace": (),
-        "export": _EXPORT,
-        "statement": ("key",),
-        "retain": ("endpoint", "delete"),
-        "signatures": (),
-    }
-    for option in {name for names in takes.values() for name in names} - set(takes[arguments.what]):
-        if getattr(arguments, option) is not None:
-            raise UsageError(f"--{option} has no meaning here", where=f"audit {arguments.what}")
-    if arguments.dry_run and arguments.what not in ("export", "retain"):
-        raise UsageError(
-            "--dry-run is for what is recorded", where=f"audit {arguments.what}", expected="export or retain"
-        )
 
 
 def _verified(home: Home, output: Output) -> tuple[LogReader, Verified]:

@@ -26,17 +26,6 @@ _NEEDS = {
 }  # fmt: skip
 
 
-_TAKES = {
-    "keygen": {"key", "out", "replace"},
-    "create": {"to", "key", "dry_run", "endpoint"},
-    "list": {"from", "log", "endpoint"},
-    "verify": {"from", "key", "id", "log", "work", "endpoint"},
-    "restore": {"from", "to", "key", "id", "log", "at_index", "at_time", "replace", "dry_run", "endpoint"},
-    "resume": {"from_archive", "accept_gap", "nothing_newer", "known", "dry_run", "endpoint"},
-    "prune": {"from", "keep", "log", "dry_run", "endpoint"},
-}
-
-
 def backup(arguments: Arguments, output: Output) -> int:
     """0 done, 1 refused, 2 usage, 3 a backup that is not what was signed (nothing was written), 4 unavailable."""
     from femtoclaw.backup.place import as_place
@@ -47,23 +36,11 @@ def backup(arguments: Arguments, output: Output) -> int:
         "keygen": keygen, "create": _create, "list": _list, "verify": _verify, "restore": _restore, "resume": resume,
         "prune": _prune,
     }  # fmt: skip
-    _refuse_options(arguments)
     for name in _NEEDS[arguments.what]:
         if getattr(arguments, name) is None:
             raise UsageError(f"backup {arguments.what} needs --{name}", where="backup")
     with as_place():
         return acts[arguments.what](arguments, output)
-
-
-def _refuse_options(arguments: Arguments) -> None:
-    """Options of the other acts are mistakes: one of `resume` given to `restore` would be believed to have been heard."""
-    for option in sorted(set().union(*_TAKES.values()) - _TAKES[arguments.what]):
-        value = getattr(arguments, option)
-        if value not in (None, False, []):
-            raise UsageError(
-                f"--{option.replace('_', '-')} has no meaning here", where=f"backup {arguments.what}",
-                expected=", ".join(f"--{each.replace('_', '-')}" for each in sorted(_TAKES[arguments.what])),
-            )  # fmt: skip
 
 
 def _store(arguments: Arguments, target: str, *, create: bool = False) -> ArchiveStore:

@@ -14,10 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_TAKES = {
-    "issue": ("report", "rerun", "authority_key", "authority_kind", "tier"), "show": (), "verify": ("key",),
-    "revoke": ("reason",), "status": (),
-}  # fmt: skip
 INTEGRITY = 3
 
 
@@ -26,11 +22,6 @@ def certificate(arguments: Arguments, output: Output) -> int:
     from femtoclaw.cli.certificate_issue import issue
 
     acts = {"issue": issue, "show": _show, "verify": _verify, "revoke": _revoke, "status": _status}
-    for option in {name for names in _TAKES.values() for name in names} - set(_TAKES[arguments.what]):
-        if getattr(arguments, option) is not None:
-            raise UsageError(f"--{option.replace('_', '-')} has no meaning here", where=f"certificate {arguments.what}")
-    if arguments.dry_run and arguments.what != "issue":
-        raise UsageError("--dry-run is for issue", where=f"certificate {arguments.what}")
     home = locate(getattr(arguments, "home", None))
     if arguments.what != "verify":  # whoever checks one needs no node
         require(home)

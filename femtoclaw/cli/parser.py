@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from femtoclaw.cli.acts import refuse_other_acts
 from femtoclaw.cli.options import COMMANDS, PLACES, SHARED, Arguments
 from femtoclaw.errors import UsageError
 from femtoclaw.version import VERSION
@@ -45,6 +46,7 @@ class _Command(_Parser):
 def parse(words: list[str]) -> Arguments:
     """Read a command line. Raises UsageError; prints help or the version and raises SystemExit where they are asked."""
     arguments = build_parser(words).parse_args(words, Arguments())
+    refuse_other_acts(arguments)
     for name in PLACES:
         # A variable that is not set, in a script: taken for a path it would be the current directory.
         if getattr(arguments, name, None) == "":
