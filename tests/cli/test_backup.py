@@ -161,6 +161,13 @@ def test_each_backup_opens_under_its_own_recovery_key_alone(backed: Backed) -> N
     assert backed.verify("--key", backed.key)["records"] == made["size"]
 
 
+def test_a_recovery_key_is_not_written_under_the_name_of_a_public_half(node: Node, tmp_path: Path) -> None:
+    """Whoever hands out files that end so would hand out the key."""
+    refused = node.call("backup", "keygen", "--out", str(tmp_path / "recovery.pub"), expect=2).body["error"]
+    assert (refused["where"], refused["expected"]) == ("--out", "a name without .pub")
+    assert not [*tmp_path.glob("*.pub*")]
+
+
 @pytest.mark.requirement("RUNBOOK-18.2")
 def test_nothing_of_a_node_can_be_read_in_a_place(backed: Backed, tmp_path: Path) -> None:
     """Neither texts nor names of files, and no other key opens it; the key that does is not in the home."""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.node import READ, SAY, Node, call, femtoclaw
 from tests.femtoclaw.serving_process import serving
+from tests.frozen import freeze, thaw
 
 PASS = "correct horse battery staple"
 
@@ -41,6 +42,19 @@ def test_a_new_node_is_healthy_with_warnings(node: Node) -> None:
     assert shown.splitlines()[-1] == "healthy"
     assert "warning  node key" in shown
     assert node.call("status").body["size"] == before
+
+
+def test_a_process_that_is_stopped_is_told_after_seconds(node: Node) -> None:
+    """What a look may take is not waited for where nobody even takes the connection; and what goes on says so."""
+    with serving(node.path) as process:
+        freeze(process.pid)
+        try:
+            result, text = health(node, 1)["responsiveness"]
+        finally:
+            thaw(process.pid)
+        assert result == "bad" and "does not answer" in text
+        assert "a connection within 5 s" in text and "`femtoclaw serve`" in text
+        assert health(node, 0)["responsiveness"][0] == "ok"
 
 
 def test_an_encrypted_key_is_no_warning(node: Node, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from femtoclaw import distribution
 from femtoclaw.errors import SecurityError
 from femtoclaw.home import Home
 from femtoclaw.keys import load_public_key, load_signer
-from femtoclaw.launcher.sealed import Pin
+from femtoclaw.launcher.sealed import Pin, Refused, read_pin
 from tests.femtoclaw.installed import (
     DRIVER,
     LAUNCHER,
@@ -199,6 +200,15 @@ def test_a_pin_that_cannot_be_read_stops_the_start(place: Installed, text: str) 
     """It is not taken for no pin."""
     (place.home / "distribution.pin").write_text(text, encoding="latin-1")
     assert_refused(place, "BAD_PIN", "distribution.pin")
+
+
+def test_a_home_that_is_a_file_has_no_pin(tmp_path: Path) -> None:
+    """The program says what is wrong with it, not the launcher that what it cannot read may be a forgery."""
+    (tmp_path / "file").write_text("")
+    assert read_pin(str(tmp_path / "file")) is None
+    (tmp_path / "distribution.pin").mkdir()
+    with pytest.raises(Refused, match="cannot be read"):
+        read_pin(str(tmp_path))
 
 
 @pytest.mark.requirement("BOOT-4.1")
