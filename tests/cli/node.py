@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,18 +81,25 @@ def femtoclaw(
 
 _first = True
 _server: WarmProcess | None = None
+_busy = threading.Lock()
 
 
 def _warm(words: tuple[str, ...], cwd: Path, stdin: bytes, variables: dict[str, str]) -> tuple[int, bytes, bytes] | None:
     """The command's end in a process that has third-party packages loaded; None where it must start from scratch: when a variable
-    is to change the interpreter, and for the first one of a test run, which may be the only one."""
+    is to change the interpreter, for the first one of a test run, which may be the only one, and while another thread's command
+    is at work there."""
     global _first, _server
     if _first or any(name.startswith(("PYTHON", "LD_", "LC_", "LANG")) for name in variables):
         _first = False
         return None
-    if _server is None or not _server.usable:
-        _server = WarmProcess()
-    return _server.run(START, list(words), str(cwd), environment() | variables, stdin)
+    if not _busy.acquire(blocking=False):
+        return None
+    try:
+        if _server is None or not _server.usable:
+            _server = WarmProcess()
+        return _server.run(START, list(words), str(cwd), environment() | variables, stdin)
+    finally:
+        _busy.release()
 
 
 def environment() -> dict[str, str]:

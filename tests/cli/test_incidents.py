@@ -107,12 +107,10 @@ def acknowledged(node: Node, look: Look, name: str) -> None:
         node.call("incident", "acknowledge", alert["alert_id"][:4], expect=2).body["error"]["what"]
         == "too little of an id"
     )
-    part = next(
-        alert["alert_id"][:many]
-        for many in range(6, 33)
-        if sum(each.startswith(alert["alert_id"][:many]) for each in (alert["alert_id"], alert.get("incident_id", "")))
-        == 1
-    )
+    ids = {row["incident_id"] for row in node.call("log", "--kind", "IncidentOpened", "--limit", "0").objects}
+    ids |= {row["alert_id"] for row in node.call("log", "--kind", "AlertRaised", "--limit", "0").objects}
+    shortest = (alert["alert_id"][:many] for many in range(6, 33))
+    part = next(each for each in shortest if sum(other.startswith(each) for other in ids) == 1)
     node.call("incident", "show", part)
     node.call("incident", "acknowledge", alert["alert_id"])
     refused = node.call("incident", "acknowledge", alert["alert_id"], expect=1).body["error"]

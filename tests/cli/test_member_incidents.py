@@ -70,6 +70,8 @@ def asked_at(member: MemberProcess, line: str) -> tuple[int, str, str]:
     """Exit code, decision and code of one execution that is asked for at this member."""
     message = call("fs.write", path=WRITTEN, content=line + "\n", mode="append")
     answer = member.node.intent(message, expect=None)
+    if answer.code != 0:
+        print(answer)  # shown where this was not expected
     return answer.code, answer.body["decision"], answer.body["code"]
 
 

@@ -89,7 +89,7 @@ ORDER_BYTES_MAX = 1 << 18
 
 
 class WarmProcess:
-    """The server of one test process; one command at a time."""
+    """The server of one test process; one command at a time, which is the caller's to see to."""
 
     def __init__(self) -> None:
         self._owner = os.getpid()

@@ -128,7 +128,8 @@ class Load:
             return Told(line, name, "", "NOT_SENT", str(error), began, time.monotonic())
         try:
             done = connections[name][0].intent(message)
-            execution, answer, detail = done.execution_id, done.outcome or done.decision, str(done.code)
+            execution, answer = done.execution_id, done.outcome or done.decision
+            detail = str(done.code) if answer == "success" else f"{done.code}: {done.result}"
         except (FemtoClawError, ClusterError, LogError) as error:
             answer = "NotTakenError" if isinstance(error, NotTakenError) else type(error).__name__
             detail = str(error)
