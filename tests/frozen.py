@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
+
+from tests.cluster.links_between import until
 
 WAIT_S = 20.0
 
@@ -13,10 +14,8 @@ WAIT_S = 20.0
 def freeze(pid: int) -> None:
     """SIGSTOP, and wait until none of its threads runs any more: the signal alone may reach them after the next request has."""
     os.kill(pid, signal.SIGSTOP)
-    until = time.monotonic() + WAIT_S
-    while not all(_state(task) in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
-        assert time.monotonic() < until, f"process {pid} did not stop within {WAIT_S} s"
-        time.sleep(0.001)
+    tasks = Path(f"/proc/{pid}/task")
+    until(lambda: all(_state(task) in "TtZX" for task in tasks.iterdir()), f"process {pid} stops", WAIT_S)
 
 
 def thaw(pid: int) -> None:

@@ -250,7 +250,7 @@ GUARDS = (
         "I10",
         "a backup that is on record and not in its place is named",
         "femtoclaw/backup/on_record.py",
-        "        if reader.log_id.hex() == log_id:\n",
+        "        if reader is not None and reader.log_id.hex() == log_id:\n",
         "        if False:\n",
         TROUBLES + "::test_a_backup_that_is_on_record_and_not_in_the_place_is_named",
     ),

@@ -5,6 +5,7 @@ Without that the newest records are looked through.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -73,18 +74,23 @@ def _resolved(place: str) -> str:
 
 def log_at_hand(home: Home) -> str:
     """The id of the log of ``home``; empty where there is none that can be read."""
+    with _at_hand(home) as reader:
+        return reader.log_id.hex() if reader is not None else ""
+    return ""  # it could not be read
+
+
+@contextlib.contextmanager
+def _at_hand(home: Home) -> Iterator[LogReader | None]:
+    """A reader of the home's log, None where there is none; that it cannot be read ends what is done with it, and no more."""
     from wal.reader import read_log_directory
 
     try:
         reader = read_log_directory(home.log)
     except (LogError, OSError):
-        return ""
-    try:
-        return reader.log_id.hex()
-    except LogError:
-        return ""
-    finally:
-        reader.close()
+        yield None
+        return
+    with contextlib.closing(reader), contextlib.suppress(LogError):
+        yield reader
 
 
 def _remembered(home: Home) -> int:
@@ -133,19 +139,10 @@ def made(event: object) -> dict[str, Any] | None:
     return said if isinstance(said, dict) and isinstance(said.get("id"), str) and "manifest" in said else None
 
 
-def gone(home: Home, log_id: str, place: str, there: list[tuple[str, int]]) -> Iterator[Backup]:
+def gone(home: Home, log_id: str, place: str, there: list[tuple[str, int]]) -> list[Backup]:
     """What ``place`` lacks by the log of ``home``, where that is the log ``log_id``; ``there`` are ids and sizes of the backups
     that it holds. Nothing where no such log is at hand."""
-    from wal.reader import read_log_directory
-
-    try:
-        reader = read_log_directory(home.log)
-    except (LogError, OSError):
-        return
-    try:
-        if reader.log_id.hex() == log_id:
-            yield from lacking(reader, place, [each for each, _ in there], min((size for _, size in there), default=0))
-    except LogError:
-        return
-    finally:
-        reader.close()
+    with _at_hand(home) as reader:
+        if reader is not None and reader.log_id.hex() == log_id:
+            return lacking(reader, place, [each for each, _ in there], min((size for _, size in there), default=0))
+    return []

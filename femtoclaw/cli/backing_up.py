@@ -222,7 +222,7 @@ def _lacking(arguments: Arguments, output: Output, store: ArchiveStore, log_id: 
     from femtoclaw.backup.place import manifest_names
 
     there = [(name.rpartition("-")[2], size_in(name)) for name in manifest_names(store, log_id)]
-    found = list(gone(locate(getattr(arguments, "home", None)), log_id, store.name, there))
+    found = gone(locate(getattr(arguments, "home", None)), log_id, store.name, there)
     found = found if there else found[-1:]  # which of the older ones were pruned, nobody can say
     for each in found:
         output.note(

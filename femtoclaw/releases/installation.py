@@ -22,6 +22,7 @@ from hashlib import sha256
 
 from femtoclaw.errors import ConfigurationError, UnavailableError
 from femtoclaw.launcher import sealed
+from femtoclaw.launcher.repair import ALTERED
 from femtoclaw.releases.bundle import OpenRelease, check_statement
 from femtoclaw.releases.refusal import ReleaseRefusedError
 from femtoclaw.releases.statement import FILE_BYTES_MAX, PACKAGES_FOLDER, STATEMENT_BYTES_MAX, STATEMENT_FILE, Release
@@ -29,9 +30,6 @@ from wal.durable_file import sync_folder, write_file
 
 RELEASES, CURRENT, STARTER = "releases", "current", "femtoclaw"
 UNPACKING, LINKING = ".new-", ".current-"
-ALTERED = "altered"
-"""Where, in an installation, what was not the released files is kept (as ``femtoclaw.launcher.repair`` does)."""
-
 DIGEST_SHOWN = 12
 ROOM_LEFT_BYTES = 64 * 1024 * 1024
 """What a deployment leaves free at least: a node without room stops (exit 4), and its log grows meanwhile."""
