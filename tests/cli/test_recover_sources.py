@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.cli.node import Node, environment
 from tests.cli.recovering import beside, call, damage, damage_lmdb, links
+from tests.wal.damaged_stores import no_segments
 from wal.chain import verify_run
 from wal.note import Ed25519Signer
 from wal.record import FLAG_BATCH_END, Head, encode
@@ -53,11 +53,7 @@ def test_a_forged_continuation_in_an_archive_is_not_adopted(node: Node, tmp_path
 
 def test_an_archive_with_pipes_links_and_devices_is_read_to_its_end(node: Node, tmp_path: Path) -> None:
     """Named like segments, they are left out by name; a pipe as the archive itself is refused."""
-    archive = tmp_path / "archive"
-    archive.mkdir()
-    os.mkfifo(archive / "1.seg")
-    (archive / "2.seg").symlink_to("/dev/zero")
-    (archive / "3.seg").mkdir()
+    archive = no_segments(tmp_path / "archive")
     with open(archive / "4.seg", "wb") as file:
         file.truncate((256 << 20) + 1)
     damage_lmdb(node)

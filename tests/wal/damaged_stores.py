@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +84,12 @@ def sealed_store(opener: Opener) -> Storage:
         log.append([b"bulk"] * 1024)
     log.abandon()
     return opener()
+
+
+def no_segments(archive: Path) -> Path:
+    """A new archive of what is named like segments: 1.seg is a pipe, 2.seg leads to an endless device, 3.seg is a folder."""
+    archive.mkdir()
+    os.mkfifo(archive / "1.seg")
+    (archive / "2.seg").symlink_to("/dev/zero")
+    (archive / "3.seg").mkdir()
+    return archive

@@ -23,6 +23,7 @@ import wal.repair
 import wal.replacement
 import wal.writer_lock
 from tests.conftest import SEED
+from tests.wal.damaged_stores import no_segments
 from tests.wal.repaired import (
     SIZE,
     beside,
@@ -246,11 +247,7 @@ def test_a_repair_for_another_key_is_refused(path: str) -> None:
 
 def test_what_is_no_regular_file_is_not_waited_for(path: str, tmp_path: Path) -> None:
     """A pipe, a device behind a link and a folder are typed refusals, at once; in an archive they are named."""
-    archive = tmp_path / "archive"
-    archive.mkdir()
-    os.mkfifo(archive / "a.seg")
-    (archive / "b.seg").symlink_to("/dev/zero")
-    (archive / "c.seg").mkdir()
+    archive = no_segments(tmp_path / "archive")
     names = sorted(str(each) for each in archive.iterdir())
     signal.alarm(20)  # without its guard this waits for ever
     try:
