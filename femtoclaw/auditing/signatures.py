@@ -1,18 +1,20 @@
 """The audit of signatures: what the node's key signed must follow from the log, or the key is in other hands (CRYPTO-19.1).
 
-A checkpoint is accounted for when it is one of this log's; a certificate, a statement, or whatever else the key signed, when its
-digest is on record of a procedure; the home's pin and its index of keys when they are those files. Everything else that bears a
-signature of a key of this log is reported.
+A checkpoint is accounted for when it is one of this log's, also the one in the first line of an export; a certificate, a
+statement, or whatever else the key signed, when its digest is on record of a procedure; the home's pin and its index of keys when
+they are those files. Everything else that bears a signature of a key of this log is reported.
 """
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from femtoclaw import events
+from femtoclaw.auditing.lines import FORMAT
 from wal.checkpoint import parse_checkpoint
 from wal.errors import LogError
 from wal.key_history import KeyHistory
@@ -50,7 +52,9 @@ def judge(name: str, raw: bytes, reader: LogReader, on_record: frozenset[str], o
     Raises the errors of reading the log only.
     """
     keys = reader.keys()
-    kind, key = _signer(raw, keys)
+    exported = _exported(raw)
+    signed = raw if exported is None else exported
+    kind, key = _signer(signed, keys)
     if key is None:
         return Judged(name, kind, "", FOREIGN, "no key of this log signed it")
     digest = hashlib.sha256(raw).hexdigest()
@@ -59,10 +63,26 @@ def judge(name: str, raw: bytes, reader: LogReader, on_record: frozenset[str], o
     if any(_same(path, raw) for path in own):
         return Judged(name, kind, key.vkey(), ACCOUNTED, "it is a file of this home")
     if kind == "note":
-        known = _checkpoint(raw, reader)
-        if known is not None:
+        known = _checkpoint(signed, reader)
+        if known is not None and exported is None:
             return Judged(name, "checkpoint", key.vkey(), *known)
+        if known is not None:
+            return Judged(name, "export", key.vkey(), known[0], f"under {known[1]}; the file itself is on record of no export")
     return Judged(name, kind, key.vkey(), UNACCOUNTED, f"nothing in the log accounts for it (SHA-256 {digest})")
+
+
+def _exported(raw: bytes) -> bytes | None:
+    """The signed checkpoint in the first line of an export; None for what is none."""
+    first = raw.partition(b"\n")[0]
+    if FORMAT.encode() not in first:
+        return None
+    try:
+        header = json.loads(first)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        return None
+    return str(header.get("checkpoint", "")).encode("utf-8", "surrogatepass")
 
 
 def _signer(raw: bytes, keys: KeyHistory) -> tuple[str, PublicKey | None]:

@@ -98,6 +98,7 @@ def _in_force(
     with open_node(getattr(arguments, "home", None), output) as node:
         who, cosigners = signer_of(node, arguments), load_cosigners(home, arguments.cosign)
         with procedure(node.started, who, "backup.create", RESOURCE, cosigners=cosigners) as told:
+            told.content = {"in_force": "", "replaced": replaced}  # what failed was no backup either
             public = make()
             change_keys(home, node.started.signer, {PUBLIC_NAME: public.vkey().encode() + b"\n"})
             told.content = {"in_force": public.vkey(), "replaced": replaced}

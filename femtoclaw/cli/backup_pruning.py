@@ -65,6 +65,7 @@ def _on_record(
     with open_node(getattr(arguments, "home", None), output) as node:
         who, cosigners = signer_of(node, arguments), load_cosigners(home, arguments.cosign)
         with procedure(node.started, who, "backup.create", RESOURCE, cosigners=cosigners) as told:
+            told.content = {"place": store.name[:1000], "pruned": 0}  # what failed was no backup either
             pruned = remove(store, log_id, arguments.keep)
             told.content = {"place": store.name[:1000], "pruned": pruned.manifests, "objects": pruned.objects,
                             "kept": len(pruned.kept), "oldest": pruned.kept[0] if pruned.kept else ""}  # fmt: skip

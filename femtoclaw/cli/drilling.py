@@ -15,6 +15,7 @@ from femtoclaw.cli.render import Output
 from femtoclaw.drills.catalogue import BY_NAME, KINDS
 from femtoclaw.drills.drill import Drill, Kind
 from femtoclaw.errors import ConfigurationError, FemtoClawError, UsageError
+from femtoclaw.home import locate, require
 
 ALL, LIST = "all", "list"
 
@@ -30,6 +31,8 @@ def drill(arguments: Arguments, output: Output) -> int:
             "no such drill", where=f"drill {unknown[0]}", expected=", ".join([*BY_NAME, ALL, LIST]), found=unknown[0]
         )
     wanted = list(KINDS) if names == [ALL] else [BY_NAME[name] for name in names]
+    if arguments.record:
+        require(locate(getattr(arguments, "home", None)))  # not at the end of minutes
     with _stoppable():
         ended = [_one(kind, arguments.keep, output) for kind in wanted]
     body: dict[str, Any] = {"ok": all(each["ok"] for each in ended), "drills": ended}

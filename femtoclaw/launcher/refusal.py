@@ -21,6 +21,11 @@ REMEDY = (
 )
 """Names no way past the check: sealing again is an act of whoever owns the checkout, and each home still decides."""
 
+REVOKED_REMEDY = (
+    "install a replacement that another key signed, and with it: `distribution accept DIGEST`; nothing that this key signed starts "
+    "or is put back here any more"
+)
+
 
 class Refused(BaseException):
     """Something of the distribution is not what was sealed, or not what this home trusts.
@@ -28,8 +33,10 @@ class Refused(BaseException):
     No ``Exception``: a library that tries another import when one fails must not go on with this one. ``code`` is
     stable: UNSIGNED, BAD_SIGNATURE, UNTRUSTED_KEY, REVOKED_KEY, NOT_ACCEPTED, ROLLBACK, BAD_MANIFEST,
     ALGORITHM_NOT_APPROVED, ALGORITHM_NOT_SUPPORTED, WRONG_INTERPRETER, HASH_MISMATCH, FILE_MISSING, UNLISTED_FILE,
-    NOT_SEALED, BAD_PIN, ENVIRONMENT.
+    NOT_SEALED, BAD_PIN, ENVIRONMENT; and that of ``Misused``.
     """
+
+    exit_code = EXIT_CODE
 
     def __init__(self, code: str, what: str, where: str, expected: str, found: str, remedy: str = "") -> None:
         super().__init__(what)
@@ -42,6 +49,15 @@ class Refused(BaseException):
 
     def __str__(self) -> str:
         return f"{self.what}; at {self.where}; expected {self.expected}, found {self.found}"
+
+
+class Misused(Refused):
+    """The words of ``release repair`` are wrong: nothing was found of the distribution. ``code`` is USAGE."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, where: str, expected: str, found: str) -> None:
+        super().__init__("USAGE", what, where, expected, found, "ROOT/femtoclaw --home HOME release repair FILE")
 
 
 def mismatch(where: str, expected: str, found: str) -> Refused:
@@ -63,12 +79,14 @@ def tell(refused: Refused, as_json: bool) -> int:
     if as_json:
         import json
 
-        body = {"type": "SecurityError", "category": "SECURITY", "code": refused.code, "what": refused.what}
+        misused = isinstance(refused, Misused)
+        kind, category = ("UsageError", "CONFIGURATION") if misused else ("SecurityError", "SECURITY")
+        body = {"type": kind, "category": category, "code": refused.code, "what": refused.what}
         body |= {"where": refused.where, "expected": refused.expected, "found": refused.found}
-        told = {"error": body | {"remedy": refused.remedy, "exit_code": EXIT_CODE}}
+        told = {"error": body | {"remedy": refused.remedy, "exit_code": refused.exit_code}}
         _write(1, json.dumps(told) + "\n")
-    _write(2, "\n".join([*lines, f"  exit code {EXIT_CODE}", ""]))
-    return EXIT_CODE
+    _write(2, "\n".join([*lines, f"  exit code {refused.exit_code}", ""]))
+    return refused.exit_code
 
 
 def record(refused: Refused, home: str | None, anchor: str) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 
 from femtoclaw.launcher import sealed
-from femtoclaw.launcher.refusal import Refused, journal
+from femtoclaw.launcher.refusal import REVOKED_REMEDY, Misused, Refused, journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ ALTERED = "altered"
 def main(root: str, home: str | None, words: list[str], as_json: bool) -> int:
     """Repair the release whose packages are at ``root`` from the one named file, and tell; 0. Raises Refused."""
     if len(words) != 1 or words[0].startswith("-"):
-        raise Refused(
-            "BAD_MANIFEST", "release repair takes the release's file", "release repair", "FILE", " ".join(words)
-        )
+        raise Misused("release repair takes the release's file", "release repair", "FILE", " ".join(words) or "nothing")
+    if not os.path.isfile(words[0]):
+        raise Misused("there is no such file", words[0], "the release's file", "none")
     done, aside = repair(root, home, words[0])
     if as_json:
         import json
@@ -96,7 +96,7 @@ def _listed(note: bytes, pin: sealed.Pin, where: str) -> dict[str, str]:
     said = next((line[13:] for line in lines if line.startswith("distribution ")), "")
     trusted = pin.for_digest(said)
     if trusted.key in trusted.revoked:
-        raise Refused("REVOKED_KEY", "the release's key was revoked", where, "another key", "a revoked one")
+        raise Refused("REVOKED_KEY", "the release's key was revoked", where, "another key", "a revoked one", REVOKED_REMEDY)
     text = sealed.check_signature(note, trusted.key, where)
     if not text.startswith(f"{TITLE}\n") or said != trusted.digest:
         raise Refused("NOT_ACCEPTED", "another release than this home trusts", where, trusted.digest, said or "none")

@@ -11,7 +11,7 @@ import os
 import sys
 
 from femtoclaw.launcher import environment, sealed
-from femtoclaw.launcher.refusal import Refused, note, record, tell
+from femtoclaw.launcher.refusal import REVOKED_REMEDY, Misused, Refused, note, record, tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def main(root: str) -> None:
         from femtoclaw.__main__ import main as hand_over
 
         hand_over()
+    except Misused as misused:
+        os._exit(tell(misused, "--json" in words))
     except Refused as refused:
         record(refused, home, verified.anchor if verified is not None else "")
         os._exit(tell(refused, "--json" in words))
@@ -121,7 +123,8 @@ def _anchor(root: str, raw: bytes, pin: sealed.Pin | None) -> tuple[str, str]:
     """The key that the manifest must be signed with, and why it is trusted. Raises Refused."""
     if pin is not None:
         if pin.key in pin.revoked:
-            raise Refused("REVOKED_KEY", "the distribution's key was revoked", pin.key, "another key", "a revoked one")
+            what = "the distribution's key was revoked"
+            raise Refused("REVOKED_KEY", what, pin.key, "another key", "a revoked one", REVOKED_REMEDY)
         return pin.key, "pin"
     for key in RELEASE_KEYS:
         if f"\n{sealed.DASH}{key.partition('+')[0]} ".encode() in raw:

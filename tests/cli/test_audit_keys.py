@@ -110,14 +110,31 @@ def test_a_signature_that_the_log_does_not_account_for_is_reported(node: Node, t
     theirs = tmp_path / "theirs"
     theirs.write_bytes(sign_note("a word\n", [load_signer(Home(str(node.path))).__class__("other", bytes(32))]))
     (tmp_path / "ours").write_bytes(note)
-    good = [tmp_path / "ours", statement, node.path / "distribution.pin", node.path / "keys" / "index.note", theirs]
+    lines, other = tmp_path / "export.jsonl", tmp_path / "other.jsonl"
+    node.call("audit", "export", "--out", str(lines))
+    other.write_bytes(lines.read_bytes()[:-9])
+    good = [lines, other, tmp_path / "ours", statement, node.path / "distribution.pin", node.path / "keys" / "index.note", theirs]
     body = node.call("audit", "signatures", *map(str, good)).body
-    assert [each["verdict"] for each in body["signatures"]] == ["accounted for"] * 4 + ["foreign"]
+    assert [each["verdict"] for each in body["signatures"]] == ["accounted for"] * 6 + ["foreign"]
+    assert [each["why"].partition(":")[0].partition(",")[0] for each in body["signatures"][:2]] == [
+        "its digest is on record",
+        "under a checkpoint of this log",
+    ]
+    header = json.loads(lines.read_bytes().partition(b"\n")[0])
+    cut = lines.read_bytes().replace(json.dumps(header["checkpoint"]).encode(), b'"a word"', 1)
+    (tmp_path / "cut.jsonl").write_bytes(cut)
+    (found,) = node.call("audit", "signatures", str(tmp_path / "cut.jsonl")).body["signatures"]
+    assert found["verdict"] == "foreign"
     checkpoint = parse_checkpoint(text_of(note))
     bad = {
         "word": sign_note("pay nobody\n", [signer]),
         "fork": sign_checkpoint(checkpoint._replace(root=bytes(32)), [signer]),
         "elsewhere": sign_checkpoint(checkpoint._replace(origin="other/log"), [signer]),
+        "export": lines.read_bytes().replace(
+            json.dumps(header["checkpoint"]).encode(),
+            json.dumps(sign_checkpoint(checkpoint._replace(root=bytes(32)), [signer]).decode()).encode(),
+            1,
+        ),
         "ahead": sign_checkpoint(Checkpoint(checkpoint.origin, 10**6, bytes(32)), [signer]),
     }
     for name, raw in bad.items():

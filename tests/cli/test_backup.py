@@ -337,8 +337,12 @@ def test_old_backups_go_and_what_newer_ones_need_stays(backed: Backed) -> None:
     manifest = next(backed.place.rglob("manifests/*"))
     manifest.chmod(0o600)
     manifest.write_bytes(manifest.read_bytes()[:-9])
+    procedures = {row["section"]: row for row in backed.call("runbook", "list").body["procedures"]}
     backed.call("backup", "prune", "--from", str(backed.place), "--keep", "1", expect=3)
     assert len(backed.objects()) == last["objects"]
+    assert backed.call("log", "--kind", "ProcedureEnded").objects[-1]["result"] == "failed"
+    rows = {row["section"]: row for row in backed.call("runbook", "list").body["procedures"]}
+    assert rows[18]["last_result"] == procedures[18]["last_result"] == "done", "no backup has failed"
 
 
 def test_a_backup_needs_a_key_and_a_place_of_its_own(template: Node, tmp_path: Path) -> None:

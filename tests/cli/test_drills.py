@@ -60,6 +60,12 @@ def test_the_command_lists_runs_and_records(node: Node, tmp_path: Path) -> None:
     assert "all, list" in femtoclaw("--json", "drill", "flood", cwd=tmp_path, expect=2).stdout
 
 
+def test_where_nothing_can_be_recorded_no_drill_begins(tmp_path: Path) -> None:
+    """It is said before the minutes that the drills take."""
+    answer = Node(tmp_path / "nowhere").call("drill", "rollback-attack", "--record", expect=2)
+    assert "ended as the runbook says" not in answer.stderr and not list(tmp_path.iterdir())
+
+
 def test_a_drill_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
     """Neither the processes that it started nor the homes with their keys."""
     variables = environment() | {"TMPDIR": str(tmp_path)}

@@ -130,7 +130,12 @@ def test_nothing_but_the_trusted_release_is_put_back(altered: Installed, tmp_pat
     ):
         path.write_bytes(changed)
         assert altered.call("release", "repair", str(path), expect=3)["error"]["code"] == code
-    altered.call("release", "repair", expect=3)
+    journal = altered.node.path / "boot.journal"
+    told = journal.read_bytes()
+    for words in ((), (str(tmp_path / "none"),), (altered.made.file, "more")):
+        misused = altered.call("release", "repair", *words, expect=2)["error"]
+        assert (misused["code"], misused["exit_code"], misused["category"]) == ("USAGE", 2, "CONFIGURATION")
+    assert journal.read_bytes() == told, "a slip of the hand is no finding"
     assert {path: path.read_bytes() for path in altered.packages.rglob("*.py")} == before
     assert not (altered.root / "altered").exists()
     assert altered.node.call("release", "repair", altered.made.file, expect=2).code == 2

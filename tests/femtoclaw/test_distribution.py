@@ -125,6 +125,7 @@ def test_a_revoked_key_vouches_for_nothing(place: Installed) -> None:
     assert place.call("distribution", "revoke", SIGNER.public.vkey()).code == 0
     done = place.call(*WORK)
     assert (done.code, "(REVOKED_KEY)" in done.stderr) == (3, True)
+    assert "another key signed" in done.stderr and "release repair" not in done.stderr, "that is refused as well"
     accepted = place.call("distribution", "accept", place.digest())
     assert (accepted.code, "revoked" in accepted.stderr) == (3, True)
 
