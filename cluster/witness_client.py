@@ -2,7 +2,7 @@
 
 # Without `from __future__ import annotations`: as text, each field type of a NamedTuple is compiled at every start.
 from collections.abc import Callable, Sequence
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -163,6 +163,8 @@ def exchange(url: str, body: bytes, seconds: float) -> Reply:
         raise WitnessUnavailableError(
             "the witness cannot be reached", where=url, found=error.strerror or type(error).__name__
         ) from error
+    except IncompleteRead as error:
+        raise _cut(url, len(error.partial)) from error
     except HTTPException as error:
         raise PeerProtocolError(
             "this is no witness: its answer is not HTTP", where=url, found=type(error).__name__
@@ -176,7 +178,16 @@ def exchange(url: str, body: bytes, seconds: float) -> Reply:
         raise PeerProtocolError(
             "the witness's answer is too large", where=url, expected=f"<= {WITNESS_ANSWER_BYTES_MAX} bytes"
         )
+    if response.length:  # bytes that it announced and that did not come: a bounded read says nothing of them
+        raise _cut(url, len(raw))
     return Reply(response.status, response.getheader("Content-Type", "") or "", raw)
+
+
+def _cut(url: str, found: int) -> WitnessUnavailableError:
+    """A witness that was killed in the middle of its answer has said nothing: neither of a history nor of a size."""
+    return WitnessUnavailableError(
+        "the witness's answer was cut", where=url, expected="all that it announced", found=f"{found} bytes"
+    )
 
 
 def _connection(url: str, seconds: float) -> tuple[HTTPConnection, str]:

@@ -341,7 +341,11 @@ REFUSALS: dict[str, tuple[list[bytes], type[ClusterError]]] = {
     "too large": ([http(200, LINE + b"\n" * WITNESS_ANSWER_BYTES_MAX)], PeerProtocolError),
     "no HTTP": ([b"SSH-2.0-OpenSSH\r\n"], PeerProtocolError),
     "nothing": ([b"\r"], PeerProtocolError),
-    "cut": ([http(200, LINE)[:-5]], CosignatureMissingError),
+    "cut": ([http(200, LINE)[:-5]], WitnessUnavailableError),
+    "cut behind its line": ([http(200, LINE + b"\n")[:-1]], WitnessUnavailableError),
+    "a cut size": ([size_is(12)[:-2]], WitnessUnavailableError),
+    "cut before its text": ([http(422, b"no")[:-2]], WitnessUnavailableError),
+    "cut in a part": ([b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc"], WitnessUnavailableError),
 }
 
 
