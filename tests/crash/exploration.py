@@ -154,12 +154,14 @@ class Explorer:
         states, turn = self.states(plan), threading.Lock()
         answers: Counter[str] = Counter()
         failed: list[tuple[CrashState, str]] = []
+        over = threading.Event()
 
         def work(number: int) -> None:
             worker = Worker(folder, os.path.join(self.folder, f"worker-{number}"), plan)
             while True:
                 with turn:
-                    crash = next(states, None) if limit is None or answers.total() < limit else None
+                    more = not over.is_set() and (limit is None or answers.total() < limit)
+                    crash = next(states, None) if more else None
                     if crash is None:
                         break
                     answers["asked"] += 1
@@ -172,8 +174,13 @@ class Explorer:
         threads = [threading.Thread(target=work, args=(number,)) for number in range(os.cpu_count() or 1)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            over.set()  # a test whose time is up leaves nobody at work in the folders of the next one
+            for thread in threads:
+                thread.join()
         broken = [(crash, answer) for crash, answer in failed if answer != "none"]
         return Report(
             answers["asked"], len(failed) - len(broken), time.monotonic() - began,

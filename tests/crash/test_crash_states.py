@@ -37,6 +37,7 @@ def show(plan: Plan, report: Report) -> None:
         print(example)
 
 
+@pytest.mark.timeout(900)  # a minute and a half on two idle cores
 @pytest.mark.requirement("STORAGE-10.1")
 @pytest.mark.invariant("I2", "I3")
 def test_no_crash_state_loses_an_acknowledged_record(explorer: Explorer, seed: int) -> None:

@@ -251,11 +251,11 @@ def test_waits_and_retries_stay_inside_the_total_time(
 
 
 def test_a_real_wait_is_not_begun_either(peer: Peer) -> None:
-    """With the real clock and the real sleep: half a minute is asked for, a fraction of a second is there."""
+    """With the real clock and the real sleep: half a minute is asked for, some seconds are there, and none is spent."""
     peer.brain(status(429, Retry_After="30"))
-    settings = Settings(base_url=peer.servers[-1].base_url, total_seconds=0.5, attempts=9)
+    settings = Settings(base_url=peer.servers[-1].base_url, total_seconds=ENOUGH_SECONDS, attempts=9)
     began = time.monotonic()
     with pytest.raises(BrainError) as caught:
         OpenAIBrain("m", settings, KEY).think(CONTEXT)
-    assert time.monotonic() - began < ENOUGH_SECONDS
+    assert time.monotonic() - began < ENOUGH_SECONDS / 2
     assert (caught.value.code, len(peer.requests)) == ("BRAIN_RATE_LIMITED", 1)
