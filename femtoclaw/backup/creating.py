@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from cluster.archive import ArchiveStore
 from femtoclaw.backup.building_on import BuiltOn
+from femtoclaw.backup.histories import refuse_other_history
 from femtoclaw.backup.home_files import ChangedWhileReadError, chunks, home_files, packed
 from femtoclaw.backup.layout import (
     BLOBS_MAX,
@@ -70,8 +71,10 @@ def create(
     """Back up the node at ``home``, whose log is ``reader``'s. The caller has the place to itself (``place.alone``).
 
     ``told`` is called with the last index behind each segment. Raises UnavailableError (nothing signed vouches for the log yet;
-    the node keeps changing), ConfigurationError, BackupDamagedError; what reading the log and writing the place raise.
+    the node keeps changing), OtherHistoryError (the place holds records of this log that the log has not), ConfigurationError,
+    BackupDamagedError; what reading the log and writing the place raise.
     """
+    refuse_other_history(store, reader)
     for _ in range(TRIES_MAX):
         making = _Making(store, home, reader, signer, recovery, sources)
         try:

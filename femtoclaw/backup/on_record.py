@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from femtoclaw import events
+from femtoclaw.errors import FemtoClawError
 from femtoclaw.event_codec import EventFormatError, decode
-from femtoclaw.home import Home
+from femtoclaw.home import Home, read_bounded
 from wal.errors import LogError
 from wal.reader import LogReader
 from wal.record import KIND_EVENT, Record
@@ -74,13 +75,13 @@ def _resolved(place: str) -> str:
 
 def log_at_hand(home: Home) -> str:
     """The id of the log of ``home``; empty where there is none that can be read."""
-    with _at_hand(home) as reader:
+    with at_hand(home) as reader:
         return reader.log_id.hex() if reader is not None else ""
     return ""  # it could not be read
 
 
 @contextlib.contextmanager
-def _at_hand(home: Home) -> Iterator[LogReader | None]:
+def at_hand(home: Home) -> Iterator[LogReader | None]:
     """A reader of the home's log, None where there is none; that it cannot be read ends what is done with it, and no more."""
     from wal.reader import read_log_directory
 
@@ -95,12 +96,11 @@ def _at_hand(home: Home) -> Iterator[LogReader | None]:
 
 def _remembered(home: Home) -> int:
     try:
-        with open(os.path.join(home.path, FILE_NAME), "rb") as file:
-            raw = file.read(256)
+        raw = read_bounded(os.path.join(home.path, FILE_NAME), 256)
         import json  # most homes have no backup: `status` stays light
 
         index = json.loads(raw)["index"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, FemtoClawError, ValueError, KeyError, TypeError):
         return 0
     return index if type(index) is int else 0
 
@@ -142,7 +142,7 @@ def made(event: object) -> dict[str, Any] | None:
 def gone(home: Home, log_id: str, place: str, there: list[tuple[str, int]]) -> list[Backup]:
     """What ``place`` lacks by the log of ``home``, where that is the log ``log_id``; ``there`` are ids and sizes of the backups
     that it holds. Nothing where no such log is at hand."""
-    with _at_hand(home) as reader:
+    with at_hand(home) as reader:
         if reader is not None and reader.log_id.hex() == log_id:
             return lacking(reader, place, [each for each, _ in there], min((size for _, size in there), default=0))
     return []

@@ -27,6 +27,7 @@ from femtoclaw.backup.layout import (
     digest_of,
     folder_of,
     is_manifest,
+    size_in,
 )
 from femtoclaw.backup.recovery_key import SEALED_OVERHEAD_BYTES, RecoveryKey
 from femtoclaw.errors import ConfigurationError, UnavailableError
@@ -189,7 +190,7 @@ def prune(store: ArchiveStore, log_id: str, keep: int, *, dry_run: bool = False)
 
     Every kept manifest is read first: while one does not, nothing is removed. Manifests go before objects, oldest first, so that
     whatever a kill leaves is whole. ``dry_run`` removes nothing. Raises ConfigurationError (fewer than one; an object store),
-    BackupDamagedError.
+    BackupDamagedError, also where one that would go has more records than all that stay.
     """
     if keep < 1:
         raise ConfigurationError("at least one backup is kept", where="--keep", expected=">= 1", found=keep)
@@ -201,6 +202,7 @@ def prune(store: ArchiveStore, log_id: str, keep: int, *, dry_run: bool = False)
     with alone(store):
         names = manifest_names(store, log_id)
         kept = [load(store, log_id, name).manifest for name in names[-keep:]]
+        _refuse_largest(store.name, names, keep)
         needed = {name for manifest in kept for name in manifest.objects()}
         objects = Objects(store, log_id)
         left = [name for name in objects.names() if name not in needed]
@@ -208,6 +210,18 @@ def prune(store: ArchiveStore, log_id: str, keep: int, *, dry_run: bool = False)
             _remove(store, folder_of(log_id, "manifests"), names[:-keep])
             _remove(store, folder_of(log_id, "objects"), left)
     return Pruned(len(names[:-keep]), len(left), tuple(manifest.id for manifest in kept))
+
+
+def _refuse_largest(where: str, names: list[str], keep: int) -> None:
+    """A log only grows: an older backup with more records is of a log that was put back since, and may be all that holds them."""
+    stays = max((size_in(name) for name in names[-keep:]), default=0)
+    larger = next((at for at, name in enumerate(names[:-keep]) if size_in(name) > stays), None)
+    if larger is not None:
+        raise BackupDamagedError(
+            "a backup that would go has more records than all that stay", where=f"{where}: {names[larger]}",
+            expected=f"at most {stays}", found=size_in(names[larger]),
+            remedy=f"nothing was removed. `femtoclaw backup list` shows the sizes; --keep {len(names) - larger} leaves it there",
+        )  # fmt: skip
 
 
 def _remove(store: FolderArchive, folder: str, names: list[str]) -> None:

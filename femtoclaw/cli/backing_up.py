@@ -202,7 +202,8 @@ def _list(arguments: Arguments, output: Output) -> int:
     known = {row["log"] for row in rows} | {arguments.log or log_at_hand(locate(getattr(arguments, "home", None)))}
     for log_id in sorted(known - {""}):
         lacking += _lacking(arguments, output, store, log_id)
-    output.data({"place": store.name, "backups": rows, "lacking": lacking})
+    others = _others(arguments, output, store, known)
+    output.data({"place": store.name, "backups": rows, "lacking": lacking, "other_histories": others})
     for row in rows:
         told = (
             f"{row['id']}  {row['at']}  {row['size']:>9} records  {row['recovery_key']}"
@@ -212,7 +213,7 @@ def _list(arguments: Arguments, output: Output) -> int:
         output.line(told, "" if row["ok"] else "red")
     if not rows:
         output.line("this place holds no backup")
-    return 0 if all(row["ok"] for row in rows) and not lacking else 3
+    return 0 if all(row["ok"] for row in rows) and not lacking and not others else 3
 
 
 def _lacking(arguments: Arguments, output: Output, store: ArchiveStore, log_id: str) -> list[str]:
@@ -231,6 +232,20 @@ def _lacking(arguments: Arguments, output: Output, store: ArchiveStore, log_id: 
     return [each.id for each in found]
 
 
+def _others(arguments: Arguments, output: Output, store: ArchiveStore, logs: set[str]) -> list[str]:
+    """Name the backups of the log at hand, where it is one of ``logs``, that are of another history than that log; their ids."""
+    from femtoclaw.backup.histories import disagreeing
+    from femtoclaw.backup.on_record import at_hand
+
+    found: list[tuple[str, str]] = []
+    with at_hand(locate(getattr(arguments, "home", None))) as reader:
+        if reader is not None and reader.log_id.hex() in logs:
+            found = disagreeing(store, reader)
+    for backup_id, why in found:
+        output.note(f"backup {backup_id} is of another history than the log of this home: {why}")
+    return [backup_id for backup_id, _ in found]
+
+
 def _verify(arguments: Arguments, output: Output) -> int:
     """Check one backup, with its recovery key by restoring it; 3 where it is not what was signed, or a recorded one is gone."""
     from femtoclaw.backup.verifying import verify
@@ -246,13 +261,14 @@ def _verify(arguments: Arguments, output: Output) -> int:
         verified = verify(store, kept, key, sources, work=arguments.work, told=output.progress)
         seconds = (sources.elapsed_ns() - begun) / 1e9
         lacking = _lacking(arguments, output, store, kept.manifest.log_id)
+        others = _others(arguments, output, store, {kept.manifest.log_id})
     finally:
         store.close()
     output.progress("")
     manifest = kept.manifest
     output.data(
-        {"ok": True, "lacking": lacking, "id": manifest.id, "log": manifest.log_id, "manifest": kept.digest}
-        | {"seconds": round(seconds, 3)}
+        {"ok": True, "lacking": lacking, "other_histories": others, "id": manifest.id, "log": manifest.log_id}
+        | {"manifest": kept.digest, "seconds": round(seconds, 3)}
         | verified._asdict() | {"size": manifest.size, "root": manifest.root, "state_hash": manifest.state_hash}
     )  # fmt: skip
     if verified.restored:
@@ -265,7 +281,7 @@ def _verify(arguments: Arguments, output: Output) -> int:
     output.fields([
         ("log", manifest.log_id), ("root", manifest.root), ("state", manifest.state_hash), ("seconds", f"{seconds:.3f}"),
     ])  # fmt: skip
-    return 3 if lacking and arguments.id is None else 0
+    return 3 if (lacking and arguments.id is None) or others else 0
 
 
 def _restore(arguments: Arguments, output: Output) -> int:

@@ -24,7 +24,8 @@ def prune(arguments: Arguments, output: Output, store: ArchiveStore) -> int:
     log_id = one_log(store, arguments.log)
     home = locate(getattr(arguments, "home", None))
     ended = 0
-    if arguments.dry_run or not _is_its(home, log_id):
+    its = _is_its(home, store, log_id)
+    if arguments.dry_run or not its:
         pruned = remove(store, log_id, arguments.keep, dry_run=arguments.dry_run)
     else:
         pruned, ended = _on_record(home, arguments, output, store, log_id)
@@ -37,19 +38,19 @@ def prune(arguments: Arguments, output: Output, store: ArchiveStore) -> int:
     return 0
 
 
-def _is_its(home: Home, log_id: str) -> bool:
-    """Whether the log of this home is the one that is pruned. A home whose log cannot be read is not."""
-    from wal.errors import LogError
-    from wal.reader import read_log_directory
+def _is_its(home: Home, store: ArchiveStore, log_id: str) -> bool:
+    """Whether the log of this home is the one that is pruned. A home whose log cannot be read is not. Raises OtherHistoryError for
+    a backup that holds other records than that log: none goes then."""
+    from femtoclaw.backup.histories import disagreeing, refuse
+    from femtoclaw.backup.on_record import at_hand
 
-    try:
-        reader = read_log_directory(home.log)
-    except (LogError, OSError):
-        return False
-    try:
-        return reader.log_id.hex() == log_id
-    finally:
-        reader.close()
+    found: list[tuple[str, str]] = []
+    its = False
+    with at_hand(home) as reader:
+        if reader is not None and reader.log_id.hex() == log_id:
+            found, its = disagreeing(store, reader), True
+    refuse(found, store.name)
+    return its
 
 
 def _on_record(

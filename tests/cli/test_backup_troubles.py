@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from femtoclaw.backup.on_record import last
 from femtoclaw.home import Home
 from tests.cli.backed import Backed, ended, find_newest, make
 from tests.cli.in_process import answer_here
-from tests.cli.node import START, Node, environment
+from tests.cli.node import READ, START, Node, environment
 from wal.errors import LogFullError
 from wal.lmdb_storage import LmdbStorage
 from wal.reader import read_log_directory
@@ -269,3 +270,43 @@ def _paused(words: list[str], work: Path, count: int) -> subprocess.Popen[bytes]
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.02)
     return process
+
+
+@pytest.mark.requirement("STORAGE-22.1")
+def test_a_log_that_was_put_back_adds_no_backup_and_takes_none_away(backed: Backed, tmp_path: Path) -> None:
+    """The newer backup may be all that is left of what was acknowledged: every command about the place names it; also when the log
+    has gone on, with other records of the same numbers."""
+    shutil.copytree(backed.path, tmp_path / "old", symlinks=True)
+    backed.intent(READ)
+    newest, place = backed.backup(), ("--from", str(backed.place))
+    shutil.rmtree(backed.path)
+    shutil.move(tmp_path / "old", backed.path)
+    for why in ("the log was put back or cut", "two nodes went on with one log"):
+        refused = backed.call("backup", "create", "--to", str(backed.place), expect=3).body["error"]
+        assert newest["id"] in refused["where"] and why in refused["found"]
+        assert backed.call("backup", "list", *place, expect=3).body["other_histories"] == [newest["id"]]
+        for words in ((), ("--dry-run",)):
+            told = backed.call("backup", "prune", *place, "--keep", "1", *words, expect=3).body["error"]
+            assert why in told["found"]
+        while backed.call("status").body["size"] <= newest["size"]:
+            backed.intent(READ)
+    assert backed.verify("--key", backed.key, expect=3)["other_histories"] == [newest["id"]]
+    assert len(backed.call("backup", "list", *place, expect=3).body["backups"]) == 2, "nothing went"
+
+
+def test_an_older_backup_with_more_records_does_not_go(backed: Backed, tmp_path: Path) -> None:
+    """Also where no node is at hand: its name says what it holds."""
+    shutil.copytree(backed.path, tmp_path / "old", symlinks=True)
+    backed.intent(READ)
+    larger = backed.backup()
+    shutil.rmtree(backed.path)
+    shutil.move(tmp_path / "old", backed.path)
+    name = next(backed.place.rglob(f"manifests/*{larger['id']}*"))
+    name.rename(tmp_path / "aside")
+    backed.backup()
+    (tmp_path / "aside").rename(name)
+    nobody = Node(tmp_path / "nowhere")
+    words = ("backup", "prune", "--from", str(backed.place))
+    refused = nobody.call(*words, "--keep", "1", expect=3).body["error"]
+    assert larger["id"] in refused["where"] and "--keep 2" in refused["remedy"]
+    assert nobody.call(*words, "--keep", "2").body["manifests"] == 1
