@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from femtoclaw.cli.render import Output
     from femtoclaw.incidents.watching import Watching
     from femtoclaw.monitoring.endpoint import Answer, Endpoint
+    from femtoclaw.state import Node
 
 FLUSH_S = 1.0
 STOP_S = 2.0
@@ -55,10 +56,10 @@ class Observing:
 
     def __init__(
         self, home: Home, sources: Sources, output: Output, settings: dict[str, Any], *, runtime_id: str = "",
-        incidents: bool = True, compliance: Detector = drift, replicated: bool = False,
+        incidents: bool = True, compliance: Detector | None = None, replicated: bool = False,
     ) -> None:  # fmt: skip
         """``settings`` are those of the domain ``observability``; where it is not enabled nothing is told outside. With
-        ``incidents`` what is detected is opened and told;
+        ``incidents`` what is detected is opened and told; ``compliance`` stands for the comparison with what is recorded;
         ``replicated``: commits wait for other members. Raises UnavailableError where the file of lines cannot be written."""
         self._home = home
         self._sources = sources
@@ -80,7 +81,8 @@ class Observing:
         self._extra = others
         self.monitor = Monitor(
             home, sources, float(settings["health_interval_s"]), self._record, detectors=detectors,
-            report=self._reported if self.watching is not None else None, compliance=compliance,
+            report=self._reported if self.watching is not None else None,
+            compliance=compliance if compliance is not None else lambda looked: drift(looked, self._recorded_now),
             begin=self.sample_performance, sample=self._sample_health,
         )  # fmt: skip
         self.endpoint: Endpoint | None = None
@@ -334,6 +336,11 @@ class Observing:
         """The authority; None where this node follows, and while it hangs: who wants to record something would hang with it."""
         authority = self._authority
         return authority if authority is not None and authority.answers(ANSWER_S) else None
+
+    def _recorded_now(self) -> Node | None:
+        """What is recorded at this moment, where this node records."""
+        authority = self._authority
+        return authority.state.node if authority is not None and authority.refusal is None else None
 
     def _reported(self, looked: Looked, findings: list[Finding]) -> None:
         """Have it opened and told; where the log does not follow from itself any more, record that as critical, and take no
