@@ -10,6 +10,8 @@ from femtoclaw.errors import ConfigurationError, UnavailableError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from femtoclaw.manifest import Manifest
 
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -181,21 +183,33 @@ def check_mode(path: str, forbidden: int) -> None:
 
 
 def read_bounded(path: str, limit: int = CONFIG_BYTES_MAX) -> bytes:
-    """An operator's file. Raises ConfigurationError when it is missing, unreadable, over ``limit`` bytes, or no regular
-    file: a pipe could keep a command waiting for ever."""
-    try:
-        with open(path, "rb", opener=_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigurationError(
-                    "file cannot be read", where=path, expected="a regular file", found=stat.filemode(status.st_mode)
-                )
+    """An operator's file. Raises ConfigurationError as ``open_regular`` does, or when it is over ``limit`` bytes."""
+    with open_regular(path) as file:
+        try:
             raw = file.read(limit + 1)
-    except OSError as error:
-        raise ConfigurationError("file cannot be read", where=path, found=error.strerror) from error
+        except OSError as error:
+            raise ConfigurationError("file cannot be read", where=path, found=error.strerror) from error
     if len(raw) > limit:
         raise ConfigurationError("file is too large", where=path, expected=f"<= {limit} bytes")
     return raw
+
+
+def open_regular(path: str) -> "BinaryIO":
+    """An operator's file, to be read. Raises ConfigurationError when it is missing, unreadable, or no regular file: a pipe
+    could keep a command waiting for ever, and a device has no end."""
+    try:
+        file = open(path, "rb", opener=_at_once)  # noqa: SIM115  # the caller's
+    except OSError as error:
+        raise ConfigurationError(
+            "file cannot be read", where=path, expected="a regular file", found=error.strerror
+        ) from error
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        file.close()
+        raise ConfigurationError(
+            "file cannot be read", where=path, expected="a regular file", found=stat.filemode(status.st_mode)
+        )
+    return file
 
 
 def _at_once(path: str, flags: int) -> int:

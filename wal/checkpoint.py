@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from wal.errors import SignatureError
 from wal.merkle import HASH_BYTES, SIZE_MAX
-from wal.note import PublicKey, Signer, open_note, sign_note
+from wal.note import PublicKey, Signer, open_note, parse_signature_line, sign_note, split_note
 
 
 class Checkpoint(NamedTuple):
@@ -49,6 +49,17 @@ def parse_checkpoint(text: str) -> Checkpoint:
     if not 0 <= size <= SIZE_MAX or len(root) != HASH_BYTES or checkpoint.text() != text:
         raise SignatureError("checkpoint is not in canonical form", expected=checkpoint.text()[:80], found=text[:80])
     return checkpoint
+
+
+def claimed_checkpoint(raw: bytes) -> Checkpoint:
+    """What a signed checkpoint claims, none of its signatures verified: to tell what is no checkpoint from what is a false one.
+
+    Raises SignatureError when it is no note, or its text is no checkpoint.
+    """
+    text, lines = split_note(raw)
+    for line in lines:
+        parse_signature_line(line)
+    return parse_checkpoint(text)
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signers: Sequence[Signer]) -> bytes:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 JSONL, OCSF, SCITT = "jsonl", "ocsf", "scitt"
 STATEMENT_BYTES_MAX = 256 * 1024 * 1024
+STATEMENT_REMEDY = "this file proves nothing: get the statement again from who issued it, and keep this file beside it"
 
 
 def export(home: Home, arguments: Arguments, output: Output) -> int:
@@ -226,6 +227,7 @@ def statement(home: Home, arguments: Arguments, output: Output) -> int:
     from femtoclaw.cli.evidence import trusted_key
     from femtoclaw.cli.history import print_record, record_body
     from femtoclaw.home import read_bounded
+    from wal.errors import CorruptFileError, CorruptRecordError
 
     if len(arguments.targets) != 1 or arguments.key is None:
         raise UsageError(
@@ -233,7 +235,12 @@ def statement(home: Home, arguments: Arguments, output: Output) -> int:
         )
     require_cbor()
     path = arguments.targets[0]
-    opened = open_statement(read_bounded(path, STATEMENT_BYTES_MAX), trusted_key(arguments.key))
+    raw, key = read_bounded(path, STATEMENT_BYTES_MAX), trusted_key(arguments.key)
+    try:
+        opened = open_statement(raw, key)
+    except (CorruptFileError, CorruptRecordError) as error:
+        error.where, error.remedy = error.where or path, STATEMENT_REMEDY
+        raise
     body: dict[str, Any] = {"ok": True, "issuer": opened.issuer, "subject": opened.subject, "size": opened.size}
     body |= {"root": opened.root.hex(), "count": len(opened.records)}
     output.data(body | {"events": [record_body(record) for record in opened.records]})

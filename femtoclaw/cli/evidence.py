@@ -19,6 +19,9 @@ INTEGRITY = 3
 NEWER = 2
 EPOCHS_SHOWN = 5
 NEWER_REMEDY = "a newer program wrote this: judge it with the version that wrote it, or upgrade this one"
+CHECKPOINT_REMEDY = (
+    "nothing was verified: get the checkpoint again from where it was kept, and run the command with that file"
+)
 BUNDLE_REMEDY = "this bundle proves nothing: ask for it again, and for the key by another way; keep both as evidence"
 
 
@@ -31,7 +34,7 @@ def verify(arguments: Arguments, output: Output) -> int:
     from femtoclaw.audit import verify_bundle, verify_home
     from wal.verification import FORMAT_UNKNOWN
 
-    anchor = read_bounded(arguments.checkpoint) if arguments.checkpoint is not None else None
+    anchor = _kept_checkpoint(arguments.checkpoint) if arguments.checkpoint is not None else None
     key = trusted_key(arguments.key) if arguments.key is not None else None
     if arguments.bundle is not None:
         if key is None:
@@ -75,6 +78,23 @@ def verify(arguments: Arguments, output: Output) -> int:
         return NEWER
     output.note(remedy)
     return INTEGRITY
+
+
+def _kept_checkpoint(path: str) -> bytes:
+    """The checkpoint that the auditor kept. What is none says nothing about the log, so it is no finding: ConfigurationError."""
+    from wal.checkpoint import claimed_checkpoint
+    from wal.errors import SignatureError
+
+    raw = read_bounded(path)
+    try:
+        claimed_checkpoint(raw)
+    except SignatureError as error:
+        # Only what is wrong, nothing of the file: it may be the private key itself.
+        raise ConfigurationError(
+            "this is no checkpoint", where=path, expected="a signed note of a log's origin, size and root",
+            found=f"{len(raw)} bytes: {error.what}", remedy=CHECKPOINT_REMEDY,
+        ) from None  # fmt: skip
+    return raw
 
 
 def trusted_key(text: str) -> Any:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from blake3 import blake3
 
+from femtoclaw.home import open_regular
 from wal.bundle import Bundle
 from wal.bundle_file import whole_file
 from wal.chain import follow
@@ -38,6 +39,8 @@ MEMBERS_MAX = 100_000
 MANIFEST_BYTES_MAX = 32 * 1024 * 1024
 READ_ONLY = 0o400
 LOG, TAIL = "log/bundle.", "log/tail"
+
+FOREIGN_REMEDY = "this file proves nothing: get the evidence again from who preserved it, and keep this file beside it"
 
 _NAME = re.compile(r"[a-z][a-z0-9._/-]{0,99}")
 _LINE = re.compile(r"([0-9]+) ([0-9a-f]{64}) ([a-z][a-z0-9._/-]{0,99})")
@@ -116,14 +119,17 @@ def pieces(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
 def verify_evidence(path: str, trusted: list[PublicKey], log_keys: list[PublicKey]) -> Evidence:
     """Check all of a bundle: form, signature by one of ``trusted``, every member, and the log in it against ``log_keys``.
 
-    Raises LogUnavailableError for a file that cannot be read, CorruptFileError for one that is no bundle. What is wrong with a
-    bundle is in its findings.
+    Raises ConfigurationError for a file that cannot be opened or is no regular one, LogUnavailableError for one that cannot be read
+    to its end, CorruptFileError for one that is no bundle. What is wrong with a bundle is in its findings.
     """
-    try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
+    with open_regular(path) as file:
+        try:
             return _verify(_Reading(file, path), trusted, log_keys)
-    except OSError as error:
-        raise LogUnavailableError("the evidence cannot be read", where=path, found=error.strerror) from error
+        except OSError as error:
+            raise LogUnavailableError("the evidence cannot be read", where=path, found=error.strerror) from error
+        except CorruptFileError as error:
+            error.remedy = FOREIGN_REMEDY
+            raise
 
 
 class _Reading:
@@ -131,10 +137,16 @@ class _Reading:
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         size = os.fstat(file.fileno()).st_size
+        # Before the whole is hashed: of what is no bundle, however long, only the beginning is read.
+        if file.read(len(BEGINS)) != BEGINS:
+            raise CorruptFileError(
+                "not evidence of this version", where=path, expected="FORMAT", found="something else"
+            )
+        self.entries = {entry.name: entry for entry in read_entries(file, size, MEMBERS_MAX, path)}
+        file.seek(0)
         self.digest = _digest(file)
         self.path = path
         self._file = file
-        self.entries = {entry.name: entry for entry in read_entries(file, size, MEMBERS_MAX, path)}
 
     def read(self, name: str, limit: int = PIECE_BYTES) -> bytes:
         """A member's bytes. Raises CorruptFileError."""
@@ -153,8 +165,6 @@ def _verify(reading: _Reading, trusted: list[PublicKey], log_keys: list[PublicKe
     findings: list[Finding] = []
     signer, case, records, tail = "", dict[str, Any](), 0, 0
     try:
-        if reading.read("FORMAT") != FORMAT:
-            raise CorruptFileError("not evidence of this version", where=reading.path)
         signer = _signed(reading, trusted)
         listed = _listed(reading)
         for name, (size, digest) in listed.items():

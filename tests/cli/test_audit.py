@@ -98,7 +98,7 @@ def test_a_wrong_key_file_is_named_and_not_shown(evidence: Evidence, template: N
     answer = femtoclaw("verify", "--bundle", str(evidence.bundle), "--key", "missing.pub", cwd=tmp_path, expect=2)
     assert "no such file" in answer.stderr
     answer = femtoclaw(
-        "verify", "--bundle", str(evidence.bundle), "--key", evidence.key, "--checkpoint", "key", cwd=tmp_path, expect=3
+        "verify", "--bundle", str(evidence.bundle), "--key", evidence.key, "--checkpoint", "key", cwd=tmp_path, expect=2
     )
     assert secret not in answer.stderr + answer.stdout
 
@@ -289,8 +289,34 @@ def test_only_a_checkpoint_kept_elsewhere_finds_a_cut_by_the_nodes_own_key(node:
         node.intent(SAY)
     assert node.call("verify").body["ok"]
     assert found(node.call("verify", "--checkpoint", str(kept), expect=3)) == "ANCHOR_DIFFERS"
-    kept.write_bytes(b"nothing of the kind")
-    assert found(node.call("verify", "--checkpoint", str(kept), expect=3)) == "ANCHOR_INVALID"
+
+
+def test_a_file_that_is_no_checkpoint_says_nothing_about_the_log(
+    node: Node, evidence: Evidence, tmp_path: Path
+) -> None:
+    """Empty, garbled, a note of something else: exit 2 about that file, for a home and for a bundle. A checkpoint by another key,
+    or of another log by the same key, is a finding."""
+    from wal.note import Ed25519Signer, sign_note
+
+    kept, signer = tmp_path / "kept", signer_of(node)
+    real = (node.path / "log" / "checkpoints" / "latest").read_bytes()
+    text = real.rpartition(b"\n\n")[0].decode() + "\n"
+    garbled = {"empty": b"", "garbage": b"nothing of the kind", "cut": real[:-9], "binary": bytes(range(256)),
+               "unsigned": text.encode(), "no signature": text.encode() + b"\nnothing\n",
+               "another note": sign_note("a line of text\n", [signer])}  # fmt: skip
+    bundle = ("--bundle", str(evidence.bundle), "--key", evidence.key)
+    for name, raw in garbled.items():
+        kept.write_bytes(raw)
+        for words in ((), bundle) if name == "empty" else ((),):
+            error = node.call("verify", *words, "--checkpoint", str(kept), expect=2).body["error"]
+            assert (error["what"], error["where"]) == ("this is no checkpoint", str(kept)), name
+            assert "checkpoint again" in error["remedy"] and "recover" not in error["remedy"], name
+    stranger_s = Ed25519Signer(signer.public.name, bytes(32))
+    other = Checkpoint("femtoclaw.log/other", 1, bytes(32))
+    for raw in (sign_note(text, [stranger_s]), sign_checkpoint(other, [signer])):
+        kept.write_bytes(raw)
+        assert found(node.call("verify", "--checkpoint", str(kept), expect=3)) == "ANCHOR_INVALID"
+        assert found(node.call("verify", *bundle, "--checkpoint", str(kept), expect=3)) == "ANCHOR_INVALID"
 
 
 def test_a_bundle_takes_no_place_of_the_nodes_own(node: Node, tmp_path: Path) -> None:

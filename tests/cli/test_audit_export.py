@@ -282,6 +282,16 @@ def test_another_reader_verifies_the_statement_about_an_execution(exported: tupl
         node.call("audit", "statement", str(hurt), "--key", key_of(node), expect=3)
 
 
+def test_a_foreign_file_is_told_of_as_a_file_and_not_as_the_home(exported: tuple[Node, Path], tmp_path: Path) -> None:
+    """What is no statement condemns no home: the error names the file, and the remedy is about it."""
+    node, _ = exported
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b"another thing")
+    error = node.call("audit", "statement", str(foreign), "--key", key_of(node), expect=3).body["error"]
+    assert error["where"] == str(foreign)
+    assert "statement again" in error["remedy"] and "recover" not in error["remedy"]
+
+
 def test_a_receipt_of_another_root_or_place_is_none(exported: tuple[Node, Path]) -> None:
     """By the node's own key, and still none: a receipt whose signature is over another root, or whose proof is another record's."""
     node, _ = exported

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from femtoclaw import config, distribution
 from femtoclaw.api import own_files
 from femtoclaw.errors import ConfigurationError, IntegrityError
 from femtoclaw.home import Home
-from femtoclaw.incidents import response
+from femtoclaw.incidents import evidence_file, response
 from femtoclaw.incidents.evidence import Case, preserve
 from femtoclaw.incidents.evidence_file import FORMAT, verify_evidence, write_evidence
 from femtoclaw.incidents.files import look_at_files
@@ -23,10 +25,11 @@ from femtoclaw.key_file import KeySigner
 from femtoclaw.launcher import sealed
 from femtoclaw.operations import STEPS
 from femtoclaw.state import Incident
+from tests.cli.node import Node, environment
 from tests.femtoclaw.controlled import ADA, Controlled
 from tests.femtoclaw.simulated import SIGNER
 from wal.blob import blob_name
-from wal.errors import LogUnavailableError
+from wal.errors import CorruptFileError, LogUnavailableError
 from wal.stored_zip import ZipWriter, read_entries
 
 NAME = "0" * 32
@@ -83,6 +86,38 @@ def test_every_member_of_the_evidence_is_signed_for(bundle: Path, tmp_path: Path
     assert codes(bundle, SIGNER.public) == ["SignatureError"]
     with pytest.raises(LogUnavailableError):
         write_evidence(str(bundle), [], ADA)
+
+
+def test_what_is_no_evidence_is_refused_by_its_beginning(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it is: nothing of it is hashed, and the remedy is about the file. Altered evidence is refused too."""
+    hashed: list[int] = []
+    monkeypatch.setattr(evidence_file, "_digest", lambda file: hashed.append(file.tell()) or "")
+    foreign, raw = tmp_path / "foreign", bundle.read_bytes()
+    for begins in (b"", b"PK", raw[:-1], b"PL" + raw[2:], raw):  # the last one is longer than it says
+        foreign.write_bytes(begins)
+        os.truncate(foreign, len(begins) if begins == raw[:-1] else 6 * 1024**3)
+        with pytest.raises(CorruptFileError) as refused:
+            verify_evidence(str(foreign), [ADA.public], [ADA.public])
+        assert "evidence again" in refused.value.remedy and "recover" not in refused.value.remedy
+        assert refused.value.where.startswith(str(foreign))
+    another = written(foreign, [("FORMAT", b"femtoclaw evidence v2\n"), *members(bundle)[1:]])
+    with pytest.raises(CorruptFileError, match="this version"):
+        verify_evidence(str(another), [ADA.public], [ADA.public])
+    assert hashed == []
+
+
+def test_what_is_no_regular_file_is_no_evidence(tmp_path: Path) -> None:
+    """A device, a pipe that nobody writes into, a folder, a file that is not there: a mistake of the command line, told at once."""
+    os.mkfifo(tmp_path / "pipe")
+    home = Node(tmp_path / "none")
+    for given in ("/dev/zero", str(tmp_path / "pipe"), str(tmp_path), str(tmp_path / "missing")):
+        words = home.command("--json", "incident", "verify-evidence", given, "--key", ADA.public.vkey())
+        done = subprocess.run(words, capture_output=True, check=False, timeout=20, env=environment(), cwd=tmp_path)
+        error = json.loads(done.stdout)["error"]
+        assert (done.returncode, error["where"], error["expected"]) == (2, given, "a regular file"), done
+        assert error["found"] and "recover" not in error["remedy"]
 
 
 @pytest.mark.requirement("RUNBOOK-20.2")
