@@ -6,6 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from femtoclaw.cli.key_places import refuse_among_keys
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
 from femtoclaw.errors import ConfigurationError, UsageError
@@ -42,6 +43,7 @@ def keygen(arguments: Arguments, output: Output) -> int:
         )  # fmt: skip
     out = os.path.abspath(arguments.out) if arguments.out is not None else None
     if out is not None:
+        refuse_among_keys(home, out)
         make = partial(create_key, out, NAME, chosen_passphrase(out))
     else:
         make = partial(load_recovery_public, arguments.key)

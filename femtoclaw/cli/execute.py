@@ -183,8 +183,8 @@ def _entries(started: Started) -> tuple[str, ...]:
 
 def _end(started: Started, gate: Gate | None, reason: str, output: Output, after: BaseException | None = None) -> None:
     """Stop the claws and the node. ``after`` an error, what goes wrong here is a note: it must not hide the cause."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # once the end has begun a second signal must not cut it short
+    # Once the end has begun a second signal must not cut it short; what the command does behind it may be interrupted again.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if gate is not None:
             gate.close()
@@ -195,6 +195,9 @@ def _end(started: Started, gate: Gate | None, reason: str, output: Output, after
             if after is None:
                 raise
             output.note(f"and then the log could not be closed in order: {error}")
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def tell_recovery(started: Started, output: Output) -> None:

@@ -86,7 +86,8 @@ def _served(home: Home, record: bool) -> dict[str, Any] | None:
         with connect(home) as client:
             return client.health(record, ANSWER_S)
     except UnavailableError as error:
-        text = f"the process that serves this home does not answer: {error.what}; expected {error.expected}; {error.remedy}"
+        wanted = f"; expected {error.expected}" if error.expected else ""
+        text = f"the process that serves this home does not answer: {error.what}{wanted}; {error.remedy}"
         return {"checks": [Check("responsiveness", BAD, text)._asdict()]}
 
 

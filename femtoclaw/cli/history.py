@@ -31,6 +31,8 @@ def log(arguments: Arguments, output: Output) -> int:
 
     With ``--store`` the rows of one store instead; with ``--rebuild`` all stores are derived again and compared.
     """
+    if arguments.limit < 0:
+        raise UsageError("not a number of records", where="--limit", expected="0 for all, or more", found=arguments.limit)
     home = locate(getattr(arguments, "home", None))
     require(home)
     reader = read_log_directory(home.log)

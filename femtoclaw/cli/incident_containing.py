@@ -8,6 +8,7 @@ from femtoclaw.cli.incident_steps import StepRefusedError, at_incident, identify
 from femtoclaw.cli.incident_steps import contain as take_contain
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.render import Output
+from femtoclaw.errors import UsageError
 from femtoclaw.incidents.response import require_next
 
 
@@ -15,6 +16,11 @@ def contain(arguments: Arguments, output: Output) -> tuple[str, list[dict[str, A
     """Contain the node, or only what was named: the incident and the steps taken, `identify` among them where nobody had taken it.
     Raises StepRefusedError where an act is refused; then the step is not taken."""
     acts = _targets(arguments)
+    if acts and arguments.skip:
+        raise UsageError(
+            "either something is contained, or nothing needs to be", where="incident contain", expected="--skip alone",
+            found="--skip with what is to be contained",
+        )  # fmt: skip
     with at_incident(arguments, output) as at:
         taken = identify(at) if not at.incident.step else []
         require_next(at.incident, at.incident_id, "contain")
@@ -23,7 +29,7 @@ def contain(arguments: Arguments, output: Output) -> tuple[str, list[dict[str, A
         if arguments.skip and not done:
             taken += take_contain(at, node=False, why_not=arguments.skip)
         else:
-            taken += take_contain(at, node=not done, why_not="the node stays in service: " + ", ".join(done))
+            taken += take_contain(at, node=not done, why_not="the node stays in service", acts=done)
     return at.incident_id, taken
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from femtoclaw import events
@@ -113,14 +113,14 @@ def identify(at: At) -> list[dict[str, Any]]:
     return [take(at, "identify", response.identify(at.node.started))]
 
 
-def contain(at: At, *, node: bool = True, why_not: str = "") -> list[dict[str, Any]]:
-    """Take the node out of service (``node``), or say why not."""
+def contain(at: At, *, node: bool = True, why_not: str = "", acts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Take the node out of service (``node``), or say why not; ``acts`` are what was contained by itself."""
     response.require_next(at.incident, at.incident_id, "contain")
     already = at.node.started.authority.state.node.contained
     if not node and not already:
-        return [take(at, "contain", Taken("skipped", why_not))]
+        return [take(at, "contain", Taken("skipped", ": ".join(filter(None, (why_not, ", ".join(acts))))))]
     told = f"the node was contained before: {already}" if already else "the node takes no calls"
-    return [take(at, "contain", Taken("done", told))]
+    return [take(at, "contain", Taken("done", "; ".join((told, *acts))))]
 
 
 def preserve(at: At) -> list[dict[str, Any]]:

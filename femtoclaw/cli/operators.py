@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from femtoclaw.cli.asking import change
 from femtoclaw.cli.execute import Node
+from femtoclaw.cli.key_places import refuse_among_keys
 from femtoclaw.cli.options import Arguments
 from femtoclaw.cli.recorded_state import recorded_state
 from femtoclaw.cli.render import Output, program
@@ -96,6 +97,7 @@ def _new_key(name: str, arguments: Arguments) -> tuple[KeySigner, bool]:
     operator_file(locate(getattr(arguments, "home", None)), name)  # says what is wrong with a name that no node takes
     if not path:
         raise UsageError("where should the key go?", where=f"operator {arguments.what}", expected="--out FILE")
+    refuse_among_keys(locate(getattr(arguments, "home", None)), path)
     if os.path.lexists(path):
         raise UsageError("there is a file already", where=path, expected="a new file", remedy="choose another name")
     seed = os.urandom(SEED_BYTES)

@@ -15,6 +15,7 @@ JOURNAL_BYTES_MAX = 1024 * 1024
 """The runtime's own bound on the boot journal: at twice this size the launcher adds nothing more to it."""
 
 REMEDY = (
+    "a home that a release was deployed for is started by that installation (ROOT/femtoclaw), not by this program; else "
     "put back what was sealed (an installed release: `release repair FILE`), or install a trusted replacement; "
     "in a checkout that you changed or pulled yourself: "
     "`scripts/seal`, then `distribution accept` in each home (docs/boot.md)"

@@ -32,6 +32,9 @@ REPAIR = ["release", "repair"]
 SHORT = ("run", "intent")
 """Commands that load few of the large libraries: they verify one when they load it, the others verify all at once."""
 
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C has ended."""
+
 KEY_FILE = "key.pub"
 MANIFEST_FILE = "manifest"
 
@@ -56,13 +59,14 @@ def main(root: str) -> None:
     global verified
     sys.path[:] = [folder for folder in sys.path if folder != root]
     words = sys.argv[1:]
-    home = locate_home(words)
+    home, at_work = locate_home(words), False
     try:
         if _plain_words(words)[:2] == REPAIR:
             from femtoclaw.launcher import repair
 
             environment.check(os.environ)
             environment.drop(os.environ)
+            at_work = True
             sys.exit(repair.main(root, home, _plain_words(words)[2:], "--json" in words))
         if reads_only(words):
             environment.drop(os.environ)
@@ -78,7 +82,13 @@ def main(root: str) -> None:
                 _bind_children()
         from femtoclaw.__main__ import main as hand_over
 
+        at_work = True
         hand_over()
+    except KeyboardInterrupt:
+        if at_work:
+            raise  # the program tells of it by itself, and knows whether something was changed
+        os.write(2, b"femtoclaw: interrupted\n  next      nothing was changed; run it again\n  exit code 130\n")
+        os._exit(INTERRUPTED)
     except Misused as misused:
         os._exit(tell(misused, "--json" in words))
     except Refused as refused:

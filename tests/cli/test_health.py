@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.node import READ, SAY, Node, call, femtoclaw
+from tests.cli.node import READ, SAY, Node, call, environment, femtoclaw
 from tests.femtoclaw.serving_process import serving
 from tests.frozen import freeze, thaw
 
@@ -55,6 +56,14 @@ def test_a_process_that_is_stopped_is_told_after_seconds(node: Node) -> None:
         assert result == "bad" and "does not answer" in text
         assert "a connection within 5 s" in text and "`femtoclaw serve`" in text
         assert health(node, 0)["responsiveness"][0] == "ok"
+
+
+def test_a_pipe_in_the_place_of_a_note_is_not_waited_for(node: Node) -> None:
+    """The home's note of its last backup says nothing then."""
+    os.mkfifo(node.path / "backup.json")
+    for command in ("status", "health"):
+        done = subprocess.run(node.command(command), capture_output=True, env=environment(), timeout=40, check=False)
+        assert done.returncode == 0, done
 
 
 def test_an_encrypted_key_is_no_warning(node: Node, tmp_path: Path) -> None:

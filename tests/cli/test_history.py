@@ -124,6 +124,7 @@ def test_what_a_newer_program_wrote_is_passed_through(node: Node) -> None:
             for entry in node.call("log", "--kind", "unknown").objects]  # fmt: skip
     assert told == [(99, 3, payloads[0]), (26, 2, payloads[1]), (-1, -1, payloads[2])]
     assert node.call("log", "--limit", "0").objects[-1]["index"] == last
+    assert node.call("log", "--limit", "-1", expect=2).body["error"]["where"] == "--limit"
     assert "base64:" in node.call("log", human=True).stdout.splitlines()[-1]
     assert node.call("show", execution_ids(node)[0]).body["transitions"][-1] == "COMPLETED>IDLE"
     assert node.call("log", "--store", "audit", "--kind", "unknown").objects[0]["outcome"] == "type 99 version 3"

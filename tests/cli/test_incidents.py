@@ -244,6 +244,8 @@ def test_containing_only_what_is_to_blame(home: Node, tmp_path: Path) -> None:
     home.call("publisher", "trust", "acme", "--public-key", PUBLISHER)
     name = opened(home, "authorization_failures")
     home.call("incident", "contain", name, "--operator", "nobody", expect=1)
+    both = home.call("incident", "contain", name, "--claw", "fs.list", "--skip", "nothing to contain", expect=2)
+    assert both.body["error"]["expected"] == "--skip alone", "neither is heard by itself"
     blamed = ("--claw", "fs.list", "--operator", "eve", "--publisher", "acme", "--distribution-key", PUBLISHER)
     (step,) = home.call("incident", "contain", name, *blamed).body["steps"]
     assert step["detail"] == (
@@ -257,6 +259,9 @@ def test_containing_only_what_is_to_blame(home: Node, tmp_path: Path) -> None:
         False,
     )
     assert node.contained == ""
+    grave = opened(home, "security_violation")
+    (*_, step) = home.call("incident", "contain", grave, "--claw", "fs.read").body["steps"]
+    assert step["detail"].startswith("the node was contained before: ") and step["detail"].endswith("; claw fs.read disabled")
 
 
 def test_a_resolved_incident_is_shown_by_its_first_characters(home: Node) -> None:

@@ -159,6 +159,16 @@ def test_who_cannot_sign_is_not_heard(node: Node) -> None:
     assert node.call("status").body["contained"] == "no"
 
 
+def test_a_new_key_is_not_written_among_the_nodes_own(node: Node, tmp_path: Path) -> None:
+    """Their signed index would not name it, and no start would come behind it; also where a link leads there."""
+    (tmp_path / "link").symlink_to(node.path / "keys")
+    for command in (("operator", "keygen", "bob"), ("backup", "keygen")):
+        for out in (node.path / "keys" / "operators" / "bob.key", tmp_path / "link" / "bob.key"):
+            refused = node.call(*command, "--out", str(out), expect=2).body["error"]
+            assert refused["where"] == "--out" and not out.exists()
+    node.intent(READ)
+
+
 def test_keygen_encrypts_with_the_passphrase_that_it_is_given(node: Node, tmp_path: Path) -> None:
     """From a file; then the key signs only with it. Without one it says that the key is not encrypted. Never over a file."""
     secret = tmp_path / "pass"

@@ -212,6 +212,14 @@ def test_a_home_that_is_a_file_has_no_pin(tmp_path: Path) -> None:
         read_pin(str(tmp_path))
 
 
+def test_an_interruption_before_the_program_is_no_traceback(place: Installed) -> None:
+    """Ctrl-C while files are compared: nothing was changed, and the exit code is that of every interruption."""
+    root = str(place.root)
+    stops = "from femtoclaw.launcher import start; start.verify = lambda *_, **__: exec('raise KeyboardInterrupt')"
+    done = place.run(f"import sys; sys.path.append({root!r}); {stops}; start.main({root!r})", *WORK)
+    assert (done.code, done.stdout) == (130, "") and "interrupted" in done.stderr and "Traceback" not in done.stderr
+
+
 @pytest.mark.requirement("BOOT-4.1")
 def test_a_start_has_a_line_for_each_stage(place: Installed) -> None:
     """Who verified what, with which key; and what the host says of its own boot."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from cluster.errors import NotReplicatedError
+from femtoclaw.boot import Started
+from femtoclaw.cli import execute
 from femtoclaw.cli.render import Output
 from femtoclaw.home import Home
 from femtoclaw.provision import initialize
@@ -73,3 +77,20 @@ def test_what_cannot_execute_any_more_does_not_keep_others_from_leading(
         assert why_useless(session, alone=True) == "the disk is gone"
     session.started.authority.contain("it met what it does not know")
     assert why_useless(session, alone=False) == why_useless(session, alone=True) == "it met what it does not know"
+
+
+def test_what_a_command_does_behind_its_end_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it closes the log no second signal counts; whoever opens the node again, or waits for something, hears one again."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    within: list[object] = []
+
+    def stop(*_: object) -> None:
+        within.extend(signal.getsignal(number) for number in numbers)
+        raise LogFailedError("a disk")
+
+    monkeypatch.setattr(execute, "stop", stop)
+    with pytest.raises(LogFailedError):
+        execute._end(cast(Started, None), None, "the test is over", Output(as_json=False))
+    assert within == [signal.SIG_IGN] * 2
+    assert [signal.getsignal(number) for number in numbers] == before
