@@ -24,10 +24,11 @@ class OtherHistoryError(IntegrityError):
 
 
 def disagreement(reader: LogReader, manifest: Manifest) -> str:
-    """Why a backup is not of the reader's history; empty when it is, or when no key of this log has signed it. Raises LogError."""
-    known = [tenure.key.vkey() for tenure in reader.keys()]  # noqa: SIM118 - the keys that the log has had
-    if manifest.node_key not in known:
-        return ""
+    """Why a backup is not of the reader's history; empty when it is. Raises LogError.
+
+    Whose key signed it does not matter: a log that was put back from before a rotation does not know the newer key, and a member
+    that follows signs with its own.
+    """
     if manifest.size > reader.size:
         return f"it has {manifest.size} records, and the log {reader.size}: the log was put back or cut"
     if reader.tree().root(manifest.size).hex() != manifest.root:

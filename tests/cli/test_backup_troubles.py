@@ -294,6 +294,18 @@ def test_a_log_that_was_put_back_adds_no_backup_and_takes_none_away(backed: Back
     assert len(backed.call("backup", "list", *place, expect=3).body["backups"]) == 2, "nothing went"
 
 
+def test_a_log_from_before_a_rotation_is_found_put_back_too(backed: Backed, tmp_path: Path) -> None:
+    """The newer backup is signed by a key that such a log has never had."""
+    shutil.copytree(backed.path, tmp_path / "old", symlinks=True)
+    backed.call("key", "rotate")
+    newest = backed.backup()
+    shutil.rmtree(backed.path)
+    shutil.move(tmp_path / "old", backed.path)
+    assert newest["id"] in backed.call("backup", "create", "--to", str(backed.place), expect=3).body["error"]["where"]
+    listed = backed.call("backup", "list", "--from", str(backed.place), expect=3).body
+    assert listed["other_histories"] == [newest["id"]]
+
+
 def test_an_older_backup_with_more_records_does_not_go(backed: Backed, tmp_path: Path) -> None:
     """Also where no node is at hand: its name says what it holds."""
     shutil.copytree(backed.path, tmp_path / "old", symlinks=True)
